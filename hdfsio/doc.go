@@ -1,0 +1,2 @@
+// Package hdfsio offers one small file system over HDFS, local folders and memory.
+package hdfsio

@@ -1,0 +1,2 @@
+// Package pipeline is the vocabulary of the data path.
+package pipeline

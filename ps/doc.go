@@ -1,0 +1,2 @@
+// Package ps is the core of the parameter server.
+package ps

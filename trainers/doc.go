@@ -1,0 +1,2 @@
+// Package trainers is the training engine.
+package trainers

@@ -1,0 +1,2 @@
+// Package kernel holds the float32 kernels.
+package kernel

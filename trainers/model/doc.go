@@ -1,0 +1,2 @@
+// Package model turns a definition into a Replica.
+package model

@@ -1,0 +1,28 @@
+package model
+
+import "dkpipe/pipeline"
+
+// Replica is one worker's copy of a model: parameters, gradients and the compiled forward and backward passes.
+// It belongs to one goroutine. Params, Grads and State are live views of flat vectors: pulling new parameters is one
+// copy into Params.
+type Replica interface {
+	// Params is the flat parameter vector; Layout says which part belongs to which tensor.
+	Params() []float32
+	// Grads has the same layout; it holds the mean gradient of the last Step until the next one.
+	Grads() []float32
+	// State holds what is neither trained nor constant, such as batch-norm statistics; it may be empty.
+	State() []float32
+	// Step runs forward and backward over a batch of at most the compiled size and gives the mean loss.
+	// It does not change Params. It does not allocate once every batch size has been seen.
+	Step(b *pipeline.Batch) (loss float32, err error)
+	// Predict fills out with the model's outputs in inference mode, one slice an output: Rows × width.
+	Predict(b *pipeline.Batch, out [][]float32) error
+}
+
+// ParamSpec names one tensor inside the flat vector. It is also the layout of weight files and of the wire.
+type ParamSpec struct {
+	Name  string // layer/variable: dense/kernel
+	Shape []int
+	Off   int // index of its first element in the flat vector
+	Len   int
+}

@@ -1,0 +1,2 @@
+// Package optim holds local optimizers over flat vectors.
+package optim
