@@ -1,0 +1,168 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/lmittmann/tint"
+	"github.com/mattn/go-isatty"
+	"github.com/spf13/cobra"
+
+	"dkpipe/pipeline"
+)
+
+// app is the outside world of one invocation. Commands reach it through this value and nothing else, so tests run
+// them in process.
+type app struct {
+	stdout, stderr io.Writer
+	env            func(string) string
+	tty            bool // stderr is a terminal: bars, colour, text logs
+	log            *slog.Logger
+	at             func(point string) // called at every crash point; nil outside tests
+
+	json   bool
+	events string
+}
+
+func newApp(stdout, stderr io.Writer, env func(string) string) *app {
+	a := &app{stdout: stdout, stderr: stderr, env: env}
+	if f, ok := stderr.(*os.File); ok {
+		a.tty = isatty.IsTerminal(f.Fd())
+	}
+	if a.tty {
+		a.log = slog.New(tint.NewHandler(stderr, &tint.Options{TimeFormat: time.TimeOnly, NoColor: env("NO_COLOR") != ""}))
+	} else {
+		a.log = slog.New(slog.NewJSONHandler(stderr, nil))
+	}
+	return a
+}
+
+// main runs one command and gives its exit code. Whatever happens, --json leaves exactly one object on stdout.
+func (a *app) main(ctx context.Context, args []string) int {
+	root := a.command()
+	root.SetArgs(args)
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
+	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		return 0
+	}
+	var said *saidError
+	if errors.As(err, &said) {
+		return exitCode(said.kind)
+	}
+	f := failed(ctx, err)
+	a.sayFailure(cmd.Name(), f)
+	return exitCode(f.Kind)
+}
+
+// saidError ends a command whose result, good or bad, has been printed already.
+type saidError struct{ kind pipeline.Kind }
+
+func (e *saidError) Error() string { return string(e.kind) }
+
+func (a *app) sayFailure(command string, f failure) {
+	if a.json {
+		a.printJSON(map[string]any{"command": command, "status": "failed", "error": f})
+		return
+	}
+	red, dim, off := "", "", ""
+	if a.tty && a.env("NO_COLOR") == "" {
+		red, dim, off = "\x1b[31m", "\x1b[2m", "\x1b[0m"
+	}
+	fmt.Fprintf(a.stderr, "%sdkpipe %s: %s%s\n", red, command, f.Message, off)
+	if f.Hint != "" {
+		fmt.Fprintf(a.stderr, "%s  next: %s%s\n", dim, f.Hint, off)
+	}
+}
+
+func (a *app) printJSON(v any) {
+	enc := json.NewEncoder(a.stdout)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		a.log.Error("stdout", "error", err)
+	}
+}
+
+// crash is called between the steps that an outside observer can tell apart.
+func (a *app) crash(point string) {
+	if a.at != nil {
+		a.at(point)
+	}
+}
+
+func (a *app) command() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "dkpipe",
+		Short: "Preprocess on Spark, train in parallel in Go, keep models on HDFS",
+		Long: "dkpipe preprocesses data on Spark or in an embedded engine, trains neural networks data-parallel with a\n" +
+			"parameter server, and publishes models on HDFS or in a folder. One YAML spec describes the whole job.\n\n" + exitCodesHelp,
+		Example:       "  dkpipe run -f examples/quickstart/job.yaml\n  dkpipe preprocess -f job.yaml --explain",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.PersistentFlags().BoolVar(&a.json, "json", false, "print exactly one JSON object on stdout at the end")
+	root.PersistentFlags().StringVar(&a.events, "events", "", "append JSON lines to `FILE` while the command runs")
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return &pipeline.Error{Kind: pipeline.Usage, Message: err.Error(), Hint: c.CommandPath() + " --help lists the flags"}
+	})
+	root.AddCommand(
+		a.runCommand(), a.preprocessCommand(), a.trainCommand(), a.evaluateCommand(), a.predictCommand(),
+		a.modelCommand(), a.workerCommand(), a.benchCommand(), a.doctorCommand(), a.versionCommand(),
+	)
+	// cobra reports unknown commands and argument counts as plain errors: give them their kind.
+	for _, c := range root.Commands() {
+		wrapArgs(c)
+	}
+	root.Args = usageArgs(cobra.NoArgs)
+	root.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
+	return root
+}
+
+func wrapArgs(c *cobra.Command) {
+	if c.Args != nil {
+		c.Args = usageArgs(c.Args)
+	}
+	for _, s := range c.Commands() {
+		wrapArgs(s)
+	}
+}
+
+func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if err := check(c, args); err != nil {
+			hint := c.CommandPath() + " --help shows how it is used"
+			if near := c.SuggestionsFor(strings.Join(args, " ")); len(near) > 0 {
+				hint = "did you mean " + near[0] + "?"
+			}
+			return &pipeline.Error{Kind: pipeline.Usage, Message: err.Error(), Hint: hint}
+		}
+		return nil
+	}
+}
+
+// buildVersion is what `dkpipe version` and bundles say about the binary.
+func buildVersion() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	v := info.Main.Version
+	if v == "" || v == "(devel)" {
+		v = "devel"
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" && len(s.Value) >= 12 {
+			v += "+" + s.Value[:12]
+		}
+	}
+	return v
+}
