@@ -1,0 +1,46 @@
+package kernel
+
+import "strings"
+
+// candidates lists every set of this build, best first. Auto takes the first that this processor can run.
+func candidates() []Set {
+	return []Set{gonumSet{}}
+}
+
+// Names lists what Select knows on this machine, besides auto, best first.
+func Names() []string {
+	var names []string
+	for _, s := range candidates() {
+		names = append(names, s.Name())
+	}
+	return names
+}
+
+// Select gives the set of that name. The empty name and "auto" mean the fastest one that this machine can run.
+// It reads no environment: a command that lets DKPIPE_KERNEL overrule its spec passes the value on.
+// An unknown name is a *NameError.
+func Select(name string) (Set, error) {
+	sets := candidates()
+	if name == "" || name == "auto" {
+		return sets[0], nil
+	}
+	for _, s := range sets {
+		if s.Name() == name {
+			return s, nil
+		}
+	}
+	return nil, &NameError{Name: name}
+}
+
+// NameError reports a kernel set that does not exist here.
+type NameError struct{ Name string }
+
+func (e *NameError) Error() string {
+	return "kernel " + `"` + e.Name + `"` + " is not available on this machine"
+}
+
+// ErrorKind makes the command line exit as for a wrong flag.
+func (e *NameError) ErrorKind() string { return "usage" }
+
+// ErrorHint lists the names that work.
+func (e *NameError) ErrorHint() string { return "use auto, " + strings.Join(Names(), ", ") }
