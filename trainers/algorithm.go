@@ -4,23 +4,51 @@ import (
 	"context"
 
 	"dkpipe/ps"
+	"dkpipe/trainers/optim"
 )
 
-// Algorithm is one training method: the worker's half here, the server's half as a ps.Rule. One file each.
-// An Algorithm is plain data and safe for concurrent use.
+// Algorithm is one training method: plain data, safe for concurrent use, one file each. It has five methods because
+// it joins two halves that run in different processes and says how they meet; none of them has a sensible default.
+// workers is the number of workers of the run, as its configuration gives it.
 type Algorithm interface {
 	// Name is the name in the spec.
 	Name() string
-	// Rule is the server's half.
-	Rule() ps.Rule
 	// Mode says whether commits are answered at once or in rounds.
 	Mode() ps.Mode
-	// Delta fills delta with what the worker commits after steps local steps took it from base to x. It may move x
-	// (elastic methods do).
+	// Window is the default number of local steps between two commits. 0 means that a worker commits only when the
+	// server asks for it, which is at the end of an epoch in Rounds mode.
+	Window(workers int) int
+	// Rule makes the server's half.
+	Rule(workers int) ps.Rule
+	// Local makes the worker's half for one worker. opt is the worker's own optimizer; its state stays with the
+	// worker over exchanges.
+	Local(workers int, opt optim.Optimizer) Local
+}
+
+// Local is the worker's half of an algorithm. It belongs to one worker's goroutine and may keep state of its own.
+// All slices have the length of the flat parameter vector, and none is kept after the call.
+type Local interface {
+	// Step moves x by one local step; grads is the mean gradient of one batch at x.
+	Step(x, grads []float32)
+	// Delta fills delta with what the worker commits after steps local steps took it from base to x. It may move x.
+	// steps is 0 when only positions are committed; x equals what Adopt left then.
 	Delta(delta, x, base []float32, steps int)
-	// Adopt takes the server's reply: afterwards x is where the worker goes on from, and base what the next Delta
-	// starts from.
-	Adopt(x, base, reply []float32)
+	// Adopt takes the server's reply, which is in base when it is called. Afterwards x is where the worker goes on
+	// from, and base what the next Delta starts from.
+	Adopt(x, base []float32)
+}
+
+// Due is an extra power of a Local that decides for itself when a window ends (windows of equal time, an early
+// exchange at the elastic equilibrium). Without it a window ends after its number of steps.
+type Due interface {
+	// Due reports after every step whether to commit now; steps counts the open window, seconds is its age.
+	Due(steps int, seconds float64) bool
+}
+
+// Checker is an extra power of an Algorithm that knows which settings do not work.
+type Checker interface {
+	// Check gives warnings about settings that are likely to diverge, and an error of kind spec for impossible ones.
+	Check(workers, window int) (warnings []string, err error)
 }
 
 // Server takes commits and gives back the centre. *ps.Server is one in the same process, *psrpc.Client one over a

@@ -1,0 +1,100 @@
+package trainers
+
+import (
+	"fmt"
+	"strings"
+
+	"dkpipe/pipeline"
+)
+
+// maker is one line of the list of algorithms.
+type maker struct {
+	name    string
+	aliases []string
+	make    func(decode func(any) error) (Algorithm, error)
+}
+
+// makers lists every algorithm, in the order in which help texts show them. A new one is a file and a line here.
+func makers() []maker {
+	return []maker{
+		{"single", nil, plain(Single{})},
+		{"averaging", nil, plain(Averaging{})},
+		{"downpour", nil, plain(Downpour{})},
+		{"agn", []string{"adag"}, plain(AGN{})},
+	}
+}
+
+// plain makes an algorithm that has no fields of its own. Decoding into an empty struct refuses any field by name.
+func plain(a Algorithm) func(func(any) error) (Algorithm, error) {
+	return func(decode func(any) error) (Algorithm, error) {
+		if decode == nil {
+			return a, nil
+		}
+		return a, decode(&struct{}{})
+	}
+}
+
+// Names lists the trainers that New knows, without aliases.
+func Names() []string {
+	all := makers()
+	names := make([]string, len(all))
+	for i, m := range all {
+		names[i] = m.name
+	}
+	return names
+}
+
+// New makes the algorithm that a spec names. decode fills a struct with the trainer's own fields and may be nil when
+// the spec gives none; its errors are given back as they are. An unknown name is an error of kind spec that says
+// which name comes nearest.
+func New(name string, decode func(any) error) (Algorithm, error) {
+	known := Names()
+	for _, m := range makers() {
+		if m.name == name {
+			return m.make(decode)
+		}
+		for _, alias := range m.aliases {
+			if alias == name {
+				return m.make(decode)
+			}
+			known = append(known, alias)
+		}
+	}
+	hint := "known trainers: " + strings.Join(Names(), ", ")
+	if near := nearest(strings.ToLower(name), known); near != "" {
+		hint = fmt.Sprintf("did you mean %q? %s", near, hint)
+	}
+	return nil, &pipeline.Error{Kind: pipeline.BadSpec, Message: fmt.Sprintf("trainer %q is not known", name), Hint: hint}
+}
+
+// nearest gives the known name with the smallest edit distance, or "" when all are too far to be a slip of the pen.
+func nearest(name string, known []string) string {
+	best, at := "", 1+max(1, len(name)/2)
+	for _, k := range known {
+		if d := editDistance(name, k); d < at {
+			best, at = k, d
+		}
+	}
+	return best
+}
+
+// editDistance is the Levenshtein distance in bytes.
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
+			}
+			cell := min(row[j]+1, row[j+1]+1, diagonal+cost)
+			diagonal, row[j+1] = row[j+1], cell
+		}
+	}
+	return row[len(b)]
+}

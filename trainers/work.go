@@ -1,0 +1,390 @@
+package trainers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"time"
+
+	"dkpipe/pipeline"
+	"dkpipe/ps"
+	"dkpipe/trainers/model"
+	"dkpipe/trainers/optim"
+)
+
+// WorkerConfig is what one worker needs. Feed and Server may be shared with other workers, Replica and Optimizer
+// may not.
+type WorkerConfig struct {
+	Algorithm   Algorithm
+	Server      Server
+	Worker      ps.Worker
+	Incarnation uint64 // of this life of the worker; the server fences older ones off
+	Workers     int    // of the whole run; 0 means 1
+	Window      int    // local steps between two commits; 0: the algorithm's default
+	Feed        pipeline.Feed
+	Replica     model.Replica
+	Optimizer   optim.Optimizer
+	MaxRejects  int           // rejected commits in a row that count as divergence; 0 means 3
+	Grace       time.Duration // for the last commit after the run was asked to stop; 0 means 10 seconds
+}
+
+// WorkerStats says what one worker did. Samples are those of acknowledged commits.
+type WorkerStats struct {
+	ID            ps.Worker `json:"id"`
+	Samples       int64     `json:"samples"`
+	Steps         int64     `json:"steps"`
+	Commits       int64     `json:"commits"`
+	Rejected      int64     `json:"rejected,omitempty"`
+	StalenessMean float64   `json:"staleness_mean"`
+	ComputeS      float64   `json:"compute_s"`
+	WaitS         float64   `json:"wait_s"`
+	FeedS         float64   `json:"feed_s"`
+}
+
+// errAbort is the cause of a context that ends a run without waiting for what workers still hold.
+var errAbort = errors.New("the run was aborted")
+
+// Work is one worker's part of a run: it takes units of data from the server, trains on them and commits, until the
+// server says that the run is over. It returns with everything it started ended, and allocates nothing per step.
+//
+// Cancelling ctx drains the worker: it finishes the step it is in, commits the open window with its true number of
+// steps, and returns without an error. An error loses the open window only; its data is still the server's to hand
+// out. A loss that is not finite, and MaxRejects rejected commits in a row, are errors of kind diverged.
+func Work(ctx context.Context, cfg WorkerConfig) (WorkerStats, error) {
+	w, err := newWorker(cfg)
+	if err != nil {
+		return WorkerStats{ID: cfg.Worker}, err
+	}
+	shards, err := cfg.Feed.Shards(ctx)
+	if err == nil {
+		err = w.pull(ctx)
+	}
+	if err == nil {
+		err = w.units(ctx, shards)
+	}
+	if w.open.reader != nil {
+		err = errors.Join(err, w.closeReader())
+	}
+	if err != nil && ctx.Err() != nil && !isPermanent(err) {
+		err = w.drain(ctx)
+	}
+	return w.stats(), err
+}
+
+// worker is the state of Work.
+type worker struct {
+	cfg    WorkerConfig
+	local  Local
+	due    Due // nil unless the algorithm decides when a window ends
+	window int
+
+	x, base, delta []float32 // x is a view of the replica's parameters
+	version        uint64    // of the centre in base
+	seq            uint64
+
+	open       unit      // the unit being read, when held is true
+	held       bool      // open belongs to positions
+	steps      int       // of the open window
+	samples    int64     // of the open window
+	lossSum    float64   // over the samples of the open window
+	epoch      int       // of the open window's first sample
+	began      time.Time // of the open window
+	positions  []ps.Position
+	cursor     []byte    // wire form of open's cursor
+	sent       ps.Commit // the last commit
+	unanswered bool      // sent has no reply yet
+	rejects    int       // in a row
+	stopped    bool
+
+	spent   seconds // of the open window
+	total   WorkerStats
+	stale   float64 // sum over commits
+	allStep int64   // steps of this life, also those of lost windows
+}
+
+// unit is a unit of data that is being worked through.
+type unit struct {
+	ps.Unit
+	reader pipeline.BatchReader
+	cursor pipeline.Cursor // after the last step
+}
+
+// seconds are where the time of a window went.
+type seconds struct{ compute, wait, feed time.Duration }
+
+func newWorker(cfg WorkerConfig) (*worker, error) {
+	if cfg.Algorithm == nil || cfg.Server == nil || cfg.Feed == nil || cfg.Replica == nil || cfg.Optimizer == nil {
+		return nil, &pipeline.Error{Kind: pipeline.Internal, Message: fmt.Sprintf(
+			"worker %d lacks an algorithm, a server, a feed, a replica or an optimizer", cfg.Worker)}
+	}
+	cfg.Workers = max(1, cfg.Workers)
+	if cfg.Window == 0 {
+		cfg.Window = cfg.Algorithm.Window(cfg.Workers)
+	}
+	if cfg.MaxRejects == 0 {
+		cfg.MaxRejects = 3
+	}
+	if cfg.Grace == 0 {
+		cfg.Grace = 10 * time.Second
+	}
+	n := len(cfg.Replica.Params())
+	w := &worker{
+		cfg: cfg, local: cfg.Algorithm.Local(cfg.Workers, cfg.Optimizer), window: cfg.Window,
+		x: cfg.Replica.Params(), base: make([]float32, n), delta: make([]float32, n),
+		total: WorkerStats{ID: cfg.Worker},
+	}
+	w.due, _ = w.local.(Due)
+	return w, nil
+}
+
+// pull starts from the centre.
+func (w *worker) pull(ctx context.Context) error {
+	start := time.Now()
+	ack, err := w.cfg.Server.Exchange(ctx, ps.Commit{Worker: w.cfg.Worker, Incarnation: w.cfg.Incarnation}, w.base)
+	w.spent.wait += time.Since(start)
+	if err != nil {
+		return err
+	}
+	copy(w.x, w.base)
+	w.version, w.stopped = ack.Version, ack.Stop
+	return nil
+}
+
+// units works through what the server hands out.
+func (w *worker) units(ctx context.Context, shards []pipeline.Shard) error {
+	for !w.stopped {
+		start := time.Now()
+		u, turn, err := w.cfg.Server.Next(ctx, w.cfg.Worker, w.cfg.Incarnation)
+		w.spent.wait += time.Since(start)
+		if err != nil {
+			return err
+		}
+		switch turn {
+		case ps.Work:
+			err = w.unit(ctx, u, shards)
+		case ps.Flush:
+			err = w.commit(ctx)
+		default:
+			w.stopped = true
+			if w.steps > 0 || len(w.positions) > 0 {
+				err = w.commit(ctx)
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unit works through one unit. It reads one batch ahead of the decision to commit, so the commit that contains the
+// last sample of a unit also says that the unit is done.
+func (w *worker) unit(ctx context.Context, u ps.Unit, shards []pipeline.Shard) error {
+	if u.Shard < 0 || u.Shard >= len(shards) {
+		return &pipeline.Error{Kind: pipeline.Changed, Message: fmt.Sprintf("the server hands out shard %d, the dataset has %d", u.Shard, len(shards)),
+			Hint: "give every worker the dataset version that the run was started with"}
+	}
+	cursor := pipeline.Cursor{Epoch: u.Epoch}
+	if u.Cursor != nil {
+		var err error
+		if cursor, err = pipeline.ParseCursor(u.Cursor); err != nil {
+			return &pipeline.Error{Kind: pipeline.Corrupt, Message: fmt.Sprintf("unit %d", u.ID), Err: err}
+		}
+	}
+	start := time.Now()
+	reader, err := w.cfg.Feed.Open(ctx, shards[u.Shard], cursor)
+	if err != nil {
+		return err
+	}
+	w.open = unit{Unit: u, reader: reader, cursor: cursor}
+	w.held = true
+	b, err := reader.Next()
+	now := time.Now()
+	w.spent.feed += now.Sub(start)
+	for err == nil {
+		if err := w.step(b); err != nil {
+			return err
+		}
+		w.open.cursor = reader.Cursor()
+		stepped := time.Now()
+		w.spent.compute += stepped.Sub(now)
+		b, err = reader.Next()
+		now = time.Now()
+		w.spent.feed += now.Sub(stepped)
+		if w.full(now) && (err == nil || err == io.EOF) {
+			if err == io.EOF {
+				if err := w.finish(); err != nil {
+					return err
+				}
+			}
+			if err := w.commit(ctx); err != nil || w.stopped || !w.held {
+				return err
+			}
+			now = time.Now()
+		}
+		if err == nil && ctx.Err() != nil {
+			err = ctx.Err()
+		}
+	}
+	if err != io.EOF {
+		return err
+	}
+	return w.finish()
+}
+
+// step trains on one batch.
+func (w *worker) step(b *pipeline.Batch) error {
+	if w.steps == 0 {
+		w.epoch, w.began = w.open.Epoch, time.Now()
+	}
+	loss, err := w.cfg.Replica.Step(b)
+	if err != nil {
+		return err
+	}
+	w.allStep++
+	if loss-loss != 0 { // NaN or infinite
+		return w.diverged(fmt.Sprintf("the loss is %v", loss))
+	}
+	w.local.Step(w.x, w.cfg.Replica.Grads())
+	w.steps++
+	w.samples += int64(b.Rows)
+	w.lossSum += float64(loss) * float64(b.Rows)
+	return nil
+}
+
+// full reports whether the open window ends here.
+func (w *worker) full(now time.Time) bool {
+	if w.due != nil {
+		return w.due.Due(w.steps, now.Sub(w.began).Seconds())
+	}
+	return w.window > 0 && w.steps >= w.window
+}
+
+// finish notes that the open unit is done.
+func (w *worker) finish() error {
+	w.positions = append(w.positions, ps.Position{Unit: w.open.ID, Done: true})
+	w.held = false
+	return w.closeReader()
+}
+
+func (w *worker) closeReader() error {
+	r := w.open.reader
+	w.open.reader = nil
+	return r.Close()
+}
+
+// commit pushes the open window and goes on from the reply.
+func (w *worker) commit(ctx context.Context) error {
+	w.local.Delta(w.delta, w.x, w.base, w.steps)
+	positions := w.positions
+	if w.held {
+		w.cursor = w.open.cursor.Append(w.cursor[:0])
+		positions = append(positions, ps.Position{Unit: w.open.ID, Cursor: w.cursor})
+	}
+	w.positions = positions[:0]
+	w.seq++
+	w.sent = ps.Commit{
+		Worker: w.cfg.Worker, Incarnation: w.cfg.Incarnation, Seq: w.seq, Base: w.version,
+		Steps: w.steps, Samples: w.samples, Positions: positions, Delta: w.delta,
+		Report: ps.Report{Epoch: w.epoch, Loss: w.lossSum / float64(max(1, w.samples)), ComputeS: w.spent.compute.Seconds(),
+			WaitS: w.spent.wait.Seconds(), FeedS: w.spent.feed.Seconds()},
+	}
+	w.account()
+	w.steps, w.samples, w.lossSum = 0, 0, 0
+	w.unanswered = true
+	return w.send(ctx)
+}
+
+// send exchanges the last commit for a reply. A commit that was not answered may be sent again as it is.
+func (w *worker) send(ctx context.Context) error {
+	start := time.Now()
+	ack, err := w.cfg.Server.Exchange(ctx, w.sent, w.base)
+	w.spent.wait += time.Since(start)
+	if err != nil {
+		return err
+	}
+	w.unanswered = false
+	w.version, w.stopped = ack.Version, w.stopped || ack.Stop
+	if ack.Rejected != "" {
+		copy(w.x, w.base)
+		w.total.Rejected++
+		if w.rejects++; w.rejects >= w.cfg.MaxRejects {
+			return w.diverged(fmt.Sprintf("the server rejected %d commits in a row (%s)", w.rejects, ack.Rejected))
+		}
+		return nil
+	}
+	w.rejects = 0
+	w.local.Adopt(w.x, w.base)
+	w.total.Commits++
+	w.total.Steps += int64(w.sent.Steps)
+	w.total.Samples += w.sent.Samples
+	w.stale += float64(ack.Staleness)
+	return nil
+}
+
+// drain commits what the worker still holds after ctx was cancelled, unless the run was aborted.
+func (w *worker) drain(ctx context.Context) error {
+	if errors.Is(context.Cause(ctx), errAbort) {
+		return context.Cause(ctx)
+	}
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.cfg.Grace)
+	defer cancel()
+	if w.unanswered {
+		return w.send(last)
+	}
+	if w.steps == 0 && len(w.positions) == 0 {
+		return nil
+	}
+	return w.commit(last)
+}
+
+// account adds the open window's times to the totals.
+func (w *worker) account() {
+	w.total.ComputeS += w.spent.compute.Seconds()
+	w.total.WaitS += w.spent.wait.Seconds()
+	w.total.FeedS += w.spent.feed.Seconds()
+	w.spent = seconds{}
+}
+
+func (w *worker) stats() WorkerStats {
+	w.account()
+	if n := w.total.Commits; n > 0 {
+		w.total.StalenessMean = w.stale / float64(n)
+	}
+	return w.total
+}
+
+// diverged makes the error of a run whose numbers are beyond saving.
+func (w *worker) diverged(what string) error {
+	hint := "lower the optimizer's learning_rate"
+	if c, ok := w.cfg.Algorithm.(Checker); ok {
+		if warnings, _ := c.Check(w.cfg.Workers, w.window); len(warnings) > 0 {
+			hint += "; " + warnings[0]
+		}
+	}
+	return &pipeline.Error{Kind: pipeline.Diverged, Hint: hint, Message: fmt.Sprintf(
+		"%s, worker %d, epoch %d, step %d: %s", w.cfg.Algorithm.Name(), w.cfg.Worker, w.open.Epoch+1, w.allStep, what)}
+}
+
+// kindOf gives the kind that an error carries, or "".
+func kindOf(err error) pipeline.Kind {
+	var k interface{ ErrorKind() string }
+	if errors.As(err, &k) {
+		return pipeline.Kind(k.ErrorKind())
+	}
+	return ""
+}
+
+// isPermanent reports whether an error would meet every worker: there is no use in going on with the others.
+func isPermanent(err error) bool {
+	switch kindOf(err) {
+	case pipeline.Usage, pipeline.BadSpec, pipeline.Unsupported, pipeline.Changed, pipeline.Corrupt, pipeline.Diverged:
+		return true
+	}
+	return false
+}
+
+// finite reports whether x is a number that JSON can hold.
+func finite(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }
