@@ -7,7 +7,7 @@ type Worker int32
 // so "applied" and "this data is done" are one fact.
 type Position struct {
 	Unit   int
-	Cursor []byte // opaque to the server: pipeline.Cursor in its wire form
+	Cursor []byte // opaque to the server: pipeline.Cursor in its wire form; copied
 	Done   bool   // nothing of the unit is left
 }
 
@@ -15,15 +15,19 @@ type Position struct {
 // (Worker, Incarnation, Seq) identifies it: a repeat is answered as the first time and not applied again.
 type Commit struct {
 	Worker      Worker
-	Incarnation uint64 // of the worker's life; an older one is fenced off
+	Incarnation uint64 // of the worker's life; any other than the present one is fenced off
 	Seq         uint64 // 1, 2, 3, … within an incarnation; 0 pulls without pushing
 	Base        uint64 // version of the centre that the delta started from
-	Steps       int    // local steps in the delta
+	Steps       int    // local steps in the delta; a commit of 0 steps does not count in the mean of a round
 	Samples     int64  // samples in the delta
-	Positions   []Position
-	Delta       []float32 // nil when Seq is 0; owned by the caller, not kept after Exchange returned
-	Staleness   uint64    // set by the core before Rule.Apply: versions that went by since Base
-	Report      Report
+	// Positions move with the apply. Each names a unit that this worker holds, once.
+	Positions []Position
+	// Delta has as many elements as there are parameters. It is nil when Seq is 0, and may be nil in a commit that
+	// only moves positions: nothing is applied then, and the reply is the centre. It belongs to the caller and is
+	// not kept after Exchange returned.
+	Delta     []float32
+	Staleness uint64 // set by the core before Rule.Apply: versions that went by since Base
+	Report    Report
 }
 
 // Report is what a worker tells about the window of a commit. The server hands it to its observer and forgets it.
@@ -38,11 +42,14 @@ type Report struct {
 
 // Ack answers a Commit.
 type Ack struct {
-	Version   uint64 // of the centre in the reply
+	Version   uint64 // of the centre in the reply, or that the reply belongs to
 	Staleness uint64 // versions that went by between Base and the apply
 	Duplicate bool   // the commit had been applied before
-	Rejected  string // not applied, and why ("delta has NaN"); the reply is the centre, the worker goes on from it
-	Stop      bool   // the run is over: finish, do not start another window
+	// Rejected says why the delta was not applied ("delta has NaN or infinity at element 17"); empty when it was.
+	// The positions have moved all the same, because those samples are spent; the reply is the centre, and the
+	// worker goes on from it.
+	Rejected string
+	Stop     bool // the run is over: finish, do not start another window
 }
 
 // Rule is the server's half of a training algorithm. It is pure: same arguments, same bytes. It is implemented
@@ -51,9 +58,19 @@ type Rule interface {
 	// Slots is the number of state vectors a block has beside its centre.
 	Slots() int
 	// Apply folds delta into centre and fills reply, all of one block and of equal length; slots holds Slots()
-	// vectors of that length, one after the other. reply is the new centre, or the elastic difference, as the
-	// worker's half expects. reply may not alias centre.
+	// vectors of that length, one after the other, and starts as zeros. reply is the new centre, or the elastic
+	// difference, as the worker's half expects. No two of the four share memory. In Rounds mode delta is the mean
+	// of a round, and c has Worker -1, the sum of the samples, and the most steps and the greatest staleness of any
+	// member.
 	Apply(centre, slots, delta, reply []float32, c Commit)
+}
+
+// CentreRule is implemented by a Rule whose reply is always the new centre. The core then answers a repeated commit
+// with the centre as it is now. For any other rule it must keep a copy of the last reply to every worker, which costs
+// one more vector a worker and one more copy a commit.
+type CentreRule interface {
+	Rule
+	RepliesCentre() bool
 }
 
 // Mode says when a commit is answered.
@@ -63,7 +80,9 @@ const (
 	// Async applies and answers every commit when it comes.
 	Async Mode = iota
 	// Rounds waits until every active member has committed, applies the mean of the deltas, taken in worker order,
-	// as one commit, and then answers all of them (bulk synchronous). A member that leaves is no longer waited for.
+	// as one commit, and then answers all of them (bulk synchronous). A member that leaves is no longer waited for,
+	// nor is one that waits in Next because there is no work for it. Those of Options.Workers that have not joined
+	// yet are waited for until they join or are given up by Leave.
 	Rounds
 )
 
@@ -72,7 +91,10 @@ type Unit struct {
 	ID     int // Epoch*shards + Shard
 	Epoch  int
 	Shard  int
-	Cursor []byte // where to start: nil at the beginning, else as the last acknowledged commit left it
+	Cursor []byte // where to start: nil at the beginning, else as the last applied commit left it; the caller's own
+	// Pull is set in Rounds mode when the centre is no longer the one that the worker got last, because rounds went
+	// on while it waited: it pulls (Seq 0) before the first step, so that all members start from the same point.
+	Pull bool
 }
 
 // Turn answers a worker that asks for its next unit.
@@ -81,8 +103,11 @@ type Turn int
 const (
 	// Work: a unit was handed out.
 	Work Turn = iota
-	// Flush: nothing to hand out before the caller has committed the samples it still holds; commit and ask again.
+	// Flush: nothing to hand out before the caller has committed the samples it still holds, with a Done position
+	// for each of its units; commit and ask again.
 	Flush
 	// Done: the run is over.
 	Done
+	// Wait: only from Core: the call is deferred and an Answer follows. A Server waits instead.
+	Wait
 )

@@ -1,0 +1,185 @@
+package ps
+
+import "fmt"
+
+// Commit takes a push, or a pull when c.Seq is 0, and fills dst with the reply.
+//
+// deferred says that the commit waits for its round: dst is filled, and dst and c.Delta may be used again, only when
+// Answers has handed out the answer (with an error: they are not touched any more). Everything else is answered at
+// once. An error means that nothing was changed.
+func (c *Core) Commit(cm Commit, dst []float32) (ack Ack, deferred bool, err error) {
+	return c.commit(cm, dst, c.check(cm.Delta))
+}
+
+// check says why a delta cannot be applied, or nothing. It reads no state that changes, so the shell runs it before
+// it takes the lock.
+func (c *Core) check(delta []float32) string {
+	if i := nonFinite(delta); i >= 0 {
+		return fmt.Sprintf("delta has NaN or infinity at element %d", i)
+	}
+	return ""
+}
+
+func (c *Core) commit(cm Commit, dst []float32, rejected string) (ack Ack, deferred bool, err error) {
+	m, err := c.member(cm.Worker, cm.Incarnation)
+	if err != nil {
+		return Ack{}, false, err
+	}
+	if err := c.valid(m, &cm, len(dst)); err != nil {
+		return Ack{}, false, err
+	}
+	if m.state == parked { // its Next was given up on the way; it is active again
+		m.state = busy
+	}
+	switch {
+	case cm.Seq == 0:
+		copy(dst, c.centre)
+		m.seen = c.version + 1
+		return Ack{Version: c.version, Stop: c.over()}, false, nil
+	case cm.Seq == m.seq:
+		ack, err := c.repeat(m, dst)
+		return ack, false, err
+	}
+	cm.Staleness = c.version - cm.Base
+	if c.mode == Rounds {
+		m.pending, m.commit, m.dst, m.rejected = true, cm, dst, rejected
+		c.settle()
+		return Ack{}, true, nil
+	}
+	if rejected == "" && cm.Delta != nil {
+		c.apply(cm, dst)
+		c.keep(m, dst)
+	} else {
+		copy(dst, c.centre)
+		m.plain = true
+	}
+	before := c.work.first
+	c.book(m, &cm, rejected)
+	ack = c.acknowledge(m, &cm, rejected)
+	c.end(before)
+	c.settle()
+	return ack, false, nil
+}
+
+// valid refuses what a correct worker does not send.
+func (c *Core) valid(m *member, cm *Commit, dst int) error {
+	n := len(c.centre)
+	switch {
+	case dst != n:
+		return wrongLength(m.id, "the reply buffer", dst, n)
+	case cm.Seq == 0 && (cm.Delta != nil || len(cm.Positions) > 0):
+		return protocol(m.id, "a pull (sequence 0) carries a delta or positions")
+	case cm.Seq == 0:
+		return nil
+	case cm.Delta != nil && len(cm.Delta) != n:
+		return wrongLength(m.id, "the delta", len(cm.Delta), n)
+	case cm.Seq == m.seq:
+		return nil
+	case cm.Seq != m.seq+1:
+		return protocol(m.id, "commit %d does not follow commit %d", cm.Seq, m.seq)
+	case cm.Base > c.version:
+		return protocol(m.id, "commit %d starts from version %d, the server is at %d", cm.Seq, cm.Base, c.version)
+	case cm.Steps < 0 || cm.Samples < 0:
+		return protocol(m.id, "commit %d has %d steps and %d samples", cm.Seq, cm.Steps, cm.Samples)
+	}
+	for i, p := range cm.Positions {
+		if !c.work.heldBy(p.Unit, m.id) {
+			return protocol(m.id, "commit %d moves in unit %d, which this worker does not hold", cm.Seq, p.Unit)
+		}
+		for _, q := range cm.Positions[:i] {
+			if q.Unit == p.Unit {
+				return protocol(m.id, "commit %d names unit %d twice", cm.Seq, p.Unit)
+			}
+		}
+	}
+	return nil
+}
+
+// repeat answers a commit that was acknowledged before.
+func (c *Core) repeat(m *member, dst []float32) (Ack, error) {
+	ack := m.ack
+	if c.centred || m.plain {
+		copy(dst, c.centre)
+		ack.Version = c.version
+		m.seen = c.version + 1
+	} else {
+		copy(dst, m.kept)
+	}
+	c.stats.Duplicates++
+	ack.Duplicate = true
+	ack.Stop = c.over()
+	return ack, nil
+}
+
+// apply runs the rule over all blocks.
+func (c *Core) apply(cm Commit, reply []float32) {
+	n, k := len(c.centre), c.rule.Slots()
+	for lo := 0; lo < n; lo += c.block {
+		hi := min(lo+c.block, n)
+		c.rule.Apply(c.centre[lo:hi:hi], c.slots[k*lo:k*hi:k*hi], cm.Delta[lo:hi:hi], reply[lo:hi:hi], cm)
+	}
+	c.version++
+}
+
+// keep remembers the reply for a repeat, if it cannot be made again.
+func (c *Core) keep(m *member, reply []float32) {
+	m.plain = false
+	if c.centred {
+		return
+	}
+	if m.kept == nil {
+		m.kept = make([]float32, len(c.centre))
+	}
+	copy(m.kept, reply)
+}
+
+// book moves the positions of a commit that was applied or rejected, and counts it.
+func (c *Core) book(m *member, cm *Commit, rejected string) {
+	for _, p := range cm.Positions {
+		c.work.move(p)
+		if p.Done {
+			m.release(p.Unit)
+		}
+	}
+	c.stats.Commits++
+	if rejected == "" {
+		c.stats.Samples += cm.Samples
+	} else {
+		c.stats.Rejected++
+		c.stats.RejectedSamples += cm.Samples
+	}
+}
+
+// acknowledge makes and remembers the ack of a booked commit. In a round all commits are booked before the first is
+// acknowledged, so that all acks agree on whether the run is over.
+func (c *Core) acknowledge(m *member, cm *Commit, rejected string) Ack {
+	ack := Ack{Version: c.version, Staleness: cm.Staleness, Rejected: rejected, Stop: c.over()}
+	m.seq, m.ack, m.flushed, m.seen = cm.Seq, ack, false, c.version+1
+	if ack.Stop {
+		m.state = over
+	}
+	if c.log != nil {
+		c.log(*cm, ack)
+	}
+	return ack
+}
+
+// end reports the epochs that became complete since before was the first incomplete one.
+func (c *Core) end(before int) {
+	for e := before; e < c.work.first; e++ {
+		if c.ends != nil {
+			c.ends(e)
+		}
+	}
+}
+
+func (m *member) release(unit int) {
+	for i, id := range m.held {
+		if id == unit {
+			last := len(m.held) - 1
+			m.held[i] = m.held[last]
+			m.held = m.held[:last]
+			return
+		}
+	}
+}

@@ -1,0 +1,345 @@
+package ps
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+)
+
+// DefaultBlock is the number of parameters in a block: 256 KiB, which stays in a core's cache while the rule works on
+// centre, slots, delta and reply of one block.
+const DefaultBlock = 64 << 10
+
+// Options says how a Core works. The zero value is an asynchronous server without units of data.
+type Options struct {
+	Mode Mode
+	// Workers is the number of workers that are expected to join, numbered from 0; shard s is preferably worked by
+	// worker s mod Workers. More may join later. 0 means 1.
+	Workers int
+	// Shards and Epochs make the units: every shard once in every epoch. Without shards, Next says Done at once.
+	Shards int
+	Epochs int
+	// Block is the number of parameters in a block; 0 means DefaultBlock.
+	Block int
+	// Generation tells the lives of the server apart: it must be greater after every Restore, so that a worker that
+	// knew the server before its crash is not taken for one that joined after. It becomes the upper half of
+	// incarnations.
+	Generation uint32
+}
+
+// Stats counts what went through a core since its start, restored lives included.
+type Stats struct {
+	Commits         uint64 // commits acknowledged, without repeats
+	Duplicates      uint64 // repeats answered
+	Rejected        uint64 // commits whose delta was refused
+	Samples         int64  // samples in applied commits
+	RejectedSamples int64  // samples in refused ones
+}
+
+// Answer is the answer to a call that was deferred. Ack is set for a commit, Unit and Turn for a Next.
+type Answer struct {
+	Worker      Worker
+	Incarnation uint64
+	Next        bool // the call was Next, else Commit
+	Ack         Ack
+	Unit        Unit
+	Turn        Turn
+	Err         error
+}
+
+// Core is a parameter server without its surroundings. It is not safe for concurrent use; Server is.
+type Core struct {
+	rule    Rule
+	centred bool // the rule's reply is the centre
+	mode    Mode
+	workers int
+	block   int
+	centre  []float32
+	slots   []float32 // block by block: the slots of a block lie together
+	version uint64
+	lives   uint64 // the last incarnation given out
+	gen     uint32
+	members []*member // by worker number
+	work    work
+	stats   Stats
+	stopped bool
+	aborted error
+	answers []Answer
+	log     func(Commit, Ack) // the shell's; called for every acknowledged commit that is no repeat
+	ends    func(epoch int)   // the shell's; called when an epoch and all before it are complete
+	mean    []float32         // one block, Rounds only
+	reply   []float32         // one block, Rounds only
+}
+
+type state uint8
+
+const (
+	expected state = iota // one of Options.Workers that has not joined yet
+	gone                  // left or given up
+	busy                  // computing, or about to ask
+	parked                // waiting in Next
+	over                  // told that the run is over
+)
+
+// member is what the core knows about one worker number.
+type member struct {
+	id          Worker
+	state       state
+	incarnation uint64
+	why         string    // of the last leaving
+	seq         uint64    // of the last acknowledged commit
+	ack         Ack       // its ack
+	kept        []float32 // the reply to it, when the rule's reply is not the centre
+	plain       bool      // the reply to it was the centre all the same
+	seen        uint64    // version + 1 of the centre that it got last; 0 for none
+	held        []int     // units handed out and not complete
+	flushed     bool      // told to flush, and nothing was committed since
+
+	pending  bool // a commit of it waits for the round
+	commit   Commit
+	dst      []float32
+	rejected string
+
+	asking   uint64 // number of the Next it waits in
+	asked    uint64 // number of the last Next that was answered; 0 for none
+	lastUnit Unit   // that answer, for a repeat
+	lastTurn Turn
+}
+
+// NewCore makes a server whose centre starts as a copy of params. It refuses options that make no sense.
+func NewCore(params []float32, rule Rule, o Options) (*Core, error) {
+	if o.Workers == 0 {
+		o.Workers = 1
+	}
+	if o.Block == 0 {
+		o.Block = DefaultBlock
+	}
+	switch {
+	case rule == nil:
+		return nil, &Error{Kind: "internal", Message: "parameter server: no rule"}
+	case o.Mode != Async && o.Mode != Rounds:
+		return nil, &Error{Kind: "internal", Message: fmt.Sprintf("parameter server: mode %d is not known", o.Mode)}
+	case o.Workers < 0 || o.Shards < 0 || o.Epochs < 0 || o.Block < 0:
+		return nil, &Error{Kind: "spec", Message: fmt.Sprintf("parameter server: workers %d, shards %d, epochs %d and block %d may not be negative",
+			o.Workers, o.Shards, o.Epochs, o.Block)}
+	case o.Shards > 0 && o.Epochs == 0:
+		return nil, &Error{Kind: "spec", Message: fmt.Sprintf("parameter server: %d shards but no epochs", o.Shards),
+			Hint: "set the number of epochs"}
+	}
+	c := &Core{
+		rule: rule, mode: o.Mode, workers: o.Workers, block: min(o.Block, max(len(params), 1)), gen: o.Generation,
+		centre: slices.Clone(params),
+		slots:  make([]float32, rule.Slots()*len(params)),
+		lives:  uint64(o.Generation) << 32,
+		work:   work{workers: o.Workers, shards: o.Shards, epochs: o.Epochs},
+	}
+	if r, ok := rule.(CentreRule); ok {
+		c.centred = r.RepliesCentre()
+	}
+	if o.Mode == Rounds {
+		c.mean = make([]float32, c.block)
+		c.reply = make([]float32, c.block)
+	}
+	for w := range o.Workers {
+		c.members = append(c.members, &member{id: Worker(w), state: expected})
+	}
+	return c, nil
+}
+
+// Len is the number of parameters.
+func (c *Core) Len() int { return len(c.centre) }
+
+// Version counts the applied commits, or rounds.
+func (c *Core) Version() uint64 { return c.version }
+
+// Centre copies the centre to dst and gives its version.
+func (c *Core) Centre(dst []float32) (uint64, error) {
+	if len(dst) != len(c.centre) {
+		return 0, wrongLength(-1, "the destination", len(dst), len(c.centre))
+	}
+	copy(dst, c.centre)
+	return c.version, nil
+}
+
+// Stats gives the counters.
+func (c *Core) Stats() Stats { return c.stats }
+
+// Epochs is the number of epochs that are complete together with all before them.
+func (c *Core) Epochs() int { return c.work.first }
+
+// Complete says that there were units and all of them are done.
+func (c *Core) Complete() bool { return c.work.complete() }
+
+// Joined gives the workers that are in, in order.
+func (c *Core) Joined() []Worker {
+	var in []Worker
+	for _, m := range c.members {
+		if m.in() {
+			in = append(in, m.id)
+		}
+	}
+	return in
+}
+
+// Answers hands out the answers that became ready since it was last called, in the order in which they did. The slice
+// is valid until the next call of any method.
+func (c *Core) Answers() []Answer {
+	a := c.answers
+	c.answers = c.answers[:0]
+	return a
+}
+
+// Join starts a new life of w and gives its incarnation. A life that had not left is ended as by Leave.
+func (c *Core) Join(w Worker) (uint64, error) {
+	if c.aborted != nil {
+		return 0, c.aborted
+	}
+	if w < 0 {
+		return 0, protocol(w, "workers are numbered from 0")
+	}
+	i, found := c.search(w)
+	if !found {
+		c.members = slices.Insert(c.members, i, &member{id: w, state: gone})
+	}
+	m := c.members[i]
+	if m.in() {
+		c.leave(m, "it joined again")
+	}
+	c.lives++
+	*m = member{id: w, state: busy, incarnation: c.lives, held: m.held[:0], kept: m.kept}
+	c.settle()
+	return m.incarnation, nil
+}
+
+// Leave ends a life of w: its open round is given up, and its units go back to the queue at the position of its last
+// acknowledged commit. With incarnation 0 it gives up a worker that never joined. A life that is over already gives
+// ErrFenced.
+func (c *Core) Leave(w Worker, incarnation uint64, why string) error {
+	m := c.find(w)
+	if m != nil && m.state == expected && incarnation == 0 {
+		m.state, m.why = gone, why
+		c.settle()
+		return nil
+	}
+	m, err := c.member(w, incarnation)
+	if err != nil {
+		return err
+	}
+	c.leave(m, why)
+	c.settle()
+	return nil
+}
+
+func (c *Core) leave(m *member, why string) {
+	if m.pending || m.state == parked {
+		c.answers = append(c.answers, Answer{Worker: m.id, Incarnation: m.incarnation, Next: m.state == parked,
+			Err: fenced(m.id, m.incarnation, why)})
+	}
+	for _, id := range m.held {
+		c.work.giveBack(id)
+	}
+	m.held = m.held[:0]
+	m.drop()
+	m.state, m.why = gone, why
+}
+
+// Withdraw takes back the deferred call of a worker that no longer waits for its answer: a commit is taken out of the
+// open round, and a waiting Next is forgotten. It does nothing when no call is deferred. The worker is waited for
+// again until it repeats the call or leaves.
+func (c *Core) Withdraw(w Worker, incarnation uint64) {
+	m, err := c.member(w, incarnation)
+	if err != nil {
+		return
+	}
+	m.drop()
+	if m.state == parked {
+		m.state = busy
+	}
+}
+
+// Stop ends the run gently: every ack from now on says Stop, and Next says Done.
+func (c *Core) Stop() {
+	c.stopped = true
+	c.settle()
+}
+
+// Abort ends the run at once: deferred calls and all calls from now on get err. The first call counts.
+func (c *Core) Abort(err error) {
+	if c.aborted != nil || err == nil {
+		return
+	}
+	c.aborted = err
+	for _, m := range c.members {
+		if m.pending || m.state == parked {
+			c.answers = append(c.answers, Answer{Worker: m.id, Incarnation: m.incarnation, Next: m.state == parked, Err: err})
+			m.drop()
+			if m.state == parked {
+				m.state = busy
+			}
+		}
+	}
+}
+
+// settle answers what has become answerable: it closes the round if nobody is missing, hands units to those who wait
+// for them, and goes on as long as one makes the other possible.
+func (c *Core) settle() {
+	if c.aborted != nil {
+		return
+	}
+	for {
+		closed := c.closeRound()
+		released := c.release()
+		if !closed && !released {
+			return
+		}
+	}
+}
+
+func (c *Core) over() bool { return c.stopped || c.work.complete() }
+
+func (c *Core) find(w Worker) *member {
+	if w >= 0 && int(w) < len(c.members) && c.members[w].id == w {
+		return c.members[w]
+	}
+	if i, found := c.search(w); found {
+		return c.members[i]
+	}
+	return nil
+}
+
+func (c *Core) search(w Worker) (int, bool) {
+	return slices.BinarySearchFunc(c.members, w, func(m *member, w Worker) int { return cmp.Compare(m.id, w) })
+}
+
+// member finds the living member, or says why there is none.
+func (c *Core) member(w Worker, incarnation uint64) (*member, error) {
+	if c.aborted != nil {
+		return nil, c.aborted
+	}
+	m := c.find(w)
+	switch {
+	case m == nil || m.incarnation == 0:
+		return nil, fenced(w, incarnation, "it has not joined")
+	case m.incarnation != incarnation:
+		return nil, fenced(w, incarnation, fmt.Sprintf("the present one is %d", m.incarnation))
+	case !m.in():
+		return nil, fenced(w, incarnation, m.why)
+	}
+	return m, nil
+}
+
+func (m *member) in() bool { return m.state >= busy }
+
+// drop forgets a commit that waits for the round.
+func (m *member) drop() {
+	m.pending, m.commit, m.dst, m.rejected = false, Commit{}, nil, ""
+}
+
+func (c *Core) anyIn() bool {
+	for _, m := range c.members {
+		if m.in() {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,278 @@
+package ps
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// Observer is told what happens, in the order in which it happens. It is called with the server's lock held: it must be
+// quick and must not call the server. Slices are only valid during the call.
+type Observer interface {
+	// Committed is called once for every commit that is acknowledged: repeats and pulls are not reported. In ack
+	// order, the applied deltas fold to the centre. c has no Delta.
+	Committed(c Commit, a Ack)
+	// Membership is called when a worker joins (why is empty) and when it leaves or is given up.
+	Membership(w Worker, incarnation uint64, joined bool, why string)
+	// EpochDone is called when an epoch and all before it are complete, before anything else is applied.
+	EpochDone(epoch int, version uint64, centre []float32)
+}
+
+// Server makes a Core safe for concurrent use and lets calls wait for their deferred answers. It starts no goroutine.
+// All methods may be called by any goroutine; one worker makes one call of Exchange or Next at a time.
+type Server struct {
+	mu       sync.Mutex
+	core     *Core
+	obs      Observer
+	waiters  map[Worker]*waiter
+	leases   map[Worker]lease
+	finished chan struct{}
+	ended    bool // finished is closed
+}
+
+type waiter struct{ ch chan Answer }
+
+type lease struct {
+	incarnation uint64
+	until       time.Time
+}
+
+// NewServer serves a core, which from now on belongs to it. obs may be nil.
+func NewServer(core *Core, obs Observer) *Server {
+	s := &Server{core: core, obs: obs, waiters: map[Worker]*waiter{}, leases: map[Worker]lease{}, finished: make(chan struct{})}
+	if obs != nil {
+		core.log = func(c Commit, a Ack) {
+			c.Delta = nil
+			obs.Committed(c, a)
+		}
+		core.ends = func(epoch int) { obs.EpochDone(epoch, core.version, core.centre) }
+	}
+	s.after()
+	return s
+}
+
+// Join starts a new life of w and gives its incarnation; an earlier life is fenced off. The worker then pulls the
+// centre by an Exchange with Seq 0.
+func (s *Server) Join(w Worker) (uint64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer s.after()
+	if m := s.core.find(w); m != nil && m.in() && s.core.aborted == nil {
+		s.leave(w, m.incarnation, "it joined again")
+	}
+	incarnation, err := s.core.Join(w)
+	if err == nil && s.obs != nil {
+		s.obs.Membership(w, incarnation, true, "")
+	}
+	return incarnation, err
+}
+
+// Leave ends a life of w; see Core.Leave. Its waiting call gets ErrFenced.
+func (s *Server) Leave(w Worker, incarnation uint64, why string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer s.after()
+	return s.leave(w, incarnation, why)
+}
+
+func (s *Server) leave(w Worker, incarnation uint64, why string) error {
+	err := s.core.Leave(w, incarnation, why)
+	if err == nil {
+		delete(s.leases, w)
+		if s.obs != nil {
+			s.obs.Membership(w, incarnation, false, why)
+		}
+	}
+	return err
+}
+
+// Exchange pushes c and fills dst with the rule's reply. In Rounds mode it waits for the round. When ctx ends first,
+// the commit is taken back unless it has been applied already; it is safe to repeat it with the same Seq.
+// It does not keep c.Delta, c.Positions or dst after it returned.
+func (s *Server) Exchange(ctx context.Context, c Commit, dst []float32) (Ack, error) {
+	if err := ctx.Err(); err != nil {
+		return Ack{}, err
+	}
+	rejected := s.core.check(c.Delta) // reads no state: outside the lock
+	s.mu.Lock()
+	ack, deferred, err := s.core.commit(c, dst, rejected)
+	var w *waiter
+	if deferred {
+		w = s.wait(c.Worker)
+	}
+	s.after()
+	s.mu.Unlock()
+	if !deferred {
+		return ack, err
+	}
+	a, err := s.await(ctx, w, c.Worker, c.Incarnation)
+	if err != nil {
+		return Ack{}, err
+	}
+	return a.Ack, a.Err
+}
+
+// Next gives w its next unit of data. It waits while others may still hand theirs back.
+func (s *Server) Next(ctx context.Context, w Worker, incarnation uint64) (Unit, Turn, error) {
+	return s.Ask(ctx, w, incarnation, 0)
+}
+
+// Ask is Next for a caller that may have to repeat a call because the answer got lost: ask numbers the calls of an
+// incarnation from 1, and a repeat gets the same answer.
+func (s *Server) Ask(ctx context.Context, w Worker, incarnation, ask uint64) (Unit, Turn, error) {
+	if err := ctx.Err(); err != nil {
+		return Unit{}, Done, err
+	}
+	s.mu.Lock()
+	u, turn, err := s.core.Next(w, incarnation, ask)
+	var wt *waiter
+	if err == nil && turn == Wait {
+		wt = s.wait(w)
+	}
+	s.after()
+	s.mu.Unlock()
+	if wt == nil {
+		return u, turn, err
+	}
+	a, err := s.await(ctx, wt, w, incarnation)
+	if err != nil {
+		return Unit{}, Done, err
+	}
+	if a.Err != nil {
+		return Unit{}, Done, a.Err
+	}
+	return a.Unit, a.Turn, nil
+}
+
+// Stop ends the run gently: acks say Stop, and Next says Done. Workers commit what they have and leave.
+func (s *Server) Stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer s.after()
+	s.core.Stop()
+}
+
+// Abort ends the run at once: all waiting and later calls get err.
+func (s *Server) Abort(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer s.after()
+	s.core.Abort(err)
+}
+
+// Finished is closed when nothing is left to do: all units are complete, or the run was stopped and every worker has
+// left, or it was aborted.
+func (s *Server) Finished() <-chan struct{} { return s.finished }
+
+// Centre copies the centre to dst, whole commits only, and gives its version.
+func (s *Server) Centre(dst []float32) (uint64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.core.Centre(dst)
+}
+
+// Snapshot copies the whole state for a checkpoint.
+func (s *Server) Snapshot() *Snapshot {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.core.Snapshot()
+}
+
+// Len is the number of parameters.
+func (s *Server) Len() int { return len(s.core.centre) }
+
+// Workers is the number of workers that are expected to join.
+func (s *Server) Workers() int { return s.core.workers }
+
+// Progress is a look at a running server.
+type Progress struct {
+	Version   uint64
+	EpochDone int // epochs that are complete together with all before them
+	Epochs    int
+	Joined    []Worker
+	Stats     Stats
+}
+
+// Progress tells how far the run has come.
+func (s *Server) Progress() Progress {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return Progress{Version: s.core.version, EpochDone: s.core.work.first, Epochs: s.core.work.epochs, Joined: s.core.Joined(),
+		Stats: s.core.stats}
+}
+
+// Touch says that a life of w was heard of and is to be believed in until the given time. A worker that was never
+// touched has no lease and never expires: one in the same process.
+func (s *Server) Touch(w Worker, incarnation uint64, until time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, err := s.core.member(w, incarnation); err != nil {
+		return err
+	}
+	s.leases[w] = lease{incarnation, until}
+	return nil
+}
+
+// Expire lets those leave whose lease ended before now, and gives them in no particular order.
+func (s *Server) Expire(now time.Time) []Worker {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer s.after()
+	var out []Worker
+	for w, l := range s.leases {
+		if l.until.Before(now) {
+			if s.leave(w, l.incarnation, "its lease ran out") == nil {
+				out = append(out, w)
+			}
+			delete(s.leases, w)
+		}
+	}
+	return out
+}
+
+// after hands out the answers that became ready and looks whether the run is finished. Every change of the core is
+// followed by it before the lock is released.
+func (s *Server) after() {
+	for _, a := range s.core.Answers() {
+		if w := s.waiters[a.Worker]; w != nil {
+			delete(s.waiters, a.Worker)
+			w.ch <- a // has room: a waiter gets one answer
+		}
+	}
+	c := s.core
+	if !s.ended && (c.aborted != nil || c.work.complete() || c.stopped && !c.anyIn()) {
+		s.ended = true
+		close(s.finished)
+	}
+}
+
+// wait makes the waiter for a deferred call of w. An older one is told that its call was repeated.
+func (s *Server) wait(w Worker) *waiter {
+	if old := s.waiters[w]; old != nil {
+		old.ch <- Answer{Worker: w, Err: ErrSuperseded}
+	}
+	wt := &waiter{ch: make(chan Answer, 1)}
+	s.waiters[w] = wt
+	return wt
+}
+
+// await waits for the answer. When ctx ends, the call is withdrawn, unless its answer came at the same moment: an answer
+// that was given out is never lost.
+func (s *Server) await(ctx context.Context, wt *waiter, w Worker, incarnation uint64) (Answer, error) {
+	select {
+	case a := <-wt.ch:
+		return a, nil
+	case <-ctx.Done():
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case a := <-wt.ch:
+		return a, nil
+	default:
+	}
+	delete(s.waiters, w)
+	s.core.Withdraw(w, incarnation)
+	s.after()
+	return Answer{}, ctx.Err()
+}

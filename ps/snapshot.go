@@ -1,0 +1,110 @@
+package ps
+
+import (
+	"fmt"
+	"slices"
+)
+
+// Snapshot is everything that a server needs to go on after its process died, as plain data.
+//
+// It holds no members. Whoever was in when it was taken has to join again, and Generation sees to it that no earlier
+// incarnation is taken for a new one: this is all of the table against repeats that has to survive. A commit that was
+// in the snapshot but whose ack was lost is in the parameters and in the positions; one that came after the snapshot is
+// in neither.
+type Snapshot struct {
+	Generation uint32
+	Version    uint64
+	Centre     []float32
+	Slots      []float32 // block by block, the slots of a block together: depends on Block
+	Block      int
+	Shards     int
+	Epochs     int
+	Epoch      int            // epochs before it are complete
+	Units      []UnitSnapshot // of the epochs from Epoch on: those that were begun or done, by ID
+	Stats      Stats
+}
+
+// UnitSnapshot is how far one unit has come by applied commits.
+type UnitSnapshot struct {
+	ID     int
+	Cursor []byte // nil: at the beginning
+	Done   bool
+}
+
+// Snapshot copies the state. Commits that wait for their round are not in it.
+func (c *Core) Snapshot() *Snapshot {
+	s := &Snapshot{
+		Generation: c.gen, Version: c.version, Centre: slices.Clone(c.centre), Slots: slices.Clone(c.slots), Block: c.block,
+		Shards: c.work.shards, Epochs: c.work.epochs, Epoch: c.work.first, Stats: c.stats,
+	}
+	for i, ep := range c.work.open {
+		for shard, u := range ep.units {
+			if u.state == done || len(u.cursor) > 0 {
+				s.Units = append(s.Units, UnitSnapshot{ID: (c.work.first+i)*c.work.shards + shard,
+					Cursor: append([]byte(nil), u.cursor...), Done: u.state == done})
+			}
+		}
+	}
+	return s
+}
+
+// Restore puts a snapshot into a core that nobody has joined yet. The core must have been made with the same number of
+// parameters, shards and epochs, the same block and a rule of as many slots, and with a greater generation. It keeps no
+// reference to s.
+func (c *Core) Restore(s *Snapshot) error {
+	if err := c.fits(s); err != nil {
+		return err
+	}
+	w := work{workers: c.work.workers, shards: s.Shards, epochs: s.Epochs, first: s.Epoch}
+	for _, u := range s.Units {
+		ep := w.epoch(u.ID / w.shards)
+		to := &ep.units[u.ID%w.shards]
+		to.cursor = append([]byte(nil), u.Cursor...)
+		if u.Done && to.state != done {
+			to.state = done
+			ep.free--
+			ep.done++
+		}
+	}
+	w.advance()
+	c.work = w
+	copy(c.centre, s.Centre)
+	copy(c.slots, s.Slots)
+	c.version, c.stats = s.Version, s.Stats
+	return nil
+}
+
+func (c *Core) fits(s *Snapshot) error {
+	bad := func(what string, got, want int) error {
+		return &Error{Kind: "corrupt", Message: fmt.Sprintf("snapshot of the parameter server has %s %d, the run has %d", what, got, want),
+			Hint: "restore it into the run that it was made by"}
+	}
+	block := s.Block
+	if block > len(s.Centre) {
+		block = max(len(s.Centre), 1)
+	}
+	switch {
+	case len(c.Joined()) > 0 || c.lives != uint64(c.gen)<<32:
+		return &Error{Kind: "internal", Message: "parameter server: a snapshot is restored before anybody joins"}
+	case len(s.Centre) != len(c.centre):
+		return bad("parameters", len(s.Centre), len(c.centre))
+	case len(s.Slots) != len(c.slots):
+		return bad("state elements", len(s.Slots), len(c.slots))
+	case block != c.block:
+		return bad("blocks of", s.Block, c.block)
+	case s.Shards != c.work.shards:
+		return bad("shards", s.Shards, c.work.shards)
+	case s.Epochs != c.work.epochs:
+		return bad("epochs", s.Epochs, c.work.epochs)
+	case s.Epoch < 0 || s.Epoch > s.Epochs:
+		return bad("epoch", s.Epoch, s.Epochs)
+	case s.Generation >= c.gen:
+		return bad("generation", int(s.Generation), int(c.gen))
+	}
+	for _, u := range s.Units {
+		if s.Shards == 0 || u.ID < s.Epoch*s.Shards || u.ID >= s.Epochs*s.Shards {
+			return bad("unit", u.ID, s.Shards*s.Epochs)
+		}
+	}
+	return nil
+}
