@@ -13,9 +13,11 @@ type Replica interface {
 	// State holds what is neither trained nor constant, such as batch-norm statistics; it may be empty.
 	State() []float32
 	// Step runs forward and backward over a batch of at most the compiled size and gives the mean loss.
-	// It does not change Params. It does not allocate once every batch size has been seen.
+	// It does not change Params, and does not allocate. The loss may be NaN or infinite: that is for the caller to
+	// judge. A batch that does not fit the model is an error that names both widths.
 	Step(b *pipeline.Batch) (loss float32, err error)
-	// Predict fills out with the model's outputs in inference mode, one slice an output: Rows × width.
+	// Predict fills out with the model's outputs in inference mode, one slice an output: Rows × width. The batch may
+	// have any number of rows; targets are not looked at. Only the first call allocates.
 	Predict(b *pipeline.Batch, out [][]float32) error
 }
 

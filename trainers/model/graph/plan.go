@@ -1,0 +1,157 @@
+package graph
+
+import (
+	"fmt"
+
+	"gorgonia.org/gorgonia"
+)
+
+// Plan is a compiled graph: operations in running order with their buffers. It belongs to one goroutine.
+type Plan struct {
+	rows    int
+	steps   []step
+	values  [][]float32 // by slot: leaves and results
+	inputs  []int       // slots of the inputs, in the order of the Input calls
+	widths  []int       // of the inputs
+	outputs []int
+	loss    int // slot, or -1
+	frame   frame
+}
+
+// step is one operation: values[out] = op(values[in...]).
+type step struct {
+	op  op
+	in  []int
+	out int
+	buf [][]float32 // arguments of the call, refilled at every run
+}
+
+// Run computes the plan for a batch of rows rows, at most Config.Rows. inputs are in the order of the Input calls and
+// hold rows × width floats each; they are read in place. step seeds what is random. Run does not allocate.
+func (p *Plan) Run(rows int, step uint64, inputs [][]float32) {
+	p.frame = frame{rows: rows, step: step}
+	for i, slot := range p.inputs {
+		p.values[slot] = inputs[i]
+	}
+	for i := range p.steps {
+		s := &p.steps[i]
+		for j, slot := range s.in {
+			s.buf[j] = p.values[slot]
+		}
+		s.op.run(&p.frame, s.buf, p.values[s.out])
+	}
+}
+
+// Output is the i-th output of the last run; its first rows × width floats are valid until the next one.
+func (p *Plan) Output(i int) []float32 { return p.values[p.outputs[i]] }
+
+// Loss is the loss of the last run of a Training plan.
+func (p *Plan) Loss() float32 { return p.values[p.loss][0] }
+
+// compiler collects what the roots need, operands first.
+type compiler struct {
+	b     *Builder
+	p     *Plan
+	slots map[*gorgonia.Node]int
+	bind  map[*gorgonia.Node][]float32 // where a gradient's result must lie
+}
+
+// compile orders what is needed for outputs, loss and gradients. Nodes that no root needs are left out: gorgonia
+// differentiates more than is asked for.
+func (b *Builder) compile(outputs []Node, loss Node, grads gorgonia.Nodes) (*Plan, error) {
+	c := compiler{b: b, p: &Plan{rows: b.cfg.Rows, loss: -1}, slots: map[*gorgonia.Node]int{}, bind: map[*gorgonia.Node][]float32{}}
+	for i, g := range grads {
+		p := b.params[i]
+		if _, twice := c.bind[g]; twice || g.Op() == nil {
+			return nil, fmt.Errorf("the gradient of parameter %d at %d is not computed by an operation of its own", i, p.off)
+		}
+		c.bind[g] = b.cfg.Grads[p.off : p.off+p.len : p.off+p.len]
+	}
+	for _, n := range b.inputs {
+		c.p.inputs = append(c.p.inputs, c.slot(n, nil))
+	}
+	for _, o := range outputs {
+		s, err := c.visit(o.n)
+		if err != nil {
+			return nil, err
+		}
+		c.p.outputs = append(c.p.outputs, s)
+	}
+	if !loss.Zero() {
+		s, err := c.visit(loss.n)
+		if err != nil {
+			return nil, err
+		}
+		c.p.loss = s
+	}
+	// Backwards, so that what a layer's gradients share is used while it is in the cache.
+	for i := len(grads) - 1; i >= 0; i-- {
+		if _, err := c.visit(grads[i]); err != nil {
+			return nil, err
+		}
+	}
+	return c.p, nil
+}
+
+func (c *compiler) slot(n *gorgonia.Node, value []float32) int {
+	s := len(c.p.values)
+	c.p.values = append(c.p.values, value)
+	c.slots[n] = s
+	return s
+}
+
+// visit gives the slot of n after planning everything that it is computed from.
+func (c *compiler) visit(n *gorgonia.Node) (int, error) {
+	if s, ok := c.slots[n]; ok {
+		return s, nil
+	}
+	if n.Op() == nil {
+		leaf, ok := c.b.leaves[n]
+		if !ok {
+			return 0, fmt.Errorf("the graph reads %v, which has no value", n)
+		}
+		return c.slot(n, leaf), nil
+	}
+	o, ok := n.Op().(op)
+	if !ok {
+		if o = c.foreign(n); o == nil {
+			return 0, fmt.Errorf("the graph holds %v, an operation that the executor does not know", n.Op())
+		}
+	}
+	st := step{op: o}
+	children := c.b.g.From(n.ID())
+	for children.Next() {
+		s, err := c.visit(children.Node().(*gorgonia.Node))
+		if err != nil {
+			return 0, err
+		}
+		st.in = append(st.in, s)
+	}
+	out, bound := c.bind[n]
+	if !bound {
+		out = make([]float32, n.Shape().TotalSize())
+	}
+	st.buf = make([][]float32, len(st.in))
+	st.out = c.slot(n, out)
+	c.p.steps = append(c.p.steps, st)
+	return st.out, nil
+}
+
+// foreign translates what gorgonia itself puts into a differentiated graph: the sum of gradients of a value that has
+// several readers.
+func (c *compiler) foreign(n *gorgonia.Node) op {
+	if s := n.Op().String(); s == "+ false" || s == "+ true" {
+		return &addOp{meta{kind: "add"}}
+	}
+	return nil
+}
+
+// Describe lists the operations in running order with the shapes of their results, for people.
+func (p *Plan) Describe() []string {
+	lines := make([]string, len(p.steps))
+	for i, s := range p.steps {
+		m := s.op.about()
+		lines[i] = fmt.Sprintf("%d: %s %v from %v", s.out, m.kind, m.shape, s.in)
+	}
+	return lines
+}

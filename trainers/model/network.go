@@ -1,0 +1,348 @@
+package model
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+
+	"dkpipe/pipeline"
+	"dkpipe/trainers/kernel"
+	"dkpipe/trainers/model/graph"
+)
+
+// Config says what a definition is compiled for.
+type Config struct {
+	Kernel      kernel.Set      // required
+	Batch       int             // largest number of rows of a Step, at least 1; Predict works through any number in such pieces
+	Loss        string          // one of Losses; empty: the network can only predict
+	Seed        uint64          // of what is random in a Step (dropout); give every worker its own
+	ClassWeight map[int]float64 // factor of a row by its class (arg-max of the target; a target of width 1 is rounded); absent classes have 1
+}
+
+// Losses lists the names of the losses.
+func Losses() []string { return graph.Losses() }
+
+// Network is a compiled definition. It belongs to one goroutine; two networks share nothing but the kernel set.
+type Network struct {
+	def     *Definition
+	cfg     Config
+	layout  []ParamSpec
+	initial []Initializer // one a tensor
+	tensors []int         // tensors of every layer
+	params  []float32
+	grads   []float32
+	state   []float32
+	inputs  []int // widths
+	outputs []int
+	train   *graph.Plan // nil without a loss
+	predict *graph.Plan // nil until the first Predict
+
+	steps   uint64
+	weights []float32   // row weight / rows, one a row
+	feed    [][]float32 // inputs of a plan: X, then Y, then weights
+	class   []float32   // factor by class, or nil
+}
+
+var _ Replica = (*Network)(nil)
+
+// Compile makes a network with all parameters zero; call Init or copy trained ones into Params. Its time is
+// milliseconds, its memory is two vectors of parameters and the activations of Batch rows. The definition must not be
+// changed afterwards.
+func Compile(d *Definition, cfg Config) (*Network, error) {
+	shapes, err := d.shapes()
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Kernel == nil || cfg.Batch < 1 {
+		return nil, &pipeline.Error{Kind: pipeline.Internal, Message: fmt.Sprintf("compile model %s: no kernel set, or batch %d below 1", d.Name, cfg.Batch)}
+	}
+	n := &Network{def: d, cfg: cfg}
+	n.inputs, n.outputs = d.Widths()
+	total := 0
+	for _, l := range d.Layers {
+		in, err := inputShapes(shapes, l)
+		if err != nil {
+			return nil, err
+		}
+		vars := l.Op.variables(in)
+		n.tensors = append(n.tensors, len(vars))
+		for _, v := range vars {
+			length := size(v.shape)
+			n.layout = append(n.layout, ParamSpec{Name: l.Name + "/" + v.name, Shape: v.shape, Off: total, Len: length})
+			n.initial = append(n.initial, v.init)
+			total += length
+		}
+	}
+	n.params = make([]float32, total)
+	if cfg.Loss == "" {
+		return n, nil
+	}
+	if err := n.prepareLoss(); err != nil {
+		return nil, err
+	}
+	n.grads = make([]float32, total)
+	n.weights = make([]float32, cfg.Batch)
+	n.feed = make([][]float32, len(n.inputs)+len(n.outputs)+1)
+	if n.train, err = n.compile(true); err != nil {
+		return nil, err
+	}
+	return n, nil
+}
+
+// prepareLoss checks the loss and the class weights against the outputs.
+func (n *Network) prepareLoss() error {
+	if !slices.Contains(Losses(), n.cfg.Loss) {
+		return unknown(pipeline.Unsupported, "loss", n.cfg.Loss, Losses())
+	}
+	if len(n.layout) == 0 {
+		return &pipeline.Error{Kind: pipeline.BadSpec, Message: "the model has no layer that can be trained", Hint: "add a dense layer"}
+	}
+	for i, w := range n.outputs {
+		if w == 1 && n.cfg.Loss == "categorical_crossentropy" {
+			return &pipeline.Error{Kind: pipeline.BadSpec,
+				Message: fmt.Sprintf("categorical_crossentropy needs an output a class, output %s has width 1", n.def.Outputs[i]),
+				Hint:    "use binary_crossentropy, or as many units as there are classes"}
+		}
+	}
+	if len(n.cfg.ClassWeight) == 0 {
+		return nil
+	}
+	if len(n.outputs) != 1 {
+		return &pipeline.Error{Kind: pipeline.Unsupported, Message: fmt.Sprintf("class_weight with %d outputs", len(n.outputs)), Hint: "use sample weights"}
+	}
+	classes := max(n.outputs[0], 2)
+	n.class = make([]float32, classes)
+	for i := range n.class {
+		n.class[i] = 1
+	}
+	for c, w := range n.cfg.ClassWeight {
+		if c < 0 || c >= classes || !(w >= 0) {
+			return &pipeline.Error{Kind: pipeline.BadSpec,
+				Message: fmt.Sprintf("class_weight {%d: %g}: the classes are 0 to %d, weights are at least 0", c, w, classes-1)}
+		}
+		n.class[c] = float32(w)
+	}
+	return nil
+}
+
+// compile builds the graph over the flat vectors.
+func (n *Network) compile(training bool) (*graph.Plan, error) {
+	b := graph.NewBuilder(graph.Config{Kernel: n.cfg.Kernel, Rows: n.cfg.Batch, Params: n.params, Grads: n.grads})
+	values := map[string]graph.Node{}
+	for i, in := range n.def.Inputs {
+		values[in.Name] = b.Input(n.inputs[i])
+	}
+	specs := n.layout
+	for i, l := range n.def.Layers {
+		lg := &layerGraph{b: b, training: training, seed: n.cfg.Seed + uint64(i)<<32}
+		for _, p := range specs[:n.tensors[i]] {
+			lg.params = append(lg.params, b.Param(p.Off, p.Shape))
+		}
+		specs = specs[n.tensors[i]:]
+		var in []graph.Node
+		for _, name := range l.From {
+			in = append(in, values[name])
+		}
+		v, err := l.Op.build(lg, in)
+		if err != nil {
+			return nil, &pipeline.Error{Kind: pipeline.Internal, Message: "layer " + l.Name, Err: err}
+		}
+		values[l.Name] = v
+	}
+	outputs := make([]graph.Node, len(n.def.Outputs))
+	for i, name := range n.def.Outputs {
+		outputs[i] = values[name]
+	}
+	var plan *graph.Plan
+	var err error
+	if training {
+		plan, err = n.compileLoss(b, outputs)
+	} else {
+		plan, err = b.Inference(outputs)
+	}
+	if err != nil {
+		return nil, &pipeline.Error{Kind: pipeline.Internal, Message: "compile model " + n.def.Name, Err: err}
+	}
+	return plan, nil
+}
+
+// compileLoss adds the targets, the row weights and the loss, which is the sum over the outputs.
+func (n *Network) compileLoss(b *graph.Builder, outputs []graph.Node) (*graph.Plan, error) {
+	targets := make([]graph.Node, len(outputs))
+	for i, o := range outputs {
+		targets[i] = b.Input(o.Width())
+	}
+	weight := b.Input(1)
+	var total graph.Node
+	for i, o := range outputs {
+		loss, err := b.Loss(n.cfg.Loss, o, targets[i], weight)
+		if err != nil {
+			return nil, err
+		}
+		if i == 0 {
+			total = loss
+		} else if total, err = b.Add(total, loss); err != nil {
+			return nil, err
+		}
+	}
+	return b.Training(outputs, total)
+}
+
+// Init draws new parameters from a seed. The same seed and definition give the same values on every machine.
+func (n *Network) Init(seed uint64) {
+	for i, p := range n.layout {
+		n.initial[i].fill(n.params[p.Off:p.Off+p.Len], p.Shape, rand.NewPCG(seed, uint64(i)))
+	}
+}
+
+// Definition gives what was compiled.
+func (n *Network) Definition() *Definition { return n.def }
+
+// Layout lists the tensors of the flat vectors, in order and without gaps: len(Params()) floats in all.
+func (n *Network) Layout() []ParamSpec { return n.layout }
+
+// InputWidths is the number of floats in a row of every input.
+func (n *Network) InputWidths() []int { return n.inputs }
+
+// OutputWidths is the number of floats in a row of every output.
+func (n *Network) OutputWidths() []int { return n.outputs }
+
+// Params is the live flat parameter vector.
+func (n *Network) Params() []float32 { return n.params }
+
+// Grads is the live flat gradient of the last Step; nil when the network was compiled without a loss.
+func (n *Network) Grads() []float32 { return n.grads }
+
+// State is empty: no layer so far has any.
+func (n *Network) State() []float32 { return n.state }
+
+// Step runs forward and backward over at most Config.Batch rows. Sample and class weights count as in Keras: the loss
+// is the sum of weighted losses divided by the number of rows, not by the sum of weights.
+func (n *Network) Step(b *pipeline.Batch) (float32, error) {
+	if n.train == nil {
+		return 0, &pipeline.Error{Kind: pipeline.Internal, Message: "the model was compiled without a loss and cannot be trained"}
+	}
+	if b.Rows < 1 || b.Rows > n.cfg.Batch {
+		return 0, &pipeline.Error{Kind: pipeline.Internal, Message: fmt.Sprintf("a batch of %d rows for a model that was compiled for 1 to %d", b.Rows, n.cfg.Batch)}
+	}
+	if err := checkBatch("x", b.Rows, b.X, n.inputs, "takes an input"); err != nil {
+		return 0, err
+	}
+	if err := checkBatch("y", b.Rows, b.Y, n.outputs, "gives an output"); err != nil {
+		return 0, err
+	}
+	if b.Weight != nil && len(b.Weight) != b.Rows {
+		return 0, &pipeline.Error{Kind: pipeline.BadSpec, Message: fmt.Sprintf("a batch of %d rows has %d weights", b.Rows, len(b.Weight))}
+	}
+	n.weigh(b)
+	copy(n.feed, b.X)
+	copy(n.feed[len(b.X):], b.Y)
+	n.feed[len(n.feed)-1] = n.weights
+	n.train.Run(b.Rows, n.steps, n.feed)
+	clear(n.feed) // the batch belongs to its reader
+	n.steps++
+	return n.train.Loss(), nil
+}
+
+// Output gives an output of the last Step, as it was in training (with dropout): Rows × width, valid until the next
+// Step. Metrics of a training step are computed from it without a second pass.
+// Nil before the first one, and without a loss.
+func (n *Network) Output(i int) []float32 {
+	if n.steps == 0 {
+		return nil
+	}
+	return n.train.Output(i)
+}
+
+// weigh fills weights with sample weight × class weight / rows.
+func (n *Network) weigh(b *pipeline.Batch) {
+	mean := 1 / float32(b.Rows)
+	for i := range b.Rows {
+		w := mean
+		if b.Weight != nil {
+			w *= b.Weight[i]
+		}
+		if n.class != nil {
+			w *= n.class[classOf(b.Y[0][i*n.outputs[0]:][:n.outputs[0]])]
+		}
+		n.weights[i] = w
+	}
+}
+
+// classOf is the arg-max of a target, or, of a single number, the nearer of 0 and 1.
+func classOf(t []float32) int {
+	if len(t) == 1 {
+		if t[0] >= 0.5 {
+			return 1
+		}
+		return 0
+	}
+	best := 0
+	for j, v := range t {
+		if v > t[best] {
+			best = j
+		}
+	}
+	return best
+}
+
+// checkBatch compares the columns of a batch with the widths that the model was compiled for.
+func checkBatch(role string, rows int, columns [][]float32, widths []int, verb string) error {
+	if len(columns) != len(widths) {
+		return &pipeline.Error{Kind: pipeline.BadSpec,
+			Message: fmt.Sprintf("the batch has %d %s columns, the model %s for each of %d", len(columns), role, verb, len(widths)),
+			Hint:    "compare columns." + role + " of the job with the model"}
+	}
+	for i, c := range columns {
+		if len(c) == rows*widths[i] {
+			continue
+		}
+		return &pipeline.Error{Kind: pipeline.BadSpec,
+			Message: fmt.Sprintf("%s column %d has width %s, the model %s of width %d", role, i, perRow(len(c), rows), verb, widths[i]),
+			Hint:    "compare columns." + role + " of the job with the model"}
+	}
+	return nil
+}
+
+// perRow writes floats per row: 64, or 63.5 for a batch that is cut off.
+func perRow(floats, rows int) string { return fmt.Sprintf("%.4g", float64(floats)/float64(rows)) }
+
+// Predict fills out with the outputs in inference mode, in pieces of Config.Batch rows.
+func (n *Network) Predict(b *pipeline.Batch, out [][]float32) error {
+	if b.Rows == 0 {
+		return nil
+	}
+	if err := checkBatch("x", b.Rows, b.X, n.inputs, "takes an input"); err != nil {
+		return err
+	}
+	if len(out) != len(n.outputs) {
+		return &pipeline.Error{Kind: pipeline.Internal, Message: fmt.Sprintf("predict into %d slices, the model has %d outputs", len(out), len(n.outputs))}
+	}
+	for i, w := range n.outputs {
+		if len(out[i]) < b.Rows*w {
+			return &pipeline.Error{Kind: pipeline.Internal, Message: fmt.Sprintf("predict %d rows of width %d into %d floats", b.Rows, w, len(out[i]))}
+		}
+	}
+	if n.predict == nil {
+		p, err := n.compile(false)
+		if err != nil {
+			return err
+		}
+		n.predict = p
+	}
+	if n.feed == nil {
+		n.feed = make([][]float32, len(n.inputs))
+	}
+	for at := 0; at < b.Rows; at += n.cfg.Batch {
+		rows := min(n.cfg.Batch, b.Rows-at)
+		for i, w := range n.inputs {
+			n.feed[i] = b.X[i][at*w:][:rows*w]
+		}
+		n.predict.Run(rows, 0, n.feed)
+		for i, w := range n.outputs {
+			copy(out[i][at*w:], n.predict.Output(i)[:rows*w])
+		}
+	}
+	clear(n.feed)
+	return nil
+}
