@@ -1,0 +1,459 @@
+package local
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"strings"
+	"unicode/utf8"
+
+	"dkpipe/pipeline/expr"
+)
+
+// Sizes of the CSV reader. The prefix suggests the types; a block fits into the second-level cache.
+const (
+	prefixBytes = 4 << 20
+	prefixRows  = 10000
+	blockBytes  = 256 << 10
+	recordLimit = 64 << 20
+	batchBytes  = 1 << 20 // of column memory
+)
+
+// csvReader reads RFC 4180 with a header row. encoding/csv cannot be used: it does not tell an unquoted empty field,
+// which is NULL, from a quoted one, which is the empty string. It also allocates a string a field.
+type csvReader struct {
+	file string
+	src  *stream
+	cols []field
+	rows int // rows a batch
+
+	buf      []byte // buf[end] is a zero that stops every scan
+	pos, end int
+	eof      bool
+	line     int64 // of the record at pos
+	row      int64 // records before pos
+
+	nulls   []bitmap
+	scratch []byte
+	sample  int64 // rows that suggested the types
+	known   []bool
+}
+
+// openCSV reads the header and the types. With like, the file must have its columns, and its types are taken.
+func openCSV(src *stream, declared map[string]string, like []field) (*csvReader, error) {
+	r := &csvReader{file: src.name, src: src, line: 1}
+	if err := r.fillPrefix(); err != nil {
+		return nil, err
+	}
+	names, err := r.header()
+	if err != nil {
+		return nil, err
+	}
+	r.cols = make([]field, len(names))
+	for i, n := range names {
+		r.cols[i].Name = n
+	}
+	if like != nil {
+		if err := sameNames(r.file, r.cols, like); err != nil {
+			return nil, err
+		}
+		copy(r.cols, like)
+	} else if err := r.infer(declared); err != nil {
+		return nil, err
+	}
+	r.nulls = make([]bitmap, len(r.cols))
+	r.rows = batchRows(r.cols)
+	return r, nil
+}
+
+// batchRows chooses a number of rows whose columns fit into the second-level cache.
+func batchRows(cols []field) int {
+	w := 0
+	for _, f := range cols {
+		w += 8 * max(1, f.Type.Width)
+	}
+	return min(4096, max(64, batchBytes/max(1, w)&^7))
+}
+
+func (r *csvReader) fields() []field { return r.cols }
+
+// Close closes the file.
+func (r *csvReader) Close() error { return r.src.Close() }
+
+func (r *csvReader) fillPrefix() error {
+	r.buf = make([]byte, prefixBytes+1)
+	for r.end < prefixBytes && !r.eof {
+		n, err := r.src.Read(r.buf[r.end:prefixBytes])
+		r.end += n
+		if err == io.EOF {
+			r.eof = true
+		} else if err != nil {
+			return err
+		}
+	}
+	r.buf[r.end] = 0
+	r.buf = r.buf[:r.end+1]
+	if bytes.HasPrefix(r.buf, []byte("\xef\xbb\xbf")) {
+		r.pos = 3
+	}
+	return nil
+}
+
+// more moves the unread bytes to the front and reads another block.
+func (r *csvReader) more() error {
+	left := r.end - r.pos
+	if left >= recordLimit {
+		return dataErr("look for a quote that is never closed", "%s, line %d: the record is longer than %d MiB", r.file, r.line, recordLimit>>20)
+	}
+	want := max(blockBytes, 2*left)
+	if cap(r.buf) < want+1 || cap(r.buf) > prefixBytes && left < blockBytes/2 {
+		b := make([]byte, want+1)
+		copy(b, r.buf[r.pos:r.end])
+		r.buf = b
+	} else {
+		copy(r.buf[:cap(r.buf)], r.buf[r.pos:r.end])
+	}
+	r.buf = r.buf[:cap(r.buf)]
+	r.pos, r.end = 0, left
+	for r.end == left && !r.eof {
+		n, err := r.src.Read(r.buf[left : len(r.buf)-1])
+		r.end += n
+		if err == io.EOF {
+			r.eof = true
+		} else if err != nil {
+			return err
+		}
+	}
+	r.buf[r.end] = 0
+	return nil
+}
+
+// How a field ends.
+type fieldEnd int
+
+const (
+	endField  fieldEnd = iota // a comma: another field follows
+	endRecord                 // a line end or the end of the file
+	endBuffer                 // more bytes are needed to know
+)
+
+// split finds the field at i. It gives the field's bytes (valid until the next call), whether it was quoted, where
+// the next field starts, the line ends inside it, and how it ended.
+func (r *csvReader) split(i int) (f []byte, quoted bool, next, lines int, end fieldEnd, err error) {
+	if r.buf[i] == '"' && i < r.end {
+		return r.splitQuoted(i)
+	}
+	j := i
+	for {
+		switch c := r.buf[j]; {
+		case c == ',':
+			return r.buf[i:j], false, j + 1, 0, endField, nil
+		case c == '\n':
+			k := j
+			if k > i && r.buf[k-1] == '\r' {
+				k--
+			}
+			return r.buf[i:k], false, j + 1, 0, endRecord, nil
+		case c == 0 && j == r.end:
+			if !r.eof {
+				return nil, false, 0, 0, endBuffer, nil
+			}
+			k := j
+			if k > i && r.buf[k-1] == '\r' {
+				k--
+			}
+			return r.buf[i:k], false, j, 0, endRecord, nil
+		}
+		j++
+	}
+}
+
+func (r *csvReader) splitQuoted(i int) (f []byte, quoted bool, next, lines int, end fieldEnd, err error) {
+	j := i + 1
+	start, escaped := j, false
+	r.scratch = r.scratch[:0]
+	for {
+		q := bytes.IndexByte(r.buf[j:r.end], '"')
+		if q < 0 {
+			if r.eof {
+				return nil, true, 0, 0, endRecord, dataErr("close the quote, or double a quote that belongs to the value",
+					"%s: the quote opened in the record at line %d is never closed", r.file, r.line)
+			}
+			return nil, true, 0, 0, endBuffer, nil
+		}
+		j += q + 1
+		if j == r.end && !r.eof {
+			return nil, true, 0, 0, endBuffer, nil
+		}
+		if r.buf[j] != '"' {
+			break
+		}
+		r.scratch = append(r.scratch, r.buf[start:j]...)
+		escaped = true
+		j++
+		start = j
+	}
+	f = r.buf[start : j-1]
+	if escaped {
+		r.scratch = append(r.scratch, f...)
+		f = r.scratch
+	}
+	lines = bytes.Count(f, []byte{'\n'})
+	if r.buf[j] == '\r' && j < r.end {
+		if j+1 == r.end && !r.eof {
+			return nil, true, 0, 0, endBuffer, nil
+		}
+		if r.buf[j+1] == '\n' || j+1 == r.end {
+			j++
+		}
+	}
+	switch {
+	case j == r.end:
+		return f, true, j, lines, endRecord, nil
+	case r.buf[j] == '\n':
+		return f, true, j + 1, lines, endRecord, nil
+	case r.buf[j] == ',':
+		return f, true, j + 1, lines, endField, nil
+	}
+	return nil, true, 0, 0, endRecord, dataErr("double a quote that belongs to the value",
+		"%s, line %d: text follows the closing quote of %s", r.file, r.line+int64(lines), shown(f))
+}
+
+// header reads the names.
+func (r *csvReader) header() ([]string, error) {
+	var names []string
+	seen := map[string]int{}
+	for i, end := r.pos, endField; end == endField; {
+		f, quoted, next, lines, e, err := r.split(i)
+		if err != nil {
+			return nil, err
+		}
+		if e == endBuffer {
+			return nil, dataErr("the first line must hold the column names", "%s: the header row is longer than %d MiB", r.file, prefixBytes>>20)
+		}
+		name, err := headerName(r.file, f, quoted, len(names))
+		if err != nil {
+			return nil, err
+		}
+		if first, dup := seen[name]; dup {
+			return nil, dataErr("the first line must hold the column names, each once",
+				"%s, line 1: fields %d and %d are both named %q", r.file, first+1, len(names)+1, name)
+		}
+		seen[name] = len(names)
+		names = append(names, name)
+		r.line += int64(lines)
+		i, end, r.pos = next, e, next
+	}
+	r.line++
+	if len(names) == 1 && strings.ContainsAny(names[0], ";\t|") {
+		return nil, dataErr("separate the columns by commas", "%s, line 1: the header has no comma but is %s", r.file, shown([]byte(names[0])))
+	}
+	return names, nil
+}
+
+func headerName(file string, f []byte, quoted bool, at int) (string, error) {
+	if !utf8.Valid(f) {
+		return "", corruptErr(nil, "convert the file to UTF-8, for example with iconv", "%s, line 1: the name of field %d is not UTF-8", file, at+1)
+	}
+	if bytes.IndexByte(f, 0) >= 0 {
+		return "", corruptErr(nil, "check that the file is CSV text", "%s, line 1: the name of field %d has zero bytes", file, at+1)
+	}
+	if !quoted && bytes.IndexByte(f, '\r') >= 0 {
+		return "", corruptErr(nil, "convert the line ends to \\n", "%s: lines end with \\r alone", file)
+	}
+	if len(f) == 0 {
+		return fmt.Sprintf("_c%d", at), nil // as Spark names it
+	}
+	return string(f), nil
+}
+
+// blank says whether the record at i is an empty line, which is skipped when there are several columns, and where
+// the next record starts.
+func (r *csvReader) blank(i int) (next int, is bool) {
+	if len(r.cols) == 1 {
+		return i, false
+	}
+	if r.buf[i] == '\n' {
+		return i + 1, true
+	}
+	if r.buf[i] == '\r' && r.buf[i+1] == '\n' && i+1 < r.end {
+		return i + 2, true
+	}
+	return i, false
+}
+
+// next fills b with up to r.rows records.
+func (r *csvReader) next(b *batch) error {
+	b.file, b.first, b.n = r.file, r.row+1, 0
+	b.cols = grow(b.cols, len(r.cols))
+	b.lines = grow(b.lines, r.rows)
+	for c := range b.cols {
+		b.cols[c].reset(r.cols[c].Type, r.rows)
+	}
+	for bytesIn := 0; b.n < r.rows && bytesIn < 4<<20; {
+		from := r.pos
+		ok, err := r.record(b, b.n)
+		if err != nil {
+			return err
+		}
+		bytesIn += r.pos - from
+		if ok {
+			b.n++
+			r.row++
+			continue
+		}
+		if r.eof && r.pos == r.end {
+			break
+		}
+		if r.eof {
+			continue
+		}
+		if err := r.more(); err != nil {
+			return err
+		}
+		if r.eof && r.pos == r.end {
+			break
+		}
+	}
+	if b.n == 0 {
+		return io.EOF
+	}
+	for c := range b.cols {
+		b.cols[c].n = b.n
+	}
+	b.lines = b.lines[:b.n]
+	return nil
+}
+
+// record reads one record into row k of b. It gives false, with the position unchanged but for blank lines, when the
+// buffer ends inside the record.
+func (r *csvReader) record(b *batch, k int) (bool, error) {
+	for r.pos < r.end {
+		next, is := r.blank(r.pos)
+		if !is {
+			break
+		}
+		r.pos = next
+		r.line++
+	}
+	if r.pos >= r.end {
+		return false, nil
+	}
+	i, last, lines := r.pos, len(r.cols)-1, 0
+	for c := range r.cols {
+		col := &b.cols[c]
+		j := i
+		ok := false
+		switch col.typ.Kind {
+		case expr.Int64:
+			col.i64[k], j, ok = scanInt(r.buf, i)
+		case expr.Float64:
+			col.f64[k], j, ok = scanFloat(r.buf, i)
+		}
+		if ok && c != last && r.buf[j] == ',' {
+			i = j + 1
+			continue
+		}
+		if ok && c == last && r.buf[j] == '\n' {
+			i = j + 1
+			break
+		}
+		f, quoted, next, ln, end, err := r.split(i)
+		if err != nil {
+			return false, err
+		}
+		if end == endBuffer {
+			return false, nil
+		}
+		if (end == endRecord) != (c == last) {
+			return r.ragged()
+		}
+		if err := r.store(col, c, k, f, quoted, int64(lines)); err != nil {
+			return false, err
+		}
+		lines += ln
+		i = next
+	}
+	b.lines[k] = r.line
+	r.pos = i
+	r.line += int64(1 + lines)
+	return true, nil
+}
+
+// ragged counts the fields of the record at pos for the error.
+func (r *csvReader) ragged() (bool, error) {
+	n := 0
+	for i, end := r.pos, endField; end == endField; n++ {
+		var err error
+		_, _, i, _, end, err = r.split(i)
+		if err != nil {
+			return false, err
+		}
+		if end == endBuffer {
+			return false, nil
+		}
+	}
+	return false, dataErr("give every row one field a column; quote a value that has a comma in it",
+		"%s, line %d: %d fields, the header has %d", r.file, r.line, n, len(r.cols))
+}
+
+// store puts a field that the fast path did not take into row k of column c.
+func (r *csvReader) store(col *column, c, k int, f []byte, quoted bool, lines int64) error {
+	null := len(f) == 0 && !quoted
+	if null && col.valid == nil {
+		r.nulls[c] = r.nulls[c].ones(r.rows)
+		col.valid = r.nulls[c]
+	}
+	if null {
+		bitmap(col.valid).clear(k)
+	}
+	var ok bool
+	switch col.typ.Kind {
+	case expr.String:
+		if !utf8.Valid(f) {
+			return corruptErr(nil, "convert the file to UTF-8, for example with iconv",
+				"%s, line %d, column %q: %s is not UTF-8", r.file, r.line+lines, r.cols[c].Name, shown(f))
+		}
+		col.text = append(col.text[:col.off[k]], f...)
+		col.off[k+1] = int32(len(col.text))
+		return nil
+	case expr.Int64:
+		col.i64[k], ok = parseInt(trim(f))
+	case expr.Float64:
+		col.f64[k], ok = parseFloat(trim(f))
+	case expr.Float32:
+		var v float64
+		v, ok = parseFloat(trim(f))
+		col.f32[k] = float32(v)
+	case expr.Bool:
+		col.bool[k], ok = parseBool(trim(f))
+	}
+	if ok || null {
+		return nil
+	}
+	return misfit(fmt.Sprintf("%s, line %d", r.file, r.line+lines), r.cols[c], r.known[c], r.sample, f)
+}
+
+// misfit is the error for a text value that is not of its column's type.
+func misfit(where string, f field, declared bool, sample int64, value []byte) error {
+	if declared {
+		return dataErr("correct the value, or declare another type in source.types",
+			"%s, column %q: %s is not of the declared type %s", where, f.Name, shown(value), f.Type.Kind)
+	}
+	better := expr.String
+	if _, ok := parseFloat(trim(value)); ok && f.Type.Kind == expr.Int64 {
+		better = expr.Float64
+	}
+	return dataErr(fmt.Sprintf("correct the value, or declare the type: source: {types: {%s: %s}}", yamlKey(f.Name), better),
+		"%s, column %q: %s is not %s, the type that the first %d rows suggest", where, f.Name, shown(value), f.Type.Kind, sample)
+}
+
+// yamlKey quotes a column's name where YAML would not take it as it is.
+func yamlKey(s string) string {
+	for _, c := range s {
+		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_') {
+			return fmt.Sprintf("%q", s)
+		}
+	}
+	return s
+}
