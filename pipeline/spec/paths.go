@@ -1,0 +1,39 @@
+package spec
+
+import (
+	"path"
+	"path/filepath"
+	"strings"
+)
+
+// resolve makes relative paths start from the job file's folder. URIs stay as they are.
+func (s *Spec) resolve(file string) {
+	for _, list := range [][]string{s.Source.CSV, s.Source.Parquet, s.Source.Arrow, s.Source.JSON, s.Source.IDX} {
+		for i := range list {
+			list[i] = resolve(file, list[i])
+		}
+	}
+	for _, p := range []*string{&s.Dataset.Path, &s.Output.Path, &s.Model.Keras} {
+		*p = resolve(file, *p)
+	}
+}
+
+// resolve gives p as seen from the folder of file, which may itself be a URI.
+func resolve(file, p string) string {
+	if p == "" || isURI(p) {
+		return p
+	}
+	if scheme, rest, ok := strings.Cut(file, "://"); ok {
+		host, name, _ := strings.Cut(rest, "/")
+		if !path.IsAbs(p) {
+			p = path.Join("/", path.Dir(name), p)
+		}
+		return scheme + "://" + host + p
+	}
+	if filepath.IsAbs(p) {
+		return p
+	}
+	return filepath.Join(filepath.Dir(file), p)
+}
+
+func isURI(p string) bool { return strings.Contains(p, "://") || strings.HasPrefix(p, "file:") }
