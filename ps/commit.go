@@ -2,7 +2,9 @@ package ps
 
 import "fmt"
 
-// Commit takes a push, or a pull when c.Seq is 0, and fills dst with the reply.
+// Commit takes a push, or a pull when c.Seq is 0, and fills dst with the reply. A commit that is
+// not a repeat takes back whatever call of the same worker is still deferred, because a worker makes one call at a time;
+// a repeat or a pull does not, because it may be a message that was long on its way.
 //
 // deferred says that the commit waits for its round: dst is filled, and dst and c.Delta may be used again, only when
 // Answers has handed out the answer (with an error: they are not touched any more). Everything else is answered at
@@ -28,18 +30,14 @@ func (c *Core) commit(cm Commit, dst []float32, rejected string) (ack Ack, defer
 	if err := c.valid(m, &cm, len(dst)); err != nil {
 		return Ack{}, false, err
 	}
-	if m.state == parked { // its Next was given up on the way; it is active again
-		m.state = busy
-	}
 	switch {
 	case cm.Seq == 0:
-		copy(dst, c.centre)
-		m.seen = c.version + 1
+		c.give(m, dst)
 		return Ack{Version: c.version, Stop: c.over()}, false, nil
 	case cm.Seq == m.seq:
-		ack, err := c.repeat(m, dst)
-		return ack, false, err
+		return c.repeat(m, dst), false, nil
 	}
+	c.abandon(m)
 	cm.Staleness = c.version - cm.Base
 	if c.mode == Rounds {
 		m.pending, m.commit, m.dst, m.rejected = true, cm, dst, rejected
@@ -96,19 +94,26 @@ func (c *Core) valid(m *member, cm *Commit, dst int) error {
 }
 
 // repeat answers a commit that was acknowledged before.
-func (c *Core) repeat(m *member, dst []float32) (Ack, error) {
+func (c *Core) repeat(m *member, dst []float32) Ack {
 	ack := m.ack
 	if c.centred || m.plain {
-		copy(dst, c.centre)
+		c.give(m, dst)
 		ack.Version = c.version
-		m.seen = c.version + 1
 	} else {
 		copy(dst, m.kept)
 	}
 	c.stats.Duplicates++
 	ack.Duplicate = true
 	ack.Stop = c.over()
-	return ack, nil
+	return ack
+}
+
+// give replies with the centre as it is.
+func (c *Core) give(m *member, dst []float32) {
+	copy(dst, c.centre)
+	if !m.waits() { // else its worker does not wait for this reply any more
+		m.seen = c.version + 1
+	}
 }
 
 // apply runs the rule over all blocks.

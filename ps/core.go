@@ -231,7 +231,7 @@ func (c *Core) Leave(w Worker, incarnation uint64, why string) error {
 }
 
 func (c *Core) leave(m *member, why string) {
-	if m.pending || m.state == parked {
+	if m.waits() {
 		c.answers = append(c.answers, Answer{Worker: m.id, Incarnation: m.incarnation, Next: m.state == parked,
 			Err: fenced(m.id, m.incarnation, why)})
 	}
@@ -251,6 +251,10 @@ func (c *Core) Withdraw(w Worker, incarnation uint64) {
 	if err != nil {
 		return
 	}
+	c.abandon(m)
+}
+
+func (c *Core) abandon(m *member) {
 	m.drop()
 	if m.state == parked {
 		m.state = busy
@@ -270,12 +274,9 @@ func (c *Core) Abort(err error) {
 	}
 	c.aborted = err
 	for _, m := range c.members {
-		if m.pending || m.state == parked {
+		if m.waits() {
 			c.answers = append(c.answers, Answer{Worker: m.id, Incarnation: m.incarnation, Next: m.state == parked, Err: err})
-			m.drop()
-			if m.state == parked {
-				m.state = busy
-			}
+			c.abandon(m)
 		}
 	}
 }
@@ -329,6 +330,9 @@ func (c *Core) member(w Worker, incarnation uint64) (*member, error) {
 }
 
 func (m *member) in() bool { return m.state >= busy }
+
+// waits says whether a call is deferred.
+func (m *member) waits() bool { return m.pending || m.state == parked }
 
 // drop forgets a commit that waits for the round.
 func (m *member) drop() {

@@ -101,6 +101,9 @@ func (s *Server) Exchange(ctx context.Context, c Commit, dst []float32) (Ack, er
 		w = s.wait(c.Worker)
 	}
 	s.after()
+	if m := s.core.find(c.Worker); m != nil && !m.waits() {
+		s.supersede(c.Worker) // a Next that this commit took back
+	}
 	s.mu.Unlock()
 	if !deferred {
 		return ack, err
@@ -246,14 +249,20 @@ func (s *Server) after() {
 	}
 }
 
-// wait makes the waiter for a deferred call of w. An older one is told that its call was repeated.
+// wait makes the waiter for a deferred call of w, in the place of an older one.
 func (s *Server) wait(w Worker) *waiter {
-	if old := s.waiters[w]; old != nil {
-		old.ch <- Answer{Worker: w, Err: ErrSuperseded}
-	}
+	s.supersede(w)
 	wt := &waiter{ch: make(chan Answer, 1)}
 	s.waiters[w] = wt
 	return wt
+}
+
+// supersede tells an older call of w that still waits that a newer one took its place.
+func (s *Server) supersede(w Worker) {
+	if old := s.waiters[w]; old != nil {
+		delete(s.waiters, w)
+		old.ch <- Answer{Worker: w, Err: ErrSuperseded}
+	}
 }
 
 // await waits for the answer. When ctx ends, the call is withdrawn, unless its answer came at the same moment: an answer
