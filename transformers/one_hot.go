@@ -57,7 +57,7 @@ func (s *oneHot) Fit(in expr.Schema, got []expr.StatValue) (expr.Fitted, error) 
 		return expr.Fitted{}, err
 	}
 	if s.Size != nil {
-		return s.build(in, t, *s.Size, expr.Num(float64(*s.Size-1)))
+		return s.build(in, t, *s.Size, expr.Int(int64(*s.Size-1)))
 	}
 	top, err := values(s.Op(), got, 0, 0)
 	if err != nil {
@@ -71,7 +71,7 @@ func (s *oneHot) Fit(in expr.Schema, got []expr.StatValue) (expr.Fitted, error) 
 	case v >= expr.MaxWidth:
 		return expr.Fitted{}, badData(s.Op(), "number its values with string_index, or set size", "column %q has the greatest value %v; a vector has at most %d positions", s.Input, v, expr.MaxWidth)
 	}
-	return s.build(in, t, int(top[0])+1, expr.Num(top[0]))
+	return s.build(in, t, int(top[0])+1, expr.Int(int64(top[0])))
 }
 
 // Preview shows the guard with :max(x) and a vector of unknown width.
@@ -83,7 +83,7 @@ func (s *oneHot) Preview(in expr.Schema) (expr.Fitted, error) {
 	if s.Size != nil {
 		return s.Fit(in, nil)
 	}
-	return s.build(in, t, expr.AnyWidth, expr.Unfitted(fmt.Sprintf("max(%s)", s.Input), expr.Type{Kind: expr.Float64}))
+	return s.build(in, t, expr.AnyWidth, expr.Unfitted(fmt.Sprintf("max(%s)", s.Input), expr.Type{Kind: expr.Int64}))
 }
 
 func (s *oneHot) build(in expr.Schema, t expr.Type, size int, top *expr.Node) (expr.Fitted, error) {
@@ -92,7 +92,7 @@ func (s *oneHot) build(in expr.Schema, t expr.Type, size int, top *expr.Node) (e
 	if s.Invalid == expr.Keep {
 		x = expr.Call(expr.First, expr.To(expr.Float64, x), expr.Num(-1))
 	} else {
-		inside := expr.Call(expr.And, expr.Call(expr.Ge, x, expr.Num(0)), expr.Call(expr.Le, x, top))
+		inside := expr.Call(expr.And, expr.Call(expr.Ge, x, expr.Int(0)), expr.Call(expr.Le, x, top))
 		f.Guards = append(f.Guards, expr.Guard{Expr: inside, Says: fmt.Sprintf("%s is outside 0..%s", s.Input, last(size))})
 		if t.Kind != expr.Int64 {
 			whole := expr.Call(expr.Eq, x, expr.Call(expr.Floor, x))

@@ -29,7 +29,8 @@ var table = map[string]maker{
 func New(op string, decode func(into any) error) (expr.Step, error) {
 	m, ok := table[op]
 	if !ok {
-		return nil, unknown("transformer", op, Names())
+		message := fmt.Sprintf("unknown transformer %q", op)
+		return nil, &pipeline.Error{Kind: pipeline.BadSpec, Message: message + didYouMean(op, Names()), Hint: "known: " + strings.Join(Names(), ", ")}
 	}
 	return m(decode)
 }
@@ -44,13 +45,11 @@ func Names() []string {
 	return names
 }
 
-// unknown reports a name that is not one of known.
-func unknown(what, name string, known []string) error {
-	e := &pipeline.Error{Kind: pipeline.BadSpec, Message: fmt.Sprintf("unknown %s %q", what, name), Hint: "known: " + strings.Join(known, ", ")}
+func didYouMean(name string, known []string) string {
 	if near := expr.Nearest(name, known); near != "" {
-		e.Message += fmt.Sprintf("; did you mean %q?", near)
+		return fmt.Sprintf("; did you mean %q?", near)
 	}
-	return e
+	return ""
 }
 
 func badSpec(op, format string, args ...any) error {
@@ -77,7 +76,8 @@ func oneOf(op, field, value string, known ...string) error {
 	if slices.Contains(known, value) {
 		return nil
 	}
-	return badSpec(op, "%s", strings.TrimPrefix(unknown(field, value, known).Error(), "unknown ")+" is not one of "+strings.Join(known, ", "))
+	message := fmt.Sprintf("%s: %s cannot be %q", op, field, value)
+	return &pipeline.Error{Kind: pipeline.BadSpec, Message: message + didYouMean(value, known), Hint: "known: " + strings.Join(known, ", ")}
 }
 
 // invalid checks a handle_invalid field.

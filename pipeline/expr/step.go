@@ -39,7 +39,8 @@ type Stat struct {
 	Quantiles   []float64 // Quantiles: which, 0..1, percentile_disc semantics
 }
 
-// StatValue is the answer to a Stat: Values for all but Distinct, which fills Distinct and Counts.
+// StatValue is the answer to a Stat: Values for all but Distinct, which fills Distinct and Counts. Where there is no
+// value to count, and for StddevSamp of one value, Values holds NaN (Count and CountInvalid: 0). Infinities count.
 type StatValue struct {
 	Values   []float64 // one value, or one a position, or one a quantile
 	Distinct []string
