@@ -54,7 +54,7 @@ func agnStable(workers int) int { return max(1, int(math.Ceil(0.64*float64(worke
 type meanStep struct{ difference }
 
 func (m meanStep) Delta(delta, x, base []float32, steps int) {
-	scale := 1 / float32(max(1, steps))
+	scale := 1 / float32(steps)
 	x, base = x[:len(delta)], base[:len(delta)]
 	for i := range delta {
 		delta[i] = (x[i] - base[i]) * scale

@@ -30,11 +30,12 @@ type Algorithm interface {
 type Local interface {
 	// Step moves x by one local step; grads is the mean gradient of one batch at x.
 	Step(x, grads []float32)
-	// Delta fills delta with what the worker commits after steps local steps took it from base to x. It may move x.
-	// steps is 0 when only positions are committed; x equals what Adopt left then.
+	// Delta fills delta with what the worker commits after steps local steps, at least one, took it from base to x.
+	// It may move x.
 	Delta(delta, x, base []float32, steps int)
-	// Adopt takes the server's reply, which is in base when it is called. Afterwards x is where the worker goes on
-	// from, and base what the next Delta starts from.
+	// Adopt takes the rule's reply, which is in base when it is called. Afterwards x is where the worker goes on
+	// from, and base what the next Delta starts from. When the server answers with the centre instead (a pull, a
+	// commit that was rejected or had no steps), the engine copies it into x and base without a call.
 	Adopt(x, base []float32)
 }
 

@@ -1,6 +1,8 @@
 package trainers
 
 import (
+	"fmt"
+
 	"dkpipe/ps"
 	"dkpipe/trainers/optim"
 )
@@ -14,7 +16,10 @@ import (
 // whenever the workers get the same data.
 type Averaging struct{}
 
-var _ Algorithm = Averaging{}
+var (
+	_ Algorithm = Averaging{}
+	_ Checker   = Averaging{}
+)
 
 // Name gives "averaging".
 func (Averaging) Name() string { return "averaging" }
@@ -28,5 +33,20 @@ func (Averaging) Window(int) int { return 0 }
 // Rule sets the centre to the mean that the server made of the round's commits.
 func (Averaging) Rule(int) ps.Rule { return replace{} }
 
-// Local commits x.
-func (Averaging) Local(_ int, opt optim.Optimizer) Local { return whole{opt} }
+// Local commits x, when the server asks for it and at no other time.
+func (Averaging) Local(_ int, opt optim.Optimizer) Local { return wholeEpoch{whole{opt}} }
+
+// Check warns that a window has no meaning here.
+func (Averaging) Check(_, window int) ([]string, error) {
+	if window > 0 {
+		return []string{fmt.Sprintf("averaging commits once an epoch; the window of %d steps is not used", window)}, nil
+	}
+	return nil, nil
+}
+
+// wholeEpoch is whole with windows as long as an epoch.
+type wholeEpoch struct{ whole }
+
+var _ Due = wholeEpoch{}
+
+func (wholeEpoch) Due(int, float64) bool { return false }

@@ -52,7 +52,11 @@ func (Downpour) Check(workers, window int) ([]string, error) {
 // sum is the server's half of methods whose commits are added to the centre: c = c + u.
 type sum struct{}
 
+var _ ps.CentreRule = sum{}
+
 func (sum) Slots() int { return 0 }
+
+func (sum) RepliesCentre() bool { return true }
 
 func (sum) Apply(centre, _, delta, reply []float32, _ ps.Commit) {
 	delta, reply = delta[:len(centre)], reply[:len(centre)]

@@ -46,7 +46,11 @@ func (Single) Check(workers, _ int) ([]string, error) {
 // replace is the server's half of methods that commit whole parameter vectors: c = u.
 type replace struct{}
 
+var _ ps.CentreRule = replace{}
+
 func (replace) Slots() int { return 0 }
+
+func (replace) RepliesCentre() bool { return true }
 
 func (replace) Apply(centre, _, delta, reply []float32, _ ps.Commit) {
 	copy(centre, delta)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"time"
 
 	"dkpipe/pipeline"
@@ -42,6 +41,8 @@ type WorkerStats struct {
 	WaitS         float64   `json:"wait_s"`
 	FeedS         float64   `json:"feed_s"`
 }
+
+const defaultGrace = 10 * time.Second
 
 // errAbort is the cause of a context that ends a run without waiting for what workers still hold.
 var errAbort = errors.New("the run was aborted")
@@ -92,7 +93,7 @@ type worker struct {
 	epoch      int       // of the open window's first sample
 	began      time.Time // of the open window
 	positions  []ps.Position
-	cursor     []byte    // wire form of open's cursor
+	cursors    []byte    // wire forms of the cursors in positions
 	sent       ps.Commit // the last commit
 	unanswered bool      // sent has no reply yet
 	rejects    int       // in a row
@@ -127,7 +128,7 @@ func newWorker(cfg WorkerConfig) (*worker, error) {
 		cfg.MaxRejects = 3
 	}
 	if cfg.Grace == 0 {
-		cfg.Grace = 10 * time.Second
+		cfg.Grace = defaultGrace
 	}
 	n := len(cfg.Replica.Params())
 	w := &worker{
@@ -163,7 +164,12 @@ func (w *worker) units(ctx context.Context, shards []pipeline.Shard) error {
 		}
 		switch turn {
 		case ps.Work:
-			err = w.unit(ctx, u, shards)
+			if u.Pull {
+				err = w.pull(ctx)
+			}
+			if err == nil {
+				err = w.unit(ctx, u, shards)
+			}
 		case ps.Flush:
 			err = w.commit(ctx)
 		default:
@@ -264,9 +270,17 @@ func (w *worker) full(now time.Time) bool {
 
 // finish notes that the open unit is done.
 func (w *worker) finish() error {
-	w.positions = append(w.positions, ps.Position{Unit: w.open.ID, Done: true})
+	w.note(true)
 	w.held = false
 	return w.closeReader()
+}
+
+// note appends the open unit's position to those of the next commit. A unit that is done has its cursor too, so that
+// who watches commits can count rows.
+func (w *worker) note(done bool) {
+	from := len(w.cursors)
+	w.cursors = w.open.cursor.Append(w.cursors)
+	w.positions = append(w.positions, ps.Position{Unit: w.open.ID, Cursor: w.cursors[from:], Done: done})
 }
 
 func (w *worker) closeReader() error {
@@ -277,22 +291,24 @@ func (w *worker) closeReader() error {
 
 // commit pushes the open window and goes on from the reply.
 func (w *worker) commit(ctx context.Context) error {
-	w.local.Delta(w.delta, w.x, w.base, w.steps)
-	positions := w.positions
-	if w.held {
-		w.cursor = w.open.cursor.Append(w.cursor[:0])
-		positions = append(positions, ps.Position{Unit: w.open.ID, Cursor: w.cursor})
+	var delta []float32 // of a commit without steps: none
+	if w.steps > 0 {
+		delta = w.delta
+		w.local.Delta(delta, w.x, w.base, w.steps)
 	}
-	w.positions = positions[:0]
+	if w.held {
+		w.note(false)
+	}
 	w.seq++
 	w.sent = ps.Commit{
 		Worker: w.cfg.Worker, Incarnation: w.cfg.Incarnation, Seq: w.seq, Base: w.version,
-		Steps: w.steps, Samples: w.samples, Positions: positions, Delta: w.delta,
+		Steps: w.steps, Samples: w.samples, Positions: w.positions, Delta: delta,
 		Report: ps.Report{Epoch: w.epoch, Loss: w.lossSum / float64(max(1, w.samples)), ComputeS: w.spent.compute.Seconds(),
 			WaitS: w.spent.wait.Seconds(), FeedS: w.spent.feed.Seconds()},
 	}
 	w.account()
 	w.steps, w.samples, w.lossSum = 0, 0, 0
+	w.positions, w.cursors = w.positions[:0], w.cursors[:0] // sent keeps them until it is answered
 	w.unanswered = true
 	return w.send(ctx)
 }
@@ -316,6 +332,10 @@ func (w *worker) send(ctx context.Context) error {
 		return nil
 	}
 	w.rejects = 0
+	if w.sent.Delta == nil {
+		copy(w.x, w.base)
+		return nil
+	}
 	w.local.Adopt(w.x, w.base)
 	w.total.Commits++
 	w.total.Steps += int64(w.sent.Steps)
@@ -385,6 +405,3 @@ func isPermanent(err error) bool {
 	}
 	return false
 }
-
-// finite reports whether x is a number that JSON can hold.
-func finite(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }

@@ -1,0 +1,242 @@
+package trainers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"dkpipe/pipeline"
+	"dkpipe/ps"
+	"dkpipe/trainers/model"
+	"dkpipe/trainers/optim"
+)
+
+// Config is a run. Algorithm, Workers, Epochs, Feed and Replica must be set, and Optimizer unless Launch is.
+type Config struct {
+	Algorithm Algorithm
+	Workers   int
+	Window    int // local steps between two commits; 0: the algorithm's default
+	Epochs    int
+	Feed      pipeline.Feed
+	// Replica makes the model of one worker. Equal seeds of their parameters are not needed: the centre starts as the
+	// parameters of worker 0's replica, and every worker starts from the centre.
+	Replica func(w ps.Worker) (model.Replica, error)
+	// Optimizer makes one worker's optimizer for a number of parameters.
+	Optimizer func(params int) (optim.Optimizer, error)
+	// Launch runs one worker to its end; nil: in a goroutine, with Replica and Optimizer. It may run the worker
+	// anywhere, and starts it again if it wants to; it returns when the worker is gone for good. When ctx is
+	// cancelled, the worker is to commit what it has and end.
+	Launch func(ctx context.Context, srv *ps.Server, w ps.Worker) error
+	// MinWorkers is how many workers must be left for the run to go on; 0 means 1.
+	MinWorkers int
+	MaxRejects int           // see WorkerConfig
+	Grace      time.Duration // see WorkerConfig
+	Observer   Observer      // may be nil
+	From       *ps.Snapshot  // state of an interrupted run to go on from, or nil
+}
+
+// Result is what came out of a run.
+type Result struct {
+	Params      []float32     // the centre
+	State       []float32     // of the replica, for the centre: batch-norm statistics and the like; may be empty
+	Interrupted bool          // the run was asked to stop before it was complete
+	Samples     int64         // acknowledged, those before From included
+	Seconds     float64       // wall clock
+	Workers     []WorkerStats // by worker
+	Lost        []Lost        // workers that ended with an error while the run went on
+	History     []Epoch       // complete epochs, and then those that were begun
+	Snapshot    *ps.Snapshot  // for Config.From
+}
+
+// Lost is a worker that was given up.
+type Lost struct {
+	Worker ps.Worker
+	Err    error
+}
+
+// Train runs a whole training and waits for everything that it started.
+//
+// A worker that ends with an error is given up: its data goes back to the others from its last acknowledged commit on,
+// and the run goes on as long as MinWorkers are left; Result.Lost names it. Errors that would meet every worker (kinds
+// usage, spec, unsupported, changed, corrupt, diverged) end the run at once. Cancelling ctx lets workers commit what
+// they have and ends the run without an error; Result.Interrupted says so, and Snapshot continues it.
+// With an error, Result still holds what was reached.
+func Train(ctx context.Context, cfg Config) (Result, error) {
+	if err := cfg.check(); err != nil {
+		return Result{}, err
+	}
+	shards, err := cfg.Feed.Shards(ctx)
+	if err != nil {
+		return Result{}, err
+	}
+	var rows int64
+	for _, s := range shards {
+		rows += s.Rows
+	}
+	if rows == 0 {
+		return Result{}, &pipeline.Error{Kind: pipeline.Data, Message: "the training split has no rows", Hint: "look at source and split of the job"}
+	}
+	first, err := cfg.Replica(0)
+	if err != nil {
+		return Result{}, err
+	}
+	watch := newWatch(cfg, shards)
+	srv, err := cfg.server(first.Params(), len(shards), watch)
+	if err != nil {
+		return Result{}, err
+	}
+	r := &run{cfg: cfg, srv: srv, watch: watch, first: first}
+	err = r.workers(ctx)
+	result := Result{Lost: r.lost, Snapshot: srv.Snapshot()}
+	result.Params = result.Snapshot.Centre
+	result.Interrupted = err == nil && result.Snapshot.Epoch < cfg.Epochs
+	if err == nil {
+		result.State, err = r.state(ctx, result.Params)
+	}
+	watch.finish(&result)
+	return result, err
+}
+
+// server makes the parameter server of a run.
+func (cfg Config) server(params []float32, shards int, obs ps.Observer) (*ps.Server, error) {
+	o := ps.Options{Mode: cfg.Algorithm.Mode(), Workers: cfg.Workers, Shards: shards, Epochs: cfg.Epochs}
+	if cfg.From != nil {
+		o.Generation, o.Block = cfg.From.Generation+1, cfg.From.Block
+	}
+	core, err := ps.NewCore(params, cfg.Algorithm.Rule(cfg.Workers), o)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.From != nil {
+		if err := core.Restore(cfg.From); err != nil {
+			return nil, err
+		}
+	}
+	return ps.NewServer(core, obs), nil
+}
+
+// run is the state of Train while workers are at work.
+type run struct {
+	cfg   Config
+	srv   *ps.Server
+	watch *watch
+	first model.Replica // becomes the first in-process worker's
+	lost  []Lost
+}
+
+// ended says that a worker is gone for good.
+type ended struct {
+	worker ps.Worker
+	err    error
+}
+
+// workers runs all workers to their ends.
+func (r *run) workers(parent context.Context) error {
+	ctx, cancel := context.WithCancelCause(parent)
+	defer cancel(nil)
+	launch := r.cfg.Launch
+	if launch == nil {
+		launch = r.inProcess
+	}
+	ends := make(chan ended)
+	for w := range r.cfg.Workers {
+		go func() { ends <- ended{ps.Worker(w), launch(ctx, r.srv, ps.Worker(w))} }()
+	}
+	var fatal error
+	stop := parent.Done()
+	for live := r.cfg.Workers; live > 0; {
+		select {
+		case <-stop:
+			stop = nil
+			r.srv.Stop()
+		case e := <-ends:
+			live--
+			r.leave(e)
+			if fatal != nil {
+				continue // how the others end has no meaning any more
+			}
+			if fatal = r.judge(parent, e, live); fatal != nil {
+				r.srv.Abort(errAbort)
+				cancel(errAbort)
+			}
+		}
+	}
+	return fatal
+}
+
+// leave gives back what a worker that is gone still holds.
+func (r *run) leave(e ended) {
+	why := "it ended"
+	if e.err != nil {
+		why = e.err.Error()
+	}
+	if incarnation, in := r.watch.life(e.worker); in {
+		_ = r.srv.Leave(e.worker, incarnation, why) // fails only if it has left in between, which is what is wanted
+	}
+}
+
+// judge decides what the end of a worker means: nil to go on, or the error that the run ends with.
+func (r *run) judge(parent context.Context, e ended, live int) error {
+	p := r.srv.Progress()
+	switch {
+	case e.err == nil && (p.EpochDone == p.Epochs || parent.Err() != nil):
+		return nil
+	case parent.Err() != nil && errors.Is(e.err, parent.Err()):
+		return nil
+	case e.err != nil && isPermanent(e.err):
+		return e.err
+	}
+	if e.err != nil {
+		r.lost = append(r.lost, Lost{e.worker, e.err})
+		r.watch.lost(e.worker, e.err)
+	}
+	if p.EpochDone == p.Epochs || parent.Err() != nil || live >= max(1, r.cfg.MinWorkers) {
+		return nil
+	}
+	if e.err != nil && r.cfg.Workers == 1 {
+		return e.err
+	}
+	kind, hint := pipeline.Internal, ""
+	if k := kindOf(e.err); k != "" {
+		kind = k
+	}
+	var h interface{ ErrorHint() string }
+	if errors.As(e.err, &h) {
+		hint = h.ErrorHint()
+	}
+	return &pipeline.Error{Kind: kind, Hint: hint, Err: e.err, Message: fmt.Sprintf(
+		"%d of %d workers left, the run needs %d: worker %d ended", live, r.cfg.Workers, max(1, r.cfg.MinWorkers), e.worker)}
+}
+
+// inProcess is the default Launch.
+func (r *run) inProcess(ctx context.Context, srv *ps.Server, w ps.Worker) error {
+	replica, err := r.replica(w)
+	if err != nil {
+		return err
+	}
+	opt, err := r.cfg.Optimizer(len(replica.Params()))
+	if err != nil {
+		return err
+	}
+	incarnation, err := srv.Join(w)
+	if err != nil {
+		return err
+	}
+	_, err = Work(ctx, WorkerConfig{Algorithm: r.cfg.Algorithm, Server: srv, Worker: w, Incarnation: incarnation,
+		Workers: r.cfg.Workers, Window: r.cfg.Window, Feed: r.cfg.Feed, Replica: replica, Optimizer: opt,
+		MaxRejects: r.cfg.MaxRejects, Grace: r.cfg.Grace})
+	return err
+}
+
+func (r *run) replica(w ps.Worker) (model.Replica, error) {
+	if w == 0 {
+		return r.first, nil
+	}
+	replica, err := r.cfg.Replica(w)
+	if err == nil && len(replica.Params()) != len(r.first.Params()) {
+		err = &pipeline.Error{Kind: pipeline.Internal, Message: fmt.Sprintf("the model of worker %d has %d parameters, that of worker 0 has %d",
+			w, len(replica.Params()), len(r.first.Params()))}
+	}
+	return replica, err
+}
