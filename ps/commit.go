@@ -6,6 +6,8 @@ import "fmt"
 // not a repeat takes back whatever call of the same worker is still deferred, because a worker makes one call at a time;
 // a repeat or a pull does not, because it may be a message that was long on its way.
 //
+// dst may be c.Delta itself, whole: the reply then takes the place of the delta. They may not overlap otherwise.
+//
 // deferred says that the commit waits for its round: dst is filled, and dst and c.Delta may be used again, only when
 // Answers has handed out the answer (with an error: they are not touched any more). Everything else is answered at
 // once. An error means that nothing was changed.
@@ -116,12 +118,21 @@ func (c *Core) give(m *member, dst []float32) {
 	}
 }
 
-// apply runs the rule over all blocks.
+// apply runs the rule over all blocks. When reply is the delta itself, each block goes by way of a scratch block, which
+// stays in the cache.
 func (c *Core) apply(cm Commit, reply []float32) {
 	n, k := len(c.centre), c.rule.Slots()
+	inPlace := n > 0 && &reply[0] == &cm.Delta[0]
 	for lo := 0; lo < n; lo += c.block {
 		hi := min(lo+c.block, n)
-		c.rule.Apply(c.centre[lo:hi:hi], c.slots[k*lo:k*hi:k*hi], cm.Delta[lo:hi:hi], reply[lo:hi:hi], cm)
+		out := reply[lo:hi:hi]
+		if inPlace {
+			out = c.reply[: hi-lo : hi-lo]
+		}
+		c.rule.Apply(c.centre[lo:hi:hi], c.slots[k*lo:k*hi:k*hi], cm.Delta[lo:hi:hi], out, cm)
+		if inPlace {
+			copy(reply[lo:hi], out)
+		}
 	}
 	c.version++
 }

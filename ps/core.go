@@ -138,8 +138,8 @@ func NewCore(params []float32, rule Rule, o Options) (*Core, error) {
 	}
 	if o.Mode == Rounds {
 		c.mean = make([]float32, c.block)
-		c.reply = make([]float32, c.block)
 	}
+	c.reply = make([]float32, c.block)
 	for w := range o.Workers {
 		c.members = append(c.members, &member{id: Worker(w), state: expected})
 	}

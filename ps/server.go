@@ -88,7 +88,8 @@ func (s *Server) leave(w Worker, incarnation uint64, why string) error {
 
 // Exchange pushes c and fills dst with the rule's reply. In Rounds mode it waits for the round. When ctx ends first,
 // the commit is taken back unless it has been applied already; it is safe to repeat it with the same Seq.
-// It does not keep c.Delta, c.Positions or dst after it returned.
+// It does not keep c.Delta, c.Positions or dst after it returned. dst may be c.Delta itself, whole; the reply then takes
+// its place, and a call that gave an error has left it as it was.
 func (s *Server) Exchange(ctx context.Context, c Commit, dst []float32) (Ack, error) {
 	if err := ctx.Err(); err != nil {
 		return Ack{}, err

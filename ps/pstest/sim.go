@@ -38,7 +38,7 @@ type Outcome struct {
 }
 
 // Simulate runs workers against a core in one goroutine, in an order that the seed decides, with messages that may be
-// lost, repeated and reordered, and workers that may be killed, paused, expired and rejoin. It gives an error unless
+// lost, repeated and reordered, and workers that may be killed, paused, expired and rejoin; the server itself may crash and come back from a snapshot. It gives an error unless
 //
 //   - the run ends,
 //   - the centre is, bit for bit, the fold of the acknowledged commits in the order of their acks,
@@ -96,6 +96,9 @@ type sim struct {
 	acked    map[string]bool
 	faults   int
 	stopped  bool
+	crashes  uint32
+	saved    *ps.Snapshot
+	savedLog int // length of the log when it was taken
 }
 
 // booked is one acknowledged commit.
@@ -127,7 +130,7 @@ func newSim(o Sim) (*sim, error) {
 }
 
 func (s *sim) options() ps.Options {
-	return ps.Options{Mode: s.Mode, Workers: s.Workers, Shards: s.Shards, Epochs: s.Epochs, Block: 3}
+	return ps.Options{Mode: s.Mode, Workers: s.Workers, Shards: s.Shards, Epochs: s.Epochs, Block: 3, Generation: s.crashes}
 }
 
 func (s *sim) rows(unit int) int { return max(0, s.Rows-(unit%s.Shards)%3) }
@@ -184,7 +187,7 @@ func (s *sim) step() (bool, error) {
 // disturb is what happens to workers from outside.
 func (s *sim) disturb() error {
 	w := s.workers[s.rng.IntN(len(s.workers))]
-	switch n := s.rng.IntN(6); {
+	switch n := s.rng.IntN(8); {
 	case n == 0 && s.fault(30) && w.state == running:
 		*w = simWorker{id: w.id, sim: s, state: dead} // its messages are still on the way
 	case n == 1 && s.fault(30) && w.state == running:
@@ -212,8 +215,38 @@ func (s *sim) disturb() error {
 			}
 		}
 		return s.deliver()
+	case n == 6 && s.Faults > 0 && s.chance(20):
+		s.saved, s.savedLog = s.core.Snapshot(), len(s.log)
+	case n == 7 && s.saved != nil && !s.stopped && !s.core.Complete() && s.fault(20):
+		return s.crash()
 	}
 	return nil
+}
+
+// crash ends the server's process and starts it again from its last snapshot: what was acknowledged since is lost, and
+// nothing else.
+func (s *sim) crash() error {
+	s.crashes++
+	core, err := ps.NewCore(make([]float32, len(s.initial)), s.Rule, s.options())
+	if err != nil {
+		return err
+	}
+	if err := core.Restore(s.saved); err != nil {
+		return err
+	}
+	for _, b := range s.log[s.savedLog:] {
+		delete(s.acked, b.name)
+	}
+	s.core, s.log, s.replies = core, s.log[:s.savedLog], nil // replies on their way die with the connections
+	clear(s.deferred)
+	for _, w := range s.workers {
+		if w.state == out && int(w.id) < s.Workers {
+			if err := core.Leave(w.id, 0, "had left before the crash"); err != nil {
+				return err
+			}
+		}
+	}
+	return s.deliver()
 }
 
 // serve lets a call arrive at the core.
