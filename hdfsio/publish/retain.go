@@ -1,0 +1,116 @@
+package publish
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"strings"
+)
+
+// Retain removes old versions and gives their numbers. It keeps the version that LATEST names, the keep-1 newest ones
+// below it, to which one may want to go back, and every one above it: those were kept back by a gate, or LATEST was
+// rolled back from them, and somebody will want to look at them. With keep < 1, or when LATEST does not name a
+// complete version, nothing is removed.
+//
+// A version first becomes .trash-…, in one step, so that readers never see a part of it.
+func (l *Lock) Retain(ctx context.Context, keep int) ([]Version, error) {
+	if keep < 1 {
+		return nil, nil
+	}
+	latest, _, err := readLatest(ctx, l.fs, l.root)
+	if broken(err) || errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	versions, err := Versions(ctx, l.fs, l.root)
+	if err != nil {
+		return nil, err
+	}
+	var old []Version
+	for _, v := range versions {
+		if v < latest {
+			old = append(old, v)
+		}
+	}
+	if len(old) < keep {
+		return nil, nil
+	}
+	old = old[:len(old)-(keep-1)]
+	for i, v := range old {
+		if err := l.Check(ctx); err != nil {
+			return old[:i], err
+		}
+		if err := l.trash(ctx, v); err != nil {
+			return old[:i], err
+		}
+	}
+	return old, nil
+}
+
+// trash removes one version.
+func (l *Lock) trash(ctx context.Context, v Version) error {
+	from, to := l.path(v.String()), l.path(trashPrefix+v.String()+"-"+newID())
+	err := l.step("old version renamed", func() error { return l.fs.Rename(ctx, from, to) })
+	if err != nil {
+		sctx, cancel := settling(ctx)
+		defer cancel()
+		if _, statErr := l.fs.Stat(sctx, from); !errors.Is(statErr, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return l.step("old version removed", func() error { return l.fs.Remove(ctx, to) })
+}
+
+// Collect removes what dead runs left: stages, versions on their way out, temporary files. It gives their names.
+// Stage calls it.
+//
+// Whose they are needs no guess. They are listed first, and then the lock is asked for: if no claim is newer than
+// ours now, everything in the listing was made by us, which we know, or under an older epoch, whose holder has ended
+// or been put aside.
+func (l *Lock) Collect(ctx context.Context) ([]string, error) {
+	var garbage []string
+	for _, dir := range []string{"", epochsName, slotsName} {
+		entries, err := l.fs.ReadDir(ctx, l.path(dir))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range entries {
+			if l.garbage(e.Name) {
+				garbage = append(garbage, l.path(dir, e.Name))
+			}
+		}
+	}
+	if len(garbage) == 0 {
+		return nil, nil
+	}
+	if err := l.Check(ctx); err != nil {
+		return nil, err
+	}
+	for i, name := range garbage {
+		if err := l.step("garbage removed", func() error { return l.fs.Remove(ctx, name) }); err != nil {
+			return garbage[:i], err
+		}
+	}
+	return garbage, nil
+}
+
+// garbage tells by the name whether something is left over by somebody else.
+func (l *Lock) garbage(name string) bool {
+	l.mu.Lock()
+	mine := l.stages[name]
+	l.mu.Unlock()
+	if mine || strings.HasPrefix(name, tempPrefix+l.id) {
+		return false
+	}
+	for _, prefix := range []string{stagePrefix, trashPrefix, tempPrefix, nowPrefix} {
+		if strings.HasPrefix(name, prefix) {
+			return true
+		}
+	}
+	return false
+}
