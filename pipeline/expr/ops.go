@@ -61,7 +61,7 @@ var byOp = func() map[Op]Info {
 // its elements are never NULL.
 var table = []Info{
 	{Op: Col, Nulls: NullOwn, Rule: "the column's value", Spark: "`a`", result: typeOfCol},
-	{Op: Lit, Nulls: NullOwn, Rule: "the value", Spark: "1.5D, 7L, 'text', true, array(1D, 2D), CAST(NULL AS DOUBLE); NaN as double('NaN')", result: typeOfLit},
+	{Op: Lit, Nulls: NullOwn, Rule: "the value", Spark: "1.5D, 7L, 'text', true, array(1D, 2D), CAST(NULL AS DOUBLE); NaN as double('NaN'); $ in a text as \\u0024, for Spark replaces ${…} in statements", result: typeOfLit},
 	{Op: Param, Nulls: NullOwn, Rule: "never evaluated", Spark: ":name", result: typeOfParam},
 
 	{Op: Cast, Nulls: NullOwn, least: 1, most: 1, args: []accept{aAny}, result: typeOfCast,
@@ -69,22 +69,23 @@ var table = []Info{
 			"Bool to number: 0 or 1. Number to Bool: not zero, so NaN is true. Text to number: characters <= U+0020 at the ends are dropped; Int64 is [+-]?[0-9]+ inside int64; " +
 			"Float64 is [+-]?([0-9]+\\.?[0-9]*|\\.[0-9]+)([eE][+-]?[0-9]+)? or, in any case, [+-]?inf, [+-]?infinity, nan; else NULL. " +
 			"Text to Bool, in any case: t true y yes 1, f false n no 0; else NULL. Int64 and Bool to text: decimal digits; true, false. Floats to text: refused. Vectors: Float32 and Float64, each element",
-		Spark: "try_cast(a AS …), CAST(CAST(a AS DOUBLE) AS FLOAT); transform(v, e -> CAST(e AS FLOAT))"},
+		Spark: "try_cast(a AS …); CAST(CAST(a AS DOUBLE) AS FLOAT); CASE WHEN a < 9223372036854775808D THEN try_cast(a AS BIGINT) END, for Spark makes the greatest BIGINT of 2^63; " +
+			"CASE WHEN a RLIKE '…' THEN try_cast(a AS DOUBLE) END; transform(v, e -> CAST(e AS FLOAT))"},
 
 	each(Add, 2, "IEEE 754", "a + b; transform(v, e -> e + b), zip_with(v, w, (e, f) -> e + f), transform(v, (e, i) -> e + array(…)[i])"),
 	each(Sub, 2, "IEEE 754", "a - b"),
 	each(Mul, 2, "IEEE 754", "a * b"),
 	each(Div, 2, "a divisor of 0 or -0 gives NaN; else IEEE 754", "if(b = 0D, a * double('NaN'), a / b)"),
 	each(Pow, 2, "IEEE 754 pow, with NaN for a base of 1 or -1 and an exponent that is NaN or infinite (as Java)", "power(a, b)"),
-	each(Least, 2, "NaN when one is NaN; the first of equals", "if(isnan(a) OR isnan(b), double('NaN'), if(b < a, b, a))"),
-	each(Greatest, 2, "NaN when one is NaN; the first of equals", "if(isnan(a) OR isnan(b), double('NaN'), if(b > a, b, a))"),
-	each(Clip, 3, "a < b: b; else a > c: c; else a. NaN in any: NaN", "CASE WHEN isnan(a) OR isnan(b) OR isnan(c) THEN double('NaN') WHEN a < b THEN b WHEN a > c THEN c ELSE a END"),
+	each(Least, 2, "NaN when one is NaN; the first of equals", "CASE WHEN a IS NULL OR b IS NULL THEN NULL WHEN isnan(a) OR isnan(b) THEN double('NaN') WHEN b < a THEN b ELSE a END"),
+	each(Greatest, 2, "NaN when one is NaN; the first of equals", "CASE WHEN a IS NULL OR b IS NULL THEN NULL WHEN isnan(a) OR isnan(b) THEN double('NaN') WHEN b > a THEN b ELSE a END"),
+	each(Clip, 3, "a < b: b; else a > c: c; else a. NaN in any: NaN", "CASE WHEN a IS NULL OR b IS NULL OR c IS NULL THEN NULL WHEN isnan(a) OR isnan(b) OR isnan(c) THEN double('NaN') WHEN a < b THEN b WHEN a > c THEN c ELSE a END"),
 	each(Abs, 1, "IEEE 754", "abs(a)"),
 	each(Exp, 1, "within 1 ulp of float32", "exp(a)"),
 	each(Log, 1, "natural logarithm, within 1 ulp of float32; of 0 or less: NaN", "coalesce(ln(a), a * double('NaN'))"),
 	each(Sqrt, 1, "IEEE 754; of less than 0: NaN", "sqrt(a)"),
 	each(Floor, 1, "of -0: 0; NaN and ±Inf stay", "if(abs(a) < 4503599627370496D, CAST(floor(a) AS DOUBLE), a)"),
-	each(IfNaN, 2, "b where a is NaN, else a", "nanvl(a, b)"),
+	each(IfNaN, 2, "b where a is NaN, else a", "if(b IS NULL, NULL, nanvl(a, b))"),
 
 	{Op: SumOf, Nulls: NullIn, least: 1, most: 1, args: []accept{aVec}, result: fixed(Float64),
 		Rule: "float64, added from the first element to the last, starting from 0", Spark: "aggregate(v, 0D, (s, e) -> s + e)"},
