@@ -1,0 +1,308 @@
+package psrpc
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	mathrand "math/rand/v2"
+	"net"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
+
+	"dkpipe/ps"
+	"dkpipe/ps/pspb"
+)
+
+const (
+	defaultRetry = 30 * time.Second
+	firstWait    = 20 * time.Millisecond
+	longestWait  = 2 * time.Second
+	leaveWait    = 2 * time.Second
+)
+
+// ClientOptions say where a worker joins.
+type ClientOptions struct {
+	Address string // as for Listen
+	Ticket  Ticket
+	// Worker is the wanted number, or -1 for the lowest free one. A worker that has it already is fenced off.
+	Worker ps.Worker
+	// Retry is how long a call goes on trying while the server cannot be reached. 0 means 30 s.
+	Retry time.Duration
+}
+
+// Client is one worker's connection to a Server: it offers Exchange and Next as ps.Server does. A broken connection is
+// made again and the call repeated; calls of Exchange follow one another, and so do calls of Next. Close it.
+type Client struct {
+	opts ClientOptions
+	conn *grpc.ClientConn
+
+	mu     sync.Mutex
+	life   *pspb.JoinReply
+	end    context.CancelFunc // of the session
+	ended  chan struct{}      // the session's goroutine is gone
+	closed bool
+
+	exchange sync.Mutex // held for a call of Exchange
+	up       *upstream  // the open stream, or nil
+
+	asking sync.Mutex // held for a call of Next
+	asked  uint64     // calls of Next that were answered in this life
+}
+
+// Join connects to a server and starts a life of a worker. It tries for Retry.
+func Join(ctx context.Context, o ClientOptions) (*Client, error) {
+	if o.Retry <= 0 {
+		o.Retry = defaultRetry
+	}
+	if !littleEndian() {
+		return nil, bigEndian()
+	}
+	if _, _, err := local(o.Address); err != nil {
+		return nil, err
+	}
+	conn, err := grpc.NewClient("passthrough:///"+serviceName,
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return dial(ctx, o.Address) }),
+		grpc.WithNoProxy(),
+		grpc.WithTransportCredentials(insecure.NewCredentials()), // local sockets only: see dial
+		grpc.WithPerRPCCredentials(shown{o.Ticket}),
+		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(codec{}), grpc.MaxCallRecvMsgSize(maxControl), grpc.MaxCallSendMsgSize(maxControl)),
+		grpc.WithReadBufferSize(socketBuffer), grpc.WithWriteBufferSize(socketBuffer),
+		grpc.WithStaticStreamWindowSize(window), grpc.WithStaticConnWindowSize(window),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveEvery, Timeout: keepaliveWait, PermitWithoutStream: true}),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: firstWait, Multiplier: 1.6, Jitter: 0.2, MaxDelay: longestWait},
+			MinConnectTimeout: 2 * time.Second,
+		}),
+		grpc.WithDisableRetry(), grpc.WithDisableServiceConfig(), grpc.WithIdleTimeout(0),
+	)
+	if err != nil {
+		return nil, &ps.Error{Kind: "internal", Message: "connecting to the parameter server at " + o.Address, Err: err}
+	}
+	c := &Client{opts: o, conn: conn}
+	if err := c.Rejoin(ctx); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return c, nil
+}
+
+// Rejoin starts a new life under the same number, after ErrFenced or to begin anew. No other call may be going on.
+func (c *Client) Rejoin(ctx context.Context) error {
+	c.finish()
+	c.asking.Lock()
+	c.asked = 0
+	c.asking.Unlock()
+	req := &pspb.JoinRequest{Protocol: protocolVersion, Worker: int32(c.opts.Worker), Nonce: make([]byte, 16)}
+	_, _ = rand.Read(req.Nonce) // never fails
+	if life := c.current(); life != nil {
+		req.Worker = life.Worker
+	}
+	life := new(pspb.JoinReply)
+	err := c.retry(ctx, func() error { return c.conn.Invoke(ctx, methodJoin, req, life) })
+	if err != nil {
+		return err
+	}
+	if life.Incarnation == 0 || life.Parameters > 1<<40 || life.HeartbeatMs <= 0 {
+		return malformed("an answer to Join with incarnation %d, %d parameters and a heartbeat of %d ms", life.Incarnation, life.Parameters, life.HeartbeatMs)
+	}
+	session, end := context.WithCancel(context.WithoutCancel(ctx))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		end()
+		return net.ErrClosed
+	}
+	c.life, c.end, c.ended = life, end, make(chan struct{})
+	go c.session(session, life, c.ended)
+	return nil
+}
+
+// finish ends the session and the exchange stream of the present life, if there is one.
+func (c *Client) finish() {
+	c.mu.Lock()
+	end, ended := c.end, c.ended
+	c.end, c.ended = nil, nil
+	c.mu.Unlock()
+	if end != nil {
+		end()
+		<-ended
+	}
+	c.exchange.Lock()
+	defer c.exchange.Unlock()
+	c.up.close()
+	c.up = nil
+}
+
+func (c *Client) current() *pspb.JoinReply {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.life
+}
+
+// Worker is the number that this client joined under.
+func (c *Client) Worker() ps.Worker { return ps.Worker(c.current().Worker) }
+
+// Incarnation is that of the present life.
+func (c *Client) Incarnation() uint64 { return c.current().Incarnation }
+
+// Len is the number of parameters.
+func (c *Client) Len() int { return int(c.current().Parameters) }
+
+// Workers is the number of workers that the run expects.
+func (c *Client) Workers() int { return int(c.current().Workers) }
+
+// Job is what the coordinator gives to each worker. It may not be changed.
+func (c *Client) Job() []byte { return c.current().Job }
+
+// Close leaves, so that what the worker holds goes back to the queue at once, and closes the connection. Calls that are
+// going on are ended with an error. It may be called twice.
+func (c *Client) Close() error {
+	c.mu.Lock()
+	closed, life := c.closed, c.life
+	c.closed = true
+	c.mu.Unlock()
+	if closed {
+		return nil
+	}
+	if life != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), leaveWait)
+		// An error does not matter: the end of the session tells the same, only later.
+		_ = c.conn.Invoke(ctx, methodLeave, &pspb.LeaveRequest{Worker: life.Worker, Incarnation: life.Incarnation, Why: "it left"}, &pspb.LeaveReply{})
+		cancel()
+	}
+	err := c.conn.Close() // ends the calls that finish would wait for
+	c.finish()
+	return err
+}
+
+// session sends heartbeats for one life, over a new stream when the old one breaks, until ctx ends or the life is over.
+func (c *Client) session(ctx context.Context, life *pspb.JoinReply, ended chan<- struct{}) {
+	defer close(ended)
+	tick := time.NewTicker(time.Duration(life.HeartbeatMs) * time.Millisecond)
+	defer tick.Stop()
+	wait := firstWait
+	for ctx.Err() == nil {
+		start := time.Now()
+		if err := c.beat(ctx, life, tick.C); !c.again(err) {
+			return // the life is over: the next call learns it too
+		}
+		if time.Since(start) > longestWait {
+			wait = firstWait
+		}
+		pause(ctx, wait)
+		wait = min(2*wait, longestWait)
+	}
+}
+
+// beat keeps up one stream of heartbeats and gives the error that it ended with.
+func (c *Client) beat(ctx context.Context, life *pspb.JoinReply, tick <-chan time.Time) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s, err := c.conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, methodSession)
+	if err != nil {
+		return err
+	}
+	broken := make(chan error, 1)
+	go func() { // sees the end of the stream at once; waited for below
+		for {
+			if err := s.RecvMsg(&pspb.BeatReply{}); err != nil {
+				broken <- err
+				return
+			}
+		}
+	}()
+	for {
+		_ = s.SendMsg(&pspb.Beat{Worker: life.Worker, Incarnation: life.Incarnation}) // an error comes out of broken
+		select {
+		case <-tick:
+		case err := <-broken:
+			return err
+		}
+	}
+}
+
+// Next gives the worker its next unit of data; see ps.Server.Next. It can be called again after ctx ended: an answer that
+// got lost is given again.
+func (c *Client) Next(ctx context.Context, w ps.Worker, incarnation uint64) (ps.Unit, ps.Turn, error) {
+	c.asking.Lock()
+	defer c.asking.Unlock()
+	if err := c.mine(w, incarnation); err != nil {
+		return ps.Unit{}, ps.Done, err
+	}
+	req := &pspb.NextRequest{Worker: int32(w), Incarnation: incarnation, Ask: c.asked + 1}
+	rep := new(pspb.NextReply)
+	if err := c.retry(ctx, func() error { return c.conn.Invoke(ctx, methodNext, req, rep) }); err != nil {
+		return ps.Unit{}, ps.Done, err
+	}
+	c.asked++
+	return fromNext(rep)
+}
+
+// mine refuses a call in the name of another worker. One of an earlier life goes to the server, which fences it.
+func (c *Client) mine(w ps.Worker, incarnation uint64) error {
+	if life := c.current(); ps.Worker(life.Worker) != w {
+		return &ps.Error{Kind: "internal", Message: fmt.Sprintf("this connection belongs to worker %d, not %d (incarnation %d)", life.Worker, w, incarnation), Err: ps.ErrProtocol}
+	}
+	return nil
+}
+
+// retry repeats a call as long as the server cannot be reached, with growing pauses, for at most Retry. A try that lasted
+// longer than that on its own was a wait that the connection broke in, and starts the time anew.
+func (c *Client) retry(ctx context.Context, try func() error) error {
+	wait := firstWait
+	var since time.Time
+	for {
+		start := time.Now()
+		err := try()
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if !c.again(err) {
+			return fromStatus(err)
+		}
+		if since.IsZero() || time.Since(start) >= longestWait {
+			since, wait = time.Now(), firstWait
+		}
+		if time.Since(since)+wait > c.opts.Retry {
+			return &ps.Error{Kind: "unreachable", Message: fmt.Sprintf("parameter server at %s did not answer for %v", c.opts.Address, c.opts.Retry),
+				Hint: "see whether the coordinator of the run is alive", Err: err}
+		}
+		pause(ctx, wait)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		wait = min(2*wait, longestWait)
+	}
+}
+
+// pause waits for about d, or until ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d/2 + mathrand.N(d))
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// again says whether an error is one of the connection, which a repeat may not meet. Who cancelled a call on this side
+// does not ask.
+func (c *Client) again(err error) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return false
+	}
+	code := status.Code(err)
+	return code == codes.Unavailable || code == codes.Canceled
+}

@@ -1,0 +1,15 @@
+// Package psrpc puts a ps.Server on a socket. Server is the one end, Client the other; a Client offers a worker the same
+// two calls that ps.Server does, Exchange and Next.
+//
+// Control messages are protobuf (package pspb). Parameters are not: on the one long-lived Exchange stream of a worker
+// they travel as frames of raw little-endian float32, which the codec of this package passes to the transport without
+// copying them, and copies on arrival straight to where they belong.
+//
+// A connection may break at any point of a call. The client connects again and repeats the call under the same number,
+// and the core sees to it that it counts once. A life of a worker ends when it leaves, when its heartbeats stay away for
+// a lease, or when its session breaks, as it does when its process is killed, and does not come back within a short grace.
+//
+// Both ends keep to loopback and unix sockets, and every call must carry the ticket of the run, because the other users of
+// the machine can reach the port too. The ticket is handed to a worker's process in its environment or in an inherited
+// file, never in its arguments.
+package psrpc
