@@ -49,7 +49,7 @@ func Part(x *Node, from, width int) *Node {
 	return &Node{Op: Slice, From: from, Width: width, Args: []*Node{x}}
 }
 
-// Sub-texts are counted in characters (code points).
+// SubText is length characters (code points) of a text from character from on.
 func SubText(x *Node, from, length int) *Node {
 	return &Node{Op: Substr, From: from, Width: length, Args: []*Node{x}}
 }

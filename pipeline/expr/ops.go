@@ -58,7 +58,8 @@ var byOp = func() map[Op]Info {
 //
 // Elementwise operators take scalars and vectors: a scalar meets every element of a vector, two vectors must have
 // one width. They compute in float64 whatever the argument's kind and give Float64. A vector is NULL as a whole;
-// its elements are never NULL.
+// its elements are never NULL. In Spark a lambda's variable hides a column of its name (e, i, s below stand for names
+// that no column has).
 var table = []Info{
 	{Op: Col, Nulls: NullOwn, Rule: "the column's value", Spark: "`a`", result: typeOfCol},
 	{Op: Lit, Nulls: NullOwn, Rule: "the value", Spark: "1.5D, 7L, 'text', true, array(1D, 2D), CAST(NULL AS DOUBLE); NaN as double('NaN'); $ in a text as \\u0024, for Spark replaces ${…} in statements", result: typeOfLit},
