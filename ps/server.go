@@ -194,6 +194,7 @@ type Progress struct {
 	EpochDone int // epochs that are complete together with all before them
 	Epochs    int
 	Joined    []Worker
+	Waiting   int // calls that wait for a round or for work
 	Stats     Stats
 }
 
@@ -202,7 +203,7 @@ func (s *Server) Progress() Progress {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return Progress{Version: s.core.version, EpochDone: s.core.work.first, Epochs: s.core.work.epochs, Joined: s.core.Joined(),
-		Stats: s.core.stats}
+		Waiting: len(s.waiters), Stats: s.core.stats}
 }
 
 // Touch says that a life of w was heard of and is to be believed in until the given time. A worker that was never
