@@ -1,6 +1,7 @@
 package dataset
 
 import (
+	"runtime"
 	"sync"
 
 	"dkpipe/pipeline"
@@ -87,12 +88,23 @@ func (l *layout) gather(b *block, at int, src *block, order []uint32, from, n in
 				dst[j] = s[o]
 			}
 		default:
-			for _, o := range order[from : from+n] {
-				copy(dst[:w], s[int(o)*w:])
-				dst = dst[w:]
-			}
+			gatherRows(dst, s, order, from, n, w)
 		}
 	}
+}
+
+// gatherRows copies the rows of width w that stand at places from..from+n-1 of order. They lie anywhere in memory, so
+// the first value of a row is touched two rows before the row is copied: the wait for it then overlaps with copying.
+func gatherRows(dst, src []float32, order []uint32, from, n, w int) {
+	const ahead = 2
+	var touched float32
+	for j, o := range order[from : from+n] {
+		if k := from + j + ahead; k < len(order) {
+			touched += src[int(order[k])*w]
+		}
+		copy(dst[j*w:(j+1)*w], src[int(o)*w:])
+	}
+	runtime.KeepAlive(touched)
 }
 
 // view points batch at rows from..from+n-1 of src.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/parquet"
 	"github.com/apache/arrow-go/v18/parquet/file"
 )
@@ -20,21 +19,17 @@ type decoder struct {
 	foot  *footer
 	bytes span
 	file  *file.Reader
-	fixed []parquet.FixedLenByteArray
-	texts []parquet.ByteArray
-	def   []int16
-	rep   []int16
-	table [256]float32 // u8: what a byte means
+	*scratch
 }
 
-func newDecoder(lay *layout, foot *footer) (d *decoder, err error) {
+func newDecoder(lay *layout, foot *footer, mem *scratch) (d *decoder, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("parquet: %v", r)
 		}
 	}()
-	d = &decoder{lay: lay, foot: foot}
-	props := parquet.NewReaderProperties(memory.DefaultAllocator)
+	d = &decoder{lay: lay, foot: foot, scratch: mem}
+	props := parquet.NewReaderProperties(&mem.pages)
 	props.BufferedStreamEnabled = true // else a column's bytes are copied once more
 	props.BufferSize = 4 << 10
 	props.MaxCompressedPageSize, props.MaxUncompressedPageSize = max(1, foot.widest), maxPage

@@ -46,6 +46,7 @@ type Feed struct {
 	keep   bool  // all shards stay in memory
 	share  int64 // bytes of decoded rows that one reader may hold
 	pool   blockPool
+	mem    scratchPool
 }
 
 var _ pipeline.Feed = (*Feed)(nil)
@@ -97,6 +98,7 @@ func NewFeed(open pipeline.Opener, m *Manifest, opt FeedOptions) (*Feed, error) 
 	f.keep = total <= opt.BudgetBytes
 	f.share = opt.BudgetBytes / int64(min(len(f.shards), maxOpenShards))
 	f.pool = blockPool{lay: lay, limit: opt.BudgetBytes}
+	f.mem = make(scratchPool, maxOpenShards)
 	f.states = make([]shardState, len(f.shards))
 	for i := range f.states {
 		f.states[i].token = make(chan struct{}, 1)
@@ -172,18 +174,19 @@ func (f *Feed) openReader(ctx context.Context, s pipeline.Shard, from pipeline.C
 	whole := f.keep || s.Rows*f.lay.rowSize <= f.share
 	err := func() (err error) {
 		defer func() { st.token <- struct{}{} }()
-		var buf []byte
+		mem := f.mem.get()
+		defer f.mem.put(mem)
 		switch {
 		case st.rows != nil:
 			r.cur = st.rows
 		case f.keep:
-			st.rows, st.foot, err = f.load(ctx, blob, s, nil, f.lay.newBlock(int(s.Rows)), &buf)
+			st.rows, st.foot, err = f.load(ctx, blob, s, nil, f.lay.newBlock(int(s.Rows)), mem)
 			r.cur = st.rows
 		case whole:
 			r.own = f.pool.get(int(s.Rows))
-			r.cur, st.foot, err = f.load(ctx, blob, s, st.foot, r.own, &buf)
+			r.cur, st.foot, err = f.load(ctx, blob, s, st.foot, r.own, mem)
 		case st.foot == nil:
-			st.foot, err = verify(ctx, blob, s, f.lay, &buf, nil)
+			st.foot, err = verify(ctx, blob, s, f.lay, &mem.raw, nil)
 		}
 		return err
 	}()
@@ -207,12 +210,12 @@ func (f *Feed) openReader(ctx context.Context, s pipeline.Shard, from pipeline.C
 }
 
 // load decodes a whole shard into b: with foot nil it is verified in the same reading.
-func (f *Feed) load(ctx context.Context, blob pipeline.Blob, s pipeline.Shard, foot *footer, b *block, buf *[]byte) (*block, *footer, error) {
+func (f *Feed) load(ctx context.Context, blob pipeline.Blob, s pipeline.Shard, foot *footer, b *block, mem *scratch) (*block, *footer, error) {
 	var d *decoder
 	at := 0
 	visit := func(ft *footer, g int, raw []byte) (err error) {
 		if d == nil {
-			if d, err = newDecoder(f.lay, ft); err != nil {
+			if d, err = newDecoder(f.lay, ft, mem); err != nil {
 				return err
 			}
 		}
@@ -227,14 +230,14 @@ func (f *Feed) load(ctx context.Context, blob pipeline.Blob, s pipeline.Shard, f
 		return nil
 	}
 	if foot == nil {
-		foot, err := verify(ctx, blob, s, f.lay, buf, visit)
+		foot, err := verify(ctx, blob, s, f.lay, &mem.raw, visit)
 		if err != nil {
 			return nil, nil, err
 		}
 		return b, foot, nil
 	}
 	for g := range foot.groups {
-		raw, err := rereadGroup(ctx, blob, s, foot, g, buf)
+		raw, err := rereadGroup(ctx, blob, s, foot, g, &mem.raw)
 		if err != nil {
 			return nil, foot, err
 		}

@@ -94,8 +94,10 @@ func (r *reader) startWindows(ctx context.Context, foot *footer, blob pipeline.B
 				r.shard.Path, most, need+foot.widest, f.opt.BudgetBytes),
 			Hint: "raise train.feed_budget_mb, or prepare the dataset with smaller row groups"}
 	}
-	d, err := newDecoder(f.lay, foot)
+	mem := f.mem.get()
+	d, err := newDecoder(f.lay, foot, mem)
 	if err != nil {
+		f.mem.put(mem)
 		return unreadable(r.shard.Path, err)
 	}
 	for len(windows) > 0 && windows[0].start+int64(windows[0].rows) <= r.row {
@@ -111,6 +113,7 @@ func (r *reader) startWindows(ctx context.Context, foot *footer, blob pipeline.B
 	go func() {
 		defer r.wg.Done()
 		defer blob.Close() // it was only read
+		defer f.mem.put(mem)
 		defer close(r.windows)
 		r.fill(ctx, blob, d, windows, from)
 	}()
@@ -119,7 +122,6 @@ func (r *reader) startWindows(ctx context.Context, foot *footer, blob pipeline.B
 
 // fill decodes one window after the other. It ends at the last one, at an error, or when the reader is closed.
 func (r *reader) fill(ctx context.Context, blob pipeline.Blob, d *decoder, windows []window, from int64) {
-	var buf []byte
 	for _, w := range windows {
 		var b *block
 		select {
@@ -128,7 +130,7 @@ func (r *reader) fill(ctx context.Context, blob pipeline.Blob, d *decoder, windo
 			return
 		}
 		out := filled{b: b, rows: w.rows, skip: int(max(0, from-w.start))}
-		out.err = r.fillWindow(ctx, blob, d, w, b, &buf)
+		out.err = r.fillWindow(ctx, blob, d, w, b)
 		select {
 		case r.windows <- out:
 		case <-ctx.Done():
@@ -141,10 +143,10 @@ func (r *reader) fill(ctx context.Context, blob pipeline.Blob, d *decoder, windo
 	}
 }
 
-func (r *reader) fillWindow(ctx context.Context, blob pipeline.Blob, d *decoder, w window, b *block, buf *[]byte) error {
+func (r *reader) fillWindow(ctx context.Context, blob pipeline.Blob, d *decoder, w window, b *block) error {
 	at := 0
 	for _, g := range w.groups {
-		raw, err := rereadGroup(ctx, blob, r.shard, d.foot, g, buf)
+		raw, err := rereadGroup(ctx, blob, r.shard, d.foot, g, &d.raw)
 		if err != nil {
 			return err
 		}
