@@ -151,7 +151,7 @@ func (c *checker) source() {
 func (c *checker) expect() {
 	for _, f := range c.root.get("expect").get("labels").pairs() {
 		if len(c.spec.Expect.Labels[f.name]) == 0 && c.fine("expect") {
-			c.fail(`expect.labels."`+f.name+`"`, "write ["+"0, 1]", "is empty, so no value would be allowed")
+			c.fail(join("expect.labels", f.name), "write [0, 1]", "is empty, so no value would be allowed")
 		}
 	}
 }
@@ -222,8 +222,13 @@ func (c *checker) split() {
 	section := c.root.get("split")
 	said := false
 	parts := 0
+	blamed := "split"
 	for _, part := range []string{"train", "validation", "test"} {
-		said = said || !section.get(part).empty()
+		n := section.get(part)
+		said = said || !n.empty()
+		if n != nil && n.at.flag != nil {
+			blamed = "split." + part // rather than the file, which may be right on its own
+		}
 	}
 	if !said {
 		s.Train = 1
@@ -241,7 +246,7 @@ func (c *checker) split() {
 	case s.Train == 0 && section.get("train").empty() && sum < 1:
 		c.fail("split.train", "add train: "+short(1-sum), "missing; the parts sum to %s and must sum to 1", short(sum))
 	case math.Abs(sum-1) > 1e-9:
-		c.fail("split", "make train + validation + test equal to 1", "the parts sum to %s and must sum to 1", short(sum))
+		c.fail(blamed, "make train + validation + test equal to 1", "the parts sum to %s and must sum to 1", short(sum))
 	case s.Train == 0:
 		c.fail("split.train", "make it more than 0", "nothing is left to train on")
 	case parts > 1 && s.Key == "":
@@ -324,6 +329,10 @@ func (c *checker) gate() {
 		c.fail("gate.at_most", "swap the two", "no value is at least %s and at most %s", short(*g.AtLeast), short(*g.AtMost))
 	}
 	if known := append([]string{"loss"}, c.spec.Train.Metrics...); c.has("train") && !slices.Contains(known, g.Metric) {
-		c.fail("gate.metric", "add it to train.metrics", "%s is not measured; %s", quote(g.Metric), suggestion(g.Metric, known))
+		hint := "add it to train.metrics"
+		if near := Nearest(g.Metric, known); near != "" {
+			hint = "write " + near
+		}
+		c.fail("gate.metric", hint, "%s is not measured; %s", quote(g.Metric), suggestion(g.Metric, known))
 	}
 }

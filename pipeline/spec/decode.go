@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -33,7 +34,7 @@ type decoder struct {
 // pos gives the place of a mark. A value that a flag set is called by the flag.
 func (d *decoder) pos(at mark, path string) Pos {
 	if at.flag != nil {
-		if path == at.flag.path {
+		if slices.Equal(steps(path), steps(at.flag.path)) {
 			path = ""
 		}
 		return Pos{File: at.flag.text, Field: path}
@@ -195,7 +196,7 @@ func missingSpace(text string) bool {
 	for i, r := range text {
 		switch {
 		case r == ':':
-			return i > 0 && i+1 < len(text) && text[i+1] != '/'
+			return i > 0 && i+1 < len(text) && text[i+1] != '/' && text[i+1] != ' '
 		case r != '_' && (r < 'a' || r > 'z'):
 			return false
 		}
@@ -213,13 +214,16 @@ func (d *decoder) unknown(f field, path string, known []string) string {
 		hint = "write " + near + " instead of " + f.name
 	case d.elsewhere != nil && d.elsewhere(f.name) != "":
 		place := d.elsewhere(f.name)
-		text += "it belongs to " + place
-		hint = "move it to " + place
+		text += place
+		hint = "move it there"
 	case len(known) == 0:
 		text += "there are no fields here"
 		hint = "remove it"
 	default:
 		text += "known: " + list(known)
+		if f.val.kind == nullKind {
+			hint = "put text that contains a comma in quotes"
+		}
 	}
 	d.fail(f.at, join(path, f.name), hint, "%s", text)
 	return near
@@ -326,6 +330,10 @@ func (d *decoder) decodeScalar(n *node, v reflect.Value, path string, r rules) {
 		}
 		v.SetBool(n.b)
 	case k >= reflect.Int && k <= reflect.Uint64:
+		if n.kind == floatKind && intForm.MatchString(n.text) {
+			d.fail(n.at, path, "", "%s is out of range", n.text)
+			return
+		}
 		if n.kind != intKind {
 			wrong(wholeHint(n))
 			return
@@ -477,8 +485,11 @@ func want(t reflect.Type, r rules) string {
 	return "fields (name: value)"
 }
 
-// join adds a name to a path.
+// join adds a name to a path, in quotes when it would read as more than one step.
 func join(path, name string) string {
+	if strings.ContainsAny(name, ".[]") {
+		name = `"` + name + `"`
+	}
 	if path == "" {
 		return name
 	}

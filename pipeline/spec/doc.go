@@ -1,2 +1,79 @@
 // Package spec is the YAML job file: every command reads the same one, on a laptop and on a cluster.
+//
+// Decoding is strict. An unknown field, a wrong type or a missing field is an error that names file, line, column,
+// field and the nearest known name, and all errors of a file are reported at once:
+//
+//	job.yaml:12:5: train.batch_sise: unknown field; did you mean batch_size?
+//
+// The package knows names and shapes, not what they do: the fields of transformers, layers and optimizers stay
+// undecoded Items until the package that knows them asks. It imports nothing of dkpipe.
+//
+// # The file
+//
+//	# Every field of a job file. Only what a command needs must be there; the values are the defaults where it says so.
+//	name: churn                                  # in manifests and logs; default: the file's name
+//	params: {min_age: 18, country: DE, since: 2026-01-01}   # {{min_age}}, …; --param min_age=21
+//	spark: {remote: "sc://spark.example:15002"}  # or SPARK_REMOTE; leave out, or write "", for the embedded engine
+//
+//	source:                                      # exactly one of csv, parquet, arrow, json, idx, table, sql
+//	  sql: |                                     # variables become literals of their type
+//	    SELECT * FROM customers
+//	    WHERE ds = '{{slot_date}}' AND age >= {{min_age}} AND country = {{country}} AND joined >= {{since}}
+//	  # csv: data/customers-*.csv                # one path or a list, from this file's folder; or hdfs://…
+//	  # types: {zip: string}                     # overrules what a csv or json file suggests: bool, int64, float64, string
+//
+//	expect:                                      # broken: the job stops before it trains
+//	  min_rows: 1000
+//	  max_null: {age: 0.01}                      # largest share of NULL
+//	  labels: {churned: [0, 1]}                  # all the values there may be
+//
+//	transform:                                   # in order; each entry is one transformer
+//	  - filter: {where: "income < 1e7"}
+//	  - assemble: {inputs: [age, income], output: raw}
+//	  - standard: {input: raw, output: features}
+//	  - one_hot: {input: churned, output: target, size: 2}
+//
+//	columns: {x: [features], y: [target], weight: null, keep: [id]}
+//	split: {key: id, seed: 1, train: 0.8, validation: 0.1, test: 0.1}   # default: all rows train
+//	dataset: {path: out/dataset, shards: 4, live: false, keep_versions: 5}  # shards default: as many as workers
+//
+//	model:                                       # layers, or a file: {keras: model.json}
+//	  layers:
+//	    - dense: {units: 64, activation: relu}
+//	    - dropout: {rate: 0.2}
+//	    - dense: {units: 2, activation: softmax}
+//
+//	train:
+//	  trainer: {agn: {}}                         # a bare name will do; default: single, for one worker
+//	  workers: 4                                 # default 1
+//	  window: 4                                  # steps between exchanges; default: the trainer's own
+//	  epochs: 20                                 # default 1
+//	  batch_size: 32                             # default 32
+//	  optimizer: {adam: {learning_rate: 0.005}}  # default: adam
+//	  loss: categorical_crossentropy             # has no default
+//	  metrics: [accuracy]                        # the default for crossentropies
+//	  launch: in-process                         # default; or process
+//	  class_weight: {0: 1, 1: 5}                 # default: 1 for every class
+//	  seed: 1                                    # default 0
+//	  kernel: auto                               # default
+//	  feed_budget_mb: 256                        # default
+//
+//	gate: {metric: accuracy, at_least: 0.9, not_below_latest_by: 0.01}   # broken: kept, but not published; also at_most
+//	output: {path: "hdfs://ns/models/churn", keep_versions: 5}
+//
+// It is YAML 1.2 without anchors, aliases, tags and further documents. Only true and false are truth values, 1e-3 and
+// 1_000 are numbers, and a number where text belongs is an error, as text is where a number belongs.
+//
+// # Variables
+//
+// A value may hold {{name}} of a parameter, {{slot}} and {{slot_date}} ({{'{{'}} is two plain braces). A value that is
+// nothing but one variable takes its type; within longer text the value is inserted. A parameter has the type of its
+// default: text, whole number, number, truth value, or date when it is an unquoted yyyy-mm-dd.
+// In source.sql, and in the sql and filter transformers, variables within longer text become SQL: text in single
+// quotes, with quotes doubled and backslashes escaped, numbers as they are, dates as DATE 'yyyy-mm-dd'. Where the
+// variable stands inside of quotes already, as in '{{slot_date}}', its text is inserted, escaped.
+//
+// # Changing a field from the command line
+//
+// --set train.epochs=3,columns.x=[a, b] changes single fields; the values are YAML. See Options.Set and SplitSet.
 package spec

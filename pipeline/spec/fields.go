@@ -9,7 +9,7 @@ import (
 // Fields lists the paths of all fields of a job file, such as train.batch_size, for help and for completing --set.
 // What is in a list, below a name that the file chooses, or inside an Item is not listed.
 func Fields() []string {
-	return append(fieldsOf(reflect.TypeFor[Spec](), ""), "params")
+	return fieldsOf(reflect.TypeFor[Spec](), "")
 }
 
 func fieldsOf(t reflect.Type, path string) []string {
@@ -35,7 +35,7 @@ func elsewhere() func(name string) string {
 	all := Fields()
 	return func(name string) string {
 		if name == "learning_rate" || name == "lr" {
-			return "the optimizer: {adam: {learning_rate: 0.001}}"
+			return "it belongs in the optimizer: {adam: {learning_rate: 0.001}}"
 		}
 		var places []string
 		for _, f := range all {
@@ -44,8 +44,11 @@ func elsewhere() func(name string) string {
 			}
 		}
 		if len(places) == 0 && slices.ContainsFunc(all, func(f string) bool { return strings.HasPrefix(f, name+".") }) {
-			return "the top of the file"
+			return "it belongs at the top of the file"
 		}
-		return strings.Join(places, " or ")
+		if len(places) == 0 || len(places) > 3 {
+			return ""
+		}
+		return "did you mean " + strings.Join(places, " or ") + "?"
 	}
 }

@@ -9,7 +9,7 @@ import (
 // Case, '-' and '_' do not count (batchSize, batch-size), a beginning of at least three letters is near (batch),
 // and so is a name with a few letters missing, added, changed or swapped: one for every three letters.
 func Nearest(name string, known []string) string {
-	if len(name) > 64 || name == "" {
+	if len(name) > 64 || len(name) < 2 {
 		return ""
 	}
 	folded := fold(name)

@@ -49,11 +49,11 @@ type field struct {
 // mark is where a node was written: a place in the file, or a flag.
 type mark struct {
 	line, col int
-	flag      *flag
+	flag      *cliFlag
 }
 
-// flag is a --set that gave a value.
-type flag struct {
+// cliFlag is a --set or --param that gave a value.
+type cliFlag struct {
 	text string // --set train.window=3
 	path string // train.window
 }

@@ -32,7 +32,7 @@ const (
 // source is one piece of YAML: a file, or the value of a flag.
 type source struct {
 	name string
-	flag *flag
+	flag *cliFlag
 	text string
 }
 
@@ -78,12 +78,18 @@ func parse(s *source) (*node, []Problem, error) {
 		}
 		if body != nil {
 			t := doc.Body.GetToken()
+			if doc.Start != nil {
+				t = doc.Start
+			}
 			return nil, nil, s.fail(t.Position.Line, t.Position.Column, "put each job into a file of its own",
 				"a second document; a job file holds one")
 		}
 		body = doc.Body
 	}
 	c := converter{source: s}
+	if s.flag != nil {
+		c.path = []string{s.flag.path}
+	}
 	n := c.convert(body, s.mark(1, 1), 0)
 	return n, c.problems, c.err
 }
@@ -124,7 +130,7 @@ func guard(s *source) error {
 			blank = false
 		default:
 			if r < ' ' || r == 0x7f {
-				return s.fail(line, col, "remove it", "the control character %U", r)
+				return s.fail(line, col, "remove it", "a control character (%U) has no place in a job file", r)
 			}
 			blank = false
 		}
@@ -133,6 +139,8 @@ func guard(s *source) error {
 			return s.fail(line, col, "use spaces", "more than %d tabs in one line", maxTabs)
 		case blanks > maxBlanks:
 			return s.fail(line, 1, "remove them", "more than %d blank lines in a row", maxBlanks)
+		case repeat == 7 && col == 7:
+			return s.fail(line, 1, "resolve the conflict and remove the marks", "a merge conflict is still in the file")
 		case repeat > maxRepeat:
 			return s.fail(line, col, "remove them", "more than %d '<' in a row", maxRepeat)
 		case col > maxLine:
@@ -147,7 +155,7 @@ func guard(s *source) error {
 // scan cuts the text into tokens, up to the first that is wrong, and refuses what job files do not use.
 func scan(s *source) (token.Tokens, error) {
 	var sc scanner.Scanner
-	sc.Init(s.text)
+	sc.Init(s.text + "\n") // the scanner loses a tag at the very end
 	var tokens token.Tokens
 	for len(tokens) <= maxTokens {
 		some, err := sc.Scan()
@@ -306,17 +314,15 @@ func (c *converter) convert(n ast.Node, at mark, depth int) *node {
 		start := n.Start.Position
 		return &node{kind: textKind, text: n.Value.Value, quoted: true, at: c.source.mark(start.Line, start.Column)}
 	case *ast.MappingNode:
-		return c.fields(n.Values, here, depth)
+		return c.fields(n.Values, here, n.IsFlowStyle, depth)
 	case *ast.MappingValueNode:
-		return c.fields([]*ast.MappingValueNode{n}, here, depth)
+		return c.fields([]*ast.MappingValueNode{n}, here, false, depth)
 	case *ast.SequenceNode:
 		l := &node{kind: listKind, at: here}
 		for i, v := range n.Values {
-			at := here
-			if t := v.GetToken(); t != nil && t.Position != nil {
-				at = c.source.mark(t.Position.Line, t.Position.Column)
-			}
-			l.list = append(l.list, c.inside("["+strconv.Itoa(i)+"]", v, at, depth))
+			e := c.inside("["+strconv.Itoa(i)+"]", v, here, depth)
+			e.key = e.at
+			l.list = append(l.list, e)
 		}
 		return l
 	case ast.ScalarNode:
@@ -326,7 +332,7 @@ func (c *converter) convert(n ast.Node, at mark, depth int) *node {
 	return null
 }
 
-func (c *converter) fields(values []*ast.MappingValueNode, at mark, depth int) *node {
+func (c *converter) fields(values []*ast.MappingValueNode, at mark, flow bool, depth int) *node {
 	m := &node{kind: mapKind, at: at}
 	first := map[string]int{}
 	for i, v := range values {
@@ -336,22 +342,22 @@ func (c *converter) fields(values []*ast.MappingValueNode, at mark, depth int) *
 			return m
 		}
 		key := c.source.mark(t.Position.Line, t.Position.Column)
-		if i == 0 {
+		if i == 0 && !flow {
 			m.at = key // the first name, rather than its colon
 		}
 		name := t.Value
 		if line, ok := first[name]; ok {
 			pos := c.source.pos(key.line, key.col)
-			pos.Field = strings.TrimPrefix(strings.Join(c.path, "")+"."+name, ".")
-			c.problems = append(c.problems, Problem{
-				Pos:  pos,
-				Text: fmt.Sprintf("written twice; the first one is in line %d", line),
-				Hint: "remove one of the two",
-			})
+			pos.Field = join(strings.TrimPrefix(strings.Join(c.path, ""), "."), name)
+			text := "written twice"
+			if c.source.flag == nil {
+				text += fmt.Sprintf("; the first one is in line %d", line)
+			}
+			c.problems = append(c.problems, Problem{Pos: pos, Text: text, Hint: "remove one of the two"})
 			continue
 		}
 		first[name] = key.line
-		m.fields = append(m.fields, field{name: name, at: key, val: c.inside("."+name, v.Value, key, depth)})
+		m.fields = append(m.fields, field{name: name, at: key, val: c.inside("."+join("", name), v.Value, key, depth)})
 	}
 	return m
 }

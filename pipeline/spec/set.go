@@ -22,6 +22,8 @@ func SplitSet(arg string) []string {
 				escaped = false
 			case quote == '"' && r == '\\':
 				escaped = true
+			case quote == '\'' && strings.HasPrefix(arg[i:], "''"):
+				escaped = true // two of them are one in the text
 			case r == quote:
 				quote = 0
 			}
@@ -59,7 +61,7 @@ func SplitSet(arg string) []string {
 type setting struct {
 	steps []string
 	value *node
-	flag  *flag
+	flag  *cliFlag
 }
 
 // path is the normal form of where it goes: a.0.b and a[0].b are equal.
@@ -80,7 +82,7 @@ func (d *decoder) readSets(args []string) []setting {
 
 func (d *decoder) readSet(pair, arg string) (setting, bool) {
 	path, text, ok := cutPair(pair)
-	f := &flag{text: "--set " + shorten(pair), path: path}
+	f := &cliFlag{text: "--set " + shorten(pair), path: path}
 	at := mark{flag: f}
 	if !ok || path == "" {
 		hint := "write --set train.epochs=3"

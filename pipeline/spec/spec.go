@@ -5,7 +5,7 @@ type Spec struct {
 	// Name names the job in manifests, logs and job lists; default: the file's name without its extension.
 	Name string `yaml:"name"`
 	// Params holds the parameters' values: string, int64, float64, bool or Date, from --param or the defaults.
-	Params    map[string]any `yaml:"-"`
+	Params    map[string]any `yaml:"params"`
 	Spark     Spark          `yaml:"spark"`
 	Source    Source         `yaml:"source"`
 	Expect    Expect         `yaml:"expect"`

@@ -9,7 +9,7 @@ import (
 // syntaxes says in other words what the YAML parser finds wrong.
 // The words that the parser uses assume that one knows how it works.
 var syntaxes = []struct{ has, text, hint string }{
-	{`found character '\t'`, "a tab in the indentation", "indent with spaces"},
+	{"that cannot start any token", "a tab in the indentation", "indent with spaces"},
 	{"tab character", "a tab in the indentation", "indent with spaces"},
 	{"mapping value is not allowed", "a second colon in one line", "put text that contains \": \" in quotes, or start a new line"},
 	{"non-map value is specified", "this line is not of the form name: value", "put a space after the colon, and check the indentation"},
@@ -28,20 +28,24 @@ var syntaxes = []struct{ has, text, hint string }{
 	{"could not find flow map content", "this is not of the form name: value", "write {name: value}"},
 	{"block sequence entries are not allowed", "a list cannot start behind a name in the same line", "start it in the next line, or write [a, b]"},
 	{"unknown escape character", "an unknown escape in double quotes", `write \\ for a backslash, or use single quotes`},
-	{"value is not allowed in this context", "this does not fit here", "check the indentation of this line and the one above"},
+	{"value is not allowed in this context", "this lines up with nothing above it", "check the indentation of this line and the one above"},
 	{"could not find multi-line content", "the text that should follow the | or > is missing", "indent it deeper than its name"},
 }
 
 // syntax makes an error of what the parser said about a token.
 func (s *source) syntax(message string, t *token.Token) error {
 	line, col := t.Position.Line, t.Position.Column
-	if text := strings.TrimSpace(s.line(line)); strings.Contains(text, "{{") {
+	if strings.Contains(s.line(line), "{{") {
 		return s.fail(line, col, `write "{{name}}"`, "not valid YAML: a value with {{ }} must stand in quotes")
 	}
-	for _, mark := range []string{"<<<<<<<", "=======", ">>>>>>>"} {
-		if strings.HasPrefix(s.line(line), mark) || strings.HasPrefix(s.line(line+1), mark) {
-			return s.fail(line, col, "resolve the conflict", "a conflict of a merge is still in the file")
+	for _, n := range []int{line, line - 1} {
+		if text := strings.TrimLeft(s.line(n), " -"); missingSpace(strings.TrimSpace(text)) {
+			return s.fail(n, col, "put a space after the colon", "not valid YAML: name:value has no space after the colon")
 		}
+	}
+	if strings.Contains(message, "mapping value is not allowed") && strings.Count(s.line(line)+" ", ": ") < 2 {
+		return s.fail(line+1, 1, "line it up with its neighbours",
+			"not valid YAML: this line is indented deeper than the one above it, which has a value already")
 	}
 	for _, known := range syntaxes {
 		if strings.Contains(message, known.has) {

@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"regexp"
@@ -87,15 +88,22 @@ func (v *variables) declare(f field) {
 
 // give takes a --param: text of the declared type.
 func (v *variables) give(name, text string) {
-	at := mark{flag: &flag{text: "--param " + shorten(name+"="+text)}}
+	at := mark{flag: &cliFlag{text: "--param " + shorten(name+"="+text)}}
 	old, ok := v.values[name]
 	switch {
 	case name == slotVar || name == slotDateVar:
 		v.d.fail(at, "", "add --slot", "%s is given by --slot", name)
 		return
 	case !ok:
-		v.d.fail(at, "", "declare it: params: {"+name+": default}", "%s declares no parameter %s; %s", v.d.file, name,
-			suggestion(name, slices.Sorted(maps.Keys(v.values))))
+		declared := slices.Sorted(maps.Keys(v.values))
+		hint, known := "declare it: params: {"+name+": default}", suggestion(name, declared)
+		if near := Nearest(name, declared); near != "" {
+			hint = "write --param " + near + "=…"
+		}
+		if len(declared) == 0 {
+			known = "it has none"
+		}
+		v.d.fail(at, "", hint, "%s declares no parameter %s; %s", v.d.file, name, known)
 		return
 	case old == nil:
 		return
@@ -127,6 +135,7 @@ func (v *variables) give(name, text string) {
 	}
 	if wrong != "" {
 		v.d.fail(at, "", "", "want %s, because the default is %s (%s)", wrong, old.text, v.d.pos(old.at, ""))
+		v.values[name] = nil
 		return
 	}
 	n.at, n.key = at, at
@@ -200,29 +209,29 @@ func (v *variables) substitute(n *node, path string, sql bool) {
 				v.d.fail(f.at, here, "", "a variable can stand in a value only, not in a name")
 				continue
 			}
-			v.substitute(f.val, here, sql || isSQL(path, f.name))
+			v.substitute(f.val, here, (sql && !columnField(f.name)) || isSQL(path, f.name))
 		}
 	}
 }
 
-// isSQL says whether text at this place is SQL: the source's query, and the text of the sql and filter transformers
-// except where they name columns.
+// isSQL says whether text in this field, and below it, is SQL: the source's query, and the sql and filter transformers.
 func isSQL(parent, name string) bool {
-	if parent == "source" && name == "sql" {
-		return true
+	if parent == "source" {
+		return name == "sql"
 	}
-	if !strings.HasPrefix(parent, "transform[") {
+	if !strings.HasPrefix(parent, "transform[") || strings.Contains(parent, "].") {
 		return false
 	}
-	_, op, ok := strings.Cut(parent, "].")
-	if !ok { // {filter: "age > 3"}
-		return name == "sql" || name == "filter"
-	}
+	return name == "sql" || name == "filter"
+}
+
+// columnField says whether a transformer's field names columns or a rule, which is no SQL in an SQL transformer either.
+func columnField(name string) bool {
 	switch name {
 	case "input", "inputs", "output", "outputs", "handle_invalid":
-		return false
+		return true
 	}
-	return op == "sql" || op == "filter"
+	return false
 }
 
 // part is a piece of a text with variables: text, or the name of a variable.
@@ -230,25 +239,24 @@ type part struct {
 	text, name string
 }
 
-// cut takes a text apart at its variables. \{{ stands for {{.
+// cut takes a text apart at its variables. {{'{{'}} stands for two braces.
 func cut(text string) ([]part, error) {
 	var parts []part
 	var plain strings.Builder
 	for {
 		before, rest, ok := strings.Cut(text, "{{")
+		plain.WriteString(before)
 		if !ok {
-			plain.WriteString(text)
 			break
 		}
-		if escaped, ok := strings.CutSuffix(before, `\`); ok {
-			plain.WriteString(escaped + "{{")
-			text = rest
+		if after, ok := strings.CutPrefix(rest, "'{{'}}"); ok {
+			plain.WriteString("{{")
+			text = after
 			continue
 		}
-		plain.WriteString(before)
 		inner, after, ok := strings.Cut(rest, "}}")
 		if !ok {
-			return nil, fmt.Errorf("{{ without }}")
+			return nil, errors.New("{{ without }}")
 		}
 		name := strings.TrimSpace(inner)
 		if !nameForm.MatchString(name) {
@@ -274,7 +282,7 @@ func (v *variables) replace(n *node, path string, sql bool) {
 	}
 	parts, err := cut(n.text)
 	if err != nil {
-		v.d.fail(n.at, path, `write {{name}}, or \{{ for two braces`, "%v", err)
+		v.d.fail(n.at, path, `write {{name}}, or {{'{{'}} for two braces`, "%v", err)
 		n.kind = badKind
 		return
 	}
