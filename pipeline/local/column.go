@@ -74,9 +74,8 @@ func (b bitmap) ones(n int) bitmap {
 	return b
 }
 
-func (b bitmap) clear(i int)    { b[i>>3] &^= 1 << (i & 7) }
-func (b bitmap) set(i int)      { b[i>>3] |= 1 << (i & 7) }
-func (b bitmap) get(i int) bool { return b[i>>3]&(1<<(i&7)) != 0 }
+func (b bitmap) clear(i int) { b[i>>3] &^= 1 << (i & 7) }
+func (b bitmap) set(i int)   { b[i>>3] |= 1 << (i & 7) }
 
 // zeros counts the first n rows whose bit is clear; a nil map has none.
 func zeros(b []byte, n int) int {

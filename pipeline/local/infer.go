@@ -10,8 +10,8 @@ import (
 
 // guess is what the values seen so far allow a column to be. The zero guess allows everything.
 type guess struct {
-	some                      bool // a value was not NULL
-	noInt, noFloat, noBool, s bool
+	some                   bool // a value was not NULL
+	noInt, noFloat, noBool bool
 }
 
 // see narrows the guess by one text value.

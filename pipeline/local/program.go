@@ -217,13 +217,17 @@ func (p *program) use(role, name string, source []field) (value, expr.Type, erro
 	}
 	for _, f := range source {
 		if f.Name == name && f.refused != "" {
-			return nil, expr.Type{}, unsupportedErr("leave the column out, or convert it before", "%s: column %q %s", role, name, f.refused)
+			return nil, expr.Type{}, unsupportedErr("leave the column out, or convert it before", "columns.%s: column %q %s", role, name, f.refused)
 		}
 	}
-	all := make([]field, len(p.sc.schema))
-	for i, f := range p.sc.schema {
+	return nil, expr.Type{}, missingRole(role, name, p.sc.schema)
+}
+
+func missingRole(role, name string, schema expr.Schema) error {
+	all := make([]field, len(schema))
+	for i, f := range schema {
 		all[i].Field = f
 	}
-	return nil, expr.Type{}, &pipeline.Error{Kind: pipeline.MissingColumn,
-		Message: fmt.Sprintf("%s: there is no column %q", role, name), Hint: didYouMean(name, all)}
+	return &pipeline.Error{Kind: pipeline.MissingColumn,
+		Message: fmt.Sprintf("columns.%s: there is no column %q", role, name), Hint: didYouMean(name, all)}
 }
