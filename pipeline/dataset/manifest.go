@@ -120,11 +120,13 @@ func (m *Manifest) Encode() ([]byte, error) {
 	if err := m.check(); err != nil {
 		return nil, &pipeline.Error{Kind: pipeline.Internal, Message: ManifestName + " to be written", Err: err}
 	}
-	b, err := json.Marshal(m)
-	if err != nil {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(m); err != nil {
 		return nil, &pipeline.Error{Kind: pipeline.Internal, Message: ManifestName + " to be written", Err: err}
 	}
-	return breakLines(b), nil
+	return breakLines(bytes.TrimSuffix(b.Bytes(), []byte("\n"))), nil
 }
 
 // Decode reads a manifest strictly: an unknown or doubled field, a value outside its range, or a transform that does
