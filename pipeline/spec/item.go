@@ -63,7 +63,7 @@ func (it Item) At(field string) Pos {
 		return it.Pos
 	}
 	d := decoder{file: it.file}
-	return d.pos(n.at, join(it.path, field))
+	return d.pos(n.at, it.path+"."+field)
 }
 
 // Fail makes an error about a field of the item, for checks that Decode cannot make: bounds that cross, a width that

@@ -63,6 +63,7 @@ func parse(s *source) (*node, []Problem, error) {
 	if err := guard(s); err != nil {
 		return nil, nil, err
 	}
+	s.text = strings.ReplaceAll(s.text, "\r\n", "\n") // the parser folds them wrongly in quotes
 	tokens, err := scan(s)
 	if err != nil {
 		return nil, nil, err

@@ -330,3 +330,29 @@ func TestScalars(t *testing.T) {
 		}
 	}
 }
+
+func BenchmarkRead(b *testing.B) {
+	text, err := os.ReadFile("testdata/full.yaml")
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.SetBytes(int64(len(text)))
+	for b.Loop() {
+		if _, err := Read("full.yaml", text, Options{Slot: "2026-11-22", Need: ForRun}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func TestQuickstartDecodes(t *testing.T) {
+	s, err := ReadFile("../../examples/quickstart/job.yaml", Options{Need: ForRun})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Spark.Remote != "" || len(s.Transform) != 3 || s.Train.Trainer.Name != "agn" || s.Train.Workers != 2 || len(s.Warnings) != 0 {
+		t.Errorf("%+v", s)
+	}
+	if got := filepath.ToSlash(s.Source.CSV[0]); got != "../../examples/quickstart/digits.csv" {
+		t.Errorf("source %s", got)
+	}
+}
