@@ -44,9 +44,6 @@ type WorkerStats struct {
 
 const defaultGrace = 10 * time.Second
 
-// errAbort is the cause of a context that ends a run without waiting for what workers still hold.
-var errAbort = errors.New("the run was aborted")
-
 // Work is one worker's part of a run: it takes units of data from the server, trains on them and commits, until the
 // server says that the run is over. It returns with everything it started ended, and allocates nothing per step.
 //
@@ -344,11 +341,8 @@ func (w *worker) send(ctx context.Context) error {
 	return nil
 }
 
-// drain commits what the worker still holds after ctx was cancelled, unless the run was aborted.
+// drain commits what the worker still holds after ctx was cancelled. A run that was aborted refuses it at once.
 func (w *worker) drain(ctx context.Context) error {
-	if errors.Is(context.Cause(ctx), errAbort) {
-		return context.Cause(ctx)
-	}
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.cfg.Grace)
 	defer cancel()
 	if w.unanswered {

@@ -52,10 +52,12 @@ func (f *Feed) Shards(context.Context) ([]pipeline.Shard, error) {
 	shards := make([]pipeline.Shard, n)
 	for i := range shards {
 		first, last := f.span(i)
-		shards[i] = pipeline.Shard{ID: i, Path: fmt.Sprintf("memory/%d", i), Rows: int64(last - first)}
+		shards[i] = pipeline.Shard{ID: i, Path: path(i), Rows: int64(last - first)}
 	}
 	return shards, nil
 }
+
+func path(shard int) string { return fmt.Sprintf("memory/%d", shard) }
 
 // span gives the rows of a shard.
 func (f *Feed) span(shard int) (first, last int) {
@@ -65,6 +67,9 @@ func (f *Feed) span(shard int) (first, last int) {
 
 // Open implements pipeline.Feed.
 func (f *Feed) Open(ctx context.Context, s pipeline.Shard, from pipeline.Cursor) (pipeline.BatchReader, error) {
+	if s.ID < 0 || s.ID >= max(1, f.NumShards) || s.Path != path(s.ID) {
+		return nil, &pipeline.Error{Kind: pipeline.Changed, Message: fmt.Sprintf("shard %d, %s, is not of this feed", s.ID, s.Path)}
+	}
 	first, last := f.span(s.ID)
 	if from.Row < 0 || from.Row > int64(last-first) {
 		return nil, &pipeline.Error{Kind: pipeline.Changed, Message: fmt.Sprintf("%s: cursor at row %d of %d", s.Path, from.Row, last-first)}
@@ -130,6 +135,9 @@ func (r *reader) Next() (*pipeline.Batch, error) {
 }
 
 func (r *reader) Close() error {
+	if r.err == nil {
+		r.err = fmt.Errorf("%s: read after Close", path(r.shard))
+	}
 	r.spoil()
 	return nil
 }
