@@ -17,6 +17,7 @@ import (
 type upstream struct {
 	stream grpc.ClientStream
 	cancel context.CancelFunc
+	pool   *framePool
 }
 
 func (u *upstream) close() {
@@ -59,7 +60,7 @@ func (c *Client) try(ctx context.Context, commit ps.Commit, dst []float32) (ps.A
 			}
 			return ps.Ack{}, err
 		}
-		c.up = &upstream{stream: s, cancel: cancel}
+		c.up = &upstream{stream: s, cancel: cancel, pool: new(framePool)}
 	}
 	up := c.up
 	stop := context.AfterFunc(ctx, up.cancel)
@@ -78,7 +79,7 @@ func (c *Client) try(ctx context.Context, commit ps.Commit, dst []float32) (ps.A
 func (u *upstream) exchange(commit ps.Commit, dst []float32) (*pspb.Pull, error) {
 	err := u.stream.SendMsg(&outgoing{control: toPush(commit)})
 	if err == nil {
-		err = send(u.stream, commit.Delta)
+		err = send(u.stream, commit.Delta, u.pool)
 	}
 	if err != nil && err != io.EOF { // io.EOF: the server ended the stream; RecvMsg gives the reason
 		return nil, err

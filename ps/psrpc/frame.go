@@ -3,6 +3,7 @@ package psrpc
 import (
 	"encoding/binary"
 	"fmt"
+	"sync"
 	"unsafe"
 
 	"google.golang.org/grpc/mem"
@@ -31,7 +32,10 @@ const frameFloats = 128 << 10
 type outgoing struct {
 	control proto.Message
 	offset  int
-	floats  []float32 // passed to the transport as it is: may not change before the other side has answered
+	floats  []float32
+	// pool, when not nil, lends the buffer that floats are copied to. Without it they are passed to the transport as they
+	// are, and may not change before the other side has answered.
+	pool *framePool
 }
 
 // incoming is a frame to be received: into control, or else into vector.
@@ -56,9 +60,14 @@ func (codec) Marshal(v any) (mem.BufferSlice, error) {
 			b, err := proto.MarshalOptions{}.MarshalAppend([]byte{kindControl}, v.control)
 			return mem.BufferSlice{mem.SliceBuffer(b)}, err
 		}
+		if v.pool != nil {
+			b := v.pool.Get(dataHead + 4*len(v.floats))
+			putHead(*b, v.offset)
+			copy((*b)[dataHead:], bytesOf(v.floats))
+			return mem.BufferSlice{mem.NewBuffer(b, v.pool)}, nil
+		}
 		head := make([]byte, dataHead)
-		head[0] = kindData
-		binary.LittleEndian.PutUint64(head[1:], uint64(v.offset))
+		putHead(head, v.offset)
 		return mem.BufferSlice{mem.SliceBuffer(head), mem.SliceBuffer(bytesOf(v.floats))}, nil
 	case proto.Message:
 		b, err := proto.Marshal(v)
@@ -66,6 +75,28 @@ func (codec) Marshal(v any) (mem.BufferSlice, error) {
 	}
 	return nil, fmt.Errorf("codec of the parameter server: %T is not a message", v)
 }
+
+func putHead(b []byte, offset int) {
+	b[0] = kindData
+	binary.LittleEndian.PutUint64(b[1:], uint64(offset))
+}
+
+// framePool lends buffers of one frame (mem.BufferPool). The transport gives them back when they are written.
+type framePool struct{ free sync.Pool }
+
+// Get gives a buffer of length n, which is at most a frame's. Its content is arbitrary.
+func (p *framePool) Get(n int) *[]byte {
+	b, _ := p.free.Get().(*[]byte)
+	if b == nil {
+		fresh := make([]byte, dataHead+4*frameFloats)
+		b = &fresh
+	}
+	*b = (*b)[:n]
+	return b
+}
+
+// Put takes a buffer back.
+func (p *framePool) Put(b *[]byte) { p.free.Put(b) }
 
 // Unmarshal takes the bytes of a frame or of a protobuf message.
 func (codec) Unmarshal(data mem.BufferSlice, v any) error {

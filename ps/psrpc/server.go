@@ -319,7 +319,7 @@ func (s *Server) exchange(ss grpc.ServerStream) error {
 			return err
 		}
 		if err == nil {
-			if err := send(ss, vector); err != nil {
+			if err := send(ss, vector, nil); err != nil {
 				return err
 			}
 		}
@@ -340,12 +340,12 @@ func receive(s interface{ RecvMsg(any) error }, vector []float32) error {
 	return nil
 }
 
-// send puts vector on the stream. The transport reads it later: it may not change before the other side has answered, or
-// the stream has been given up.
-func send(s interface{ SendMsg(any) error }, vector []float32) error {
+// send puts vector on the stream, by way of buffers of pool if there is one. Without one the transport reads vector later:
+// it may not change before the other side has answered, or the stream has been given up.
+func send(s interface{ SendMsg(any) error }, vector []float32, pool *framePool) error {
 	for lo := 0; lo < len(vector); lo += frameFloats {
 		hi := min(lo+frameFloats, len(vector))
-		if err := s.SendMsg(&outgoing{offset: lo, floats: vector[lo:hi]}); err != nil {
+		if err := s.SendMsg(&outgoing{offset: lo, floats: vector[lo:hi], pool: pool}); err != nil {
 			return err
 		}
 	}
