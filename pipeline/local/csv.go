@@ -2,6 +2,7 @@ package local
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"strings"
@@ -10,13 +11,16 @@ import (
 	"dkpipe/pipeline/expr"
 )
 
-// Sizes of the CSV reader. The prefix suggests the types; a block fits into the second-level cache.
+// blocks are the sizes in which text is read. The prefix suggests the types; a block fits into the second-level cache.
+type blocks struct{ prefix, block int }
+
+func textBlocks() blocks { return blocks{prefix: 4 << 20, block: 256 << 10} }
+
 const (
-	prefixBytes = 4 << 20
 	prefixRows  = 10000
-	blockBytes  = 256 << 10
 	recordLimit = 64 << 20
-	batchBytes  = 1 << 20 // of column memory
+	batchBytes  = 512 << 10 // of column memory
+	padding     = 8         // zeros behind what is read
 )
 
 // csvReader reads RFC 4180 with a header row. encoding/csv cannot be used: it does not tell an unquoted empty field,
@@ -27,21 +31,25 @@ type csvReader struct {
 	cols []field
 	rows int // rows a batch
 
-	buf      []byte // buf[end] is a zero that stops every scan
+	size     blocks
+	buf      []byte // from buf[end] on there are padding zeros that stop every scan
 	pos, end int
 	eof      bool
 	line     int64 // of the record at pos
 	row      int64 // records before pos
 
 	nulls   []bitmap
+	fast    []uint8     // how the value of a column is scanned
+	ints    [][]int64   // the batch's memory, a slice a column
+	floats  [][]float64 // likewise
 	scratch []byte
 	sample  int64 // rows that suggested the types
 	known   []bool
 }
 
 // openCSV reads the header and the types. With like, the file must have its columns, and its types are taken.
-func openCSV(src *stream, declared map[string]string, like []field) (*csvReader, error) {
-	r := &csvReader{file: src.name, src: src, line: 1}
+func openCSV(src *stream, size blocks, declared map[string]string, like []field) (*csvReader, error) {
+	r := &csvReader{file: src.name, src: src, size: size, line: 1}
 	if err := r.fillPrefix(); err != nil {
 		return nil, err
 	}
@@ -61,10 +69,26 @@ func openCSV(src *stream, declared map[string]string, like []field) (*csvReader,
 	} else if err := r.infer(declared); err != nil {
 		return nil, err
 	}
-	r.nulls = make([]bitmap, len(r.cols))
+	n := len(r.cols)
+	r.nulls, r.fast = make([]bitmap, n), make([]uint8, n)
+	r.ints, r.floats = make([][]int64, n), make([][]float64, n)
+	for c, f := range r.cols {
+		switch f.Type.Kind {
+		case expr.Int64:
+			r.fast[c] = fastInt
+		case expr.Float64:
+			r.fast[c] = fastFloat
+		}
+	}
 	r.rows = batchRows(r.cols)
 	return r, nil
 }
+
+// Columns whose values are scanned in place; the others are split off first.
+const (
+	fastInt   = 1
+	fastFloat = 2
+)
 
 // batchRows chooses a number of rows whose columns fit into the second-level cache.
 func batchRows(cols []field) int {
@@ -81,9 +105,9 @@ func (r *csvReader) fields() []field { return r.cols }
 func (r *csvReader) Close() error { return r.src.Close() }
 
 func (r *csvReader) fillPrefix() error {
-	r.buf = make([]byte, prefixBytes+1)
-	for r.end < prefixBytes && !r.eof {
-		n, err := r.src.Read(r.buf[r.end:prefixBytes])
+	r.buf = make([]byte, r.size.prefix+padding)
+	for r.end < r.size.prefix && !r.eof {
+		n, err := r.src.Read(r.buf[r.end:r.size.prefix])
 		r.end += n
 		if err == io.EOF {
 			r.eof = true
@@ -91,8 +115,7 @@ func (r *csvReader) fillPrefix() error {
 			return err
 		}
 	}
-	r.buf[r.end] = 0
-	r.buf = r.buf[:r.end+1]
+	r.buf = r.buf[:r.end+padding]
 	if bytes.HasPrefix(r.buf, []byte("\xef\xbb\xbf")) {
 		r.pos = 3
 	}
@@ -105,9 +128,9 @@ func (r *csvReader) more() error {
 	if left >= recordLimit {
 		return dataErr("look for a quote that is never closed", "%s, line %d: the record is longer than %d MiB", r.file, r.line, recordLimit>>20)
 	}
-	want := max(blockBytes, 2*left)
-	if cap(r.buf) < want+1 || cap(r.buf) > prefixBytes && left < blockBytes/2 {
-		b := make([]byte, want+1)
+	want := max(r.size.block, 2*left)
+	if cap(r.buf) < want+padding || cap(r.buf) > r.size.prefix && left < r.size.block/2 {
+		b := make([]byte, want+padding)
 		copy(b, r.buf[r.pos:r.end])
 		r.buf = b
 	} else {
@@ -116,7 +139,7 @@ func (r *csvReader) more() error {
 	r.buf = r.buf[:cap(r.buf)]
 	r.pos, r.end = 0, left
 	for r.end == left && !r.eof {
-		n, err := r.src.Read(r.buf[left : len(r.buf)-1])
+		n, err := r.src.Read(r.buf[r.end : len(r.buf)-padding])
 		r.end += n
 		if err == io.EOF {
 			r.eof = true
@@ -124,7 +147,7 @@ func (r *csvReader) more() error {
 			return err
 		}
 	}
-	r.buf[r.end] = 0
+	clear(r.buf[r.end : r.end+padding])
 	return nil
 }
 
@@ -229,7 +252,7 @@ func (r *csvReader) header() ([]string, error) {
 			return nil, err
 		}
 		if e == endBuffer {
-			return nil, dataErr("the first line must hold the column names", "%s: the header row is longer than %d MiB", r.file, prefixBytes>>20)
+			return nil, dataErr("the first line must hold the column names", "%s: the header row is longer than %d MiB", r.file, r.size.prefix>>20)
 		}
 		name, err := headerName(r.file, f, quoted, len(names))
 		if err != nil {
@@ -289,6 +312,7 @@ func (r *csvReader) next(b *batch) error {
 	b.lines = grow(b.lines, r.rows)
 	for c := range b.cols {
 		b.cols[c].reset(r.cols[c].Type, r.rows)
+		r.ints[c], r.floats[c] = b.cols[c].i64, b.cols[c].f64
 	}
 	for bytesIn := 0; b.n < r.rows && bytesIn < 4<<20; {
 		from := r.pos
@@ -340,22 +364,31 @@ func (r *csvReader) record(b *batch, k int) (bool, error) {
 		return false, nil
 	}
 	i, last, lines := r.pos, len(r.cols)-1, 0
-	for c := range r.cols {
-		col := &b.cols[c]
+	buf := r.buf
+	for c, fast := range r.fast {
 		j := i
 		ok := false
-		switch col.typ.Kind {
-		case expr.Int64:
-			col.i64[k], j, ok = scanInt(r.buf, i)
-		case expr.Float64:
-			col.f64[k], j, ok = scanFloat(r.buf, i)
+		switch fast {
+		case fastInt:
+			if v, n := digits7(binary.LittleEndian.Uint64(buf[i:])); n > 0 && n < 8 && buf[i+n] == ',' && c != last {
+				r.ints[c][k] = v
+				i += n + 1
+				continue
+			}
+			r.ints[c][k], j, ok = scanInt(buf, i)
+		case fastFloat:
+			r.floats[c][k], j, ok = scanFloat(buf, i)
 		}
-		if ok && c != last && r.buf[j] == ',' {
+		if ok && c != last && buf[j] == ',' {
 			i = j + 1
 			continue
 		}
-		if ok && c == last && r.buf[j] == '\n' {
+		if ok && c == last && buf[j] == '\n' {
 			i = j + 1
+			break
+		}
+		if ok && c == last && buf[j] == '\r' && buf[j+1] == '\n' {
+			i = j + 2
 			break
 		}
 		f, quoted, next, ln, end, err := r.split(i)
@@ -368,7 +401,7 @@ func (r *csvReader) record(b *batch, k int) (bool, error) {
 		if (end == endRecord) != (c == last) {
 			return r.ragged()
 		}
-		if err := r.store(col, c, k, f, quoted, int64(lines)); err != nil {
+		if err := r.store(&b.cols[c], c, k, f, quoted, int64(lines)); err != nil {
 			return false, err
 		}
 		lines += ln

@@ -51,7 +51,7 @@ func (c *CSVWriter) Write(rec arrow.RecordBatch) error {
 			}
 		}
 		c.buf = append(c.buf, '\n')
-		if len(c.buf) > blockBytes {
+		if len(c.buf) > 64<<10 {
 			if err := c.flush(); err != nil {
 				return err
 			}

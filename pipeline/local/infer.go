@@ -17,6 +17,10 @@ type guess struct {
 // see narrows the guess by one text value.
 func (g *guess) see(f []byte) {
 	g.some = true
+	if !g.noFloat && len(f) <= 18 && allDigits(f) { // the commonest case, without strconv
+		g.noBool = true
+		return
+	}
 	t := trim(f)
 	if !g.noInt {
 		_, ok := parseInt(t)
@@ -30,6 +34,15 @@ func (g *guess) see(f []byte) {
 		_, ok := parseBool(t)
 		g.noBool = !ok
 	}
+}
+
+func allDigits(f []byte) bool {
+	for _, c := range f {
+		if c-'0' > 9 {
+			return false
+		}
+	}
+	return len(f) > 0
 }
 
 // kind is the narrowest kind that takes every value seen; a column without values is text.

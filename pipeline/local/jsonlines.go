@@ -19,6 +19,7 @@ type jsonReader struct {
 	cols []field
 	rows int
 
+	size     blocks
 	buf      []byte
 	pos, end int
 	eof      bool
@@ -34,10 +35,10 @@ type jsonReader struct {
 	word   []byte
 }
 
-func openJSON(src *stream, declared map[string]string, like []field) (*jsonReader, error) {
-	r := &jsonReader{file: src.name, src: src, index: map[string]int{}}
-	r.buf = make([]byte, prefixBytes)
-	for r.end < prefixBytes && !r.eof {
+func openJSON(src *stream, size blocks, declared map[string]string, like []field) (*jsonReader, error) {
+	r := &jsonReader{file: src.name, src: src, size: size, index: map[string]int{}}
+	r.buf = make([]byte, r.size.prefix)
+	for r.end < r.size.prefix && !r.eof {
 		if err := r.fill(); err != nil {
 			return nil, err
 		}
@@ -110,7 +111,7 @@ func (r *jsonReader) more() error {
 	if left >= recordLimit {
 		return dataErr("write one object a line", "%s, line %d: the line is longer than %d MiB", r.file, r.line+1, recordLimit>>20)
 	}
-	if want := max(blockBytes, 2*left); want > len(r.buf) || len(r.buf) >= prefixBytes && left < blockBytes/2 {
+	if want := max(r.size.block, 2*left); want > len(r.buf) || len(r.buf) >= r.size.prefix && left < r.size.block/2 {
 		b := make([]byte, want)
 		copy(b, r.buf[r.pos:r.end])
 		r.buf = b

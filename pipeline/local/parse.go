@@ -2,19 +2,26 @@ package local
 
 import (
 	"math"
+	"math/bits"
 	"strconv"
 	"unsafe"
 )
 
+// digits7 counts the digits at the start of eight bytes and gives their value, which is right for up to seven. It has
+// no branch that depends on the data: the lengths of numbers in a file cannot be foreseen.
+func digits7(w uint64) (v int64, n int) {
+	t := w ^ 0x3030303030303030 // digits become 0..9
+	n = bits.TrailingZeros64((t+0x7676767676767676|t)&0x8080808080808080) >> 3
+	t <<= (64 - uint(n)<<3) & 63 // the digits to the high end, zeros before them; no digits: unused
+	t = t*10 + t>>8              // pairs, in every second byte
+	const pairs = 0x000000ff000000ff
+	t = ((t&pairs)*(100+1000000<<32) + (t>>16&pairs)*(1+10000<<32)) >> 32
+	return int64(t), n
+}
+
 // scanInt reads the whole number at b[i:], of at most 18 digits. The caller checks what follows it at b[j]. b must
 // end with a byte that is no digit.
 func scanInt(b []byte, i int) (v int64, j int, ok bool) {
-	d := b[i] - '0'
-	if d <= 9 { // one digit and a comma is the commonest field of image data
-		if b[i+1] == ',' {
-			return int64(d), i + 1, true
-		}
-	}
 	j = i
 	neg := b[i] == '-'
 	if neg {

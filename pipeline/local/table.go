@@ -16,6 +16,7 @@ import (
 type Table struct {
 	open   pipeline.Opener
 	src    pipeline.Source
+	text   blocks
 	units  [][]string // files that are read together: one, or a pair of IDX files
 	cols   []field
 	cur    fileReader
@@ -29,7 +30,11 @@ type Table struct {
 // OpenTable opens a source and finds out its columns: from the header and a prefix of text files, from the footer or
 // schema of others. Errors are of kind Data, Corrupt, MissingColumn, BadSpec or Unsupported, or the Opener's.
 func OpenTable(ctx context.Context, open pipeline.Opener, src pipeline.Source) (*Table, error) {
-	t := &Table{open: open, src: src}
+	return openTable(ctx, open, src, textBlocks())
+}
+
+func openTable(ctx context.Context, open pipeline.Opener, src pipeline.Source, text blocks) (*Table, error) {
+	t := &Table{open: open, src: src, text: text}
 	if err := t.group(); err != nil {
 		return nil, err
 	}
@@ -101,9 +106,9 @@ func (t *Table) reader(ctx context.Context, unit []string) (fileReader, error) {
 	}
 	var r fileReader
 	if t.src.Format == pipeline.CSV {
-		r, err = asReader(openCSV(s, t.src.Types, t.cols))
+		r, err = asReader(openCSV(s, t.text, t.src.Types, t.cols))
 	} else {
-		r, err = asReader(openJSON(s, t.src.Types, t.cols))
+		r, err = asReader(openJSON(s, t.text, t.src.Types, t.cols))
 	}
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
