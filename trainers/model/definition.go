@@ -106,7 +106,11 @@ func FromLayers(items []LayerItem, inputShapes [][]int) (*Definition, error) {
 			Message: fmt.Sprintf("a list of layers takes one input, the dataset has %d x columns", len(inputShapes)),
 			Hint:    "assemble the columns into one, or give the model as a Keras file"}
 	}
-	d := &Definition{Name: "sequential", Inputs: []Input{{Name: "input", Shape: slices.Clone(inputShapes[0])}}}
+	shape := slices.Clone(inputShapes[0])
+	if len(shape) == 0 { // a scalar column is a row of one number
+		shape = []int{1}
+	}
+	d := &Definition{Name: "sequential", Inputs: []Input{{Name: "input", Shape: shape}}}
 	used := map[string]int{}
 	from := d.Inputs[0].Name
 	for i, item := range items {
@@ -291,4 +295,13 @@ func badLayer(where string, err error) error {
 		return &pipeline.Error{Kind: k.Kind, Message: where + ": " + k.Message, Hint: k.Hint, Err: k.Err}
 	}
 	return e
+}
+
+// Shapes gives the shape of one row of every input and layer by name; nil when the definition is not sound.
+func (d *Definition) Shapes() map[string][]int {
+	shapes, err := d.shapes()
+	if err != nil {
+		return nil
+	}
+	return shapes
 }

@@ -73,6 +73,23 @@ func TestFromLayers(t *testing.T) {
 	}
 }
 
+func TestAScalarColumnIsARowOfOne(t *testing.T) {
+	d, err := FromLayers(parse(t, "- dense: {units: 3}"), [][]int{nil})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if in, _ := d.Widths(); !slices.Equal(in, []int{1}) {
+		t.Errorf("input widths %v", in)
+	}
+}
+
+// A file can ask for any number of parameters; the sum must not overflow.
+func TestTooManyParametersAreRefused(t *testing.T) {
+	l := dense(1<<15, "linear")
+	_, err := define(t, []int{1 << 15}, l, l).Layout()
+	wantError(t, err, pipeline.BadSpec, "dense_1", "parameters")
+}
+
 func TestBadLayersAreNamed(t *testing.T) {
 	for _, c := range []struct {
 		doc   string

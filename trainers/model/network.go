@@ -12,7 +12,7 @@ import (
 
 // Config says what a definition is compiled for.
 type Config struct {
-	Kernel      kernel.Set      // required
+	Kernel      kernel.Set      // nil: the fastest of this machine
 	Batch       int             // largest number of rows of a Step, at least 1; Predict works through any number in such pieces
 	Loss        string          // one of Losses; empty: the network can only predict
 	Seed        uint64          // of what is random in a Step (dropout); give every worker its own
@@ -53,25 +53,22 @@ func Compile(d *Definition, cfg Config) (*Network, error) {
 	if err != nil {
 		return nil, err
 	}
-	if cfg.Kernel == nil || cfg.Batch < 1 {
-		return nil, &pipeline.Error{Kind: pipeline.Internal, Message: fmt.Sprintf("compile model %s: no kernel set, or batch %d below 1", d.Name, cfg.Batch)}
+	if cfg.Batch < 1 {
+		return nil, &pipeline.Error{Kind: pipeline.BadSpec, Message: fmt.Sprintf("a batch size of %d: must be at least 1", cfg.Batch)}
+	}
+	if cfg.Kernel == nil {
+		if cfg.Kernel, err = kernel.Select("auto"); err != nil {
+			return nil, err
+		}
 	}
 	n := &Network{def: d, cfg: cfg}
 	n.inputs, n.outputs = d.Widths()
+	if err := n.lay(shapes); err != nil {
+		return nil, err
+	}
 	total := 0
-	for _, l := range d.Layers {
-		in, err := inputShapes(shapes, l)
-		if err != nil {
-			return nil, err
-		}
-		vars := l.Op.variables(in)
-		n.tensors = append(n.tensors, len(vars))
-		for _, v := range vars {
-			length := size(v.shape)
-			n.layout = append(n.layout, ParamSpec{Name: l.Name + "/" + v.name, Shape: v.shape, Off: total, Len: length})
-			n.initial = append(n.initial, v.init)
-			total += length
-		}
+	for _, p := range n.layout {
+		total += p.Len
 	}
 	n.params = make([]float32, total)
 	if cfg.Loss == "" {
@@ -87,6 +84,40 @@ func Compile(d *Definition, cfg Config) (*Network, error) {
 		return nil, err
 	}
 	return n, nil
+}
+
+// lay gives every variable its place in the flat vectors.
+func (n *Network) lay(shapes map[string][]int) error {
+	total := 0
+	for _, l := range n.def.Layers {
+		in, err := inputShapes(shapes, l)
+		if err != nil {
+			return err
+		}
+		vars := l.Op.variables(in)
+		n.tensors = append(n.tensors, len(vars))
+		for _, v := range vars {
+			length := size(v.shape)
+			if total > maxFloats-length {
+				return badLayer("layer "+l.Name, fmt.Errorf("the model has more than %d parameters", maxFloats))
+			}
+			n.layout = append(n.layout, ParamSpec{Name: l.Name + "/" + v.name, Shape: v.shape, Off: total, Len: length})
+			n.initial = append(n.initial, v.init)
+			total += length
+		}
+	}
+	return nil
+}
+
+// Layout lists the tensors that a network of this definition has, without compiling it.
+func (d *Definition) Layout() ([]ParamSpec, error) {
+	shapes, err := d.shapes()
+	if err != nil {
+		return nil, err
+	}
+	n := &Network{def: d}
+	err = n.lay(shapes)
+	return n.layout, err
 }
 
 // prepareLoss checks the loss and the class weights against the outputs.

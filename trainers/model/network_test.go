@@ -313,7 +313,7 @@ func TestLossesThatDoNotFitAreRefused(t *testing.T) {
 		"nothing learns":  {[]Op{&Flatten{}}, Config{Loss: "mse"}, pipeline.BadSpec, []string{"no layer"}},
 		"class outside":   {[]Op{dense(2, "softmax")}, Config{Loss: "mse", ClassWeight: map[int]float64{2: 1}}, pipeline.BadSpec, []string{"{2: 1}", "0 to 1"}},
 		"negative weight": {[]Op{dense(2, "softmax")}, Config{Loss: "mse", ClassWeight: map[int]float64{1: -1}}, pipeline.BadSpec, []string{"{1: -1}"}},
-		"no batch":        {[]Op{dense(2, "softmax")}, Config{Loss: "mse", Batch: -1}, pipeline.Internal, []string{"batch"}},
+		"no batch":        {[]Op{dense(2, "softmax")}, Config{Loss: "mse", Batch: -1}, pipeline.BadSpec, []string{"batch size of -1"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c.cfg.Kernel = k
