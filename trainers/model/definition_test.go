@@ -87,7 +87,7 @@ func TestAScalarColumnIsARowOfOne(t *testing.T) {
 func TestTooManyParametersAreRefused(t *testing.T) {
 	l := dense(1<<15, "linear")
 	_, err := define(t, []int{1 << 15}, l, l).Layout()
-	wantError(t, err, pipeline.BadSpec, "dense_1", "parameters")
+	wantError(t, err, pipeline.BadSpec, "layer dense", "parameters")
 }
 
 func TestBadLayersAreNamed(t *testing.T) {
