@@ -68,6 +68,19 @@ func Join(ctx context.Context, o ClientOptions) (*Client, error) {
 	if _, _, err := local(o.Address); err != nil {
 		return nil, err
 	}
+	conn, err := connect(o)
+	if err != nil {
+		return nil, err
+	}
+	c := &Client{opts: o, conn: conn}
+	if err := c.Rejoin(ctx); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return c, nil
+}
+
+// connect prepares a connection; the first call makes it.
+func connect(o ClientOptions) (*grpc.ClientConn, error) {
 	conn, err := grpc.NewClient("passthrough:///"+serviceName,
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return dial(ctx, o.Address) }),
 		grpc.WithNoProxy(),
@@ -86,11 +99,7 @@ func Join(ctx context.Context, o ClientOptions) (*Client, error) {
 	if err != nil {
 		return nil, &ps.Error{Kind: "internal", Message: "connecting to the parameter server at " + o.Address, Err: err}
 	}
-	c := &Client{opts: o, conn: conn}
-	if err := c.Rejoin(ctx); err != nil {
-		return nil, errors.Join(err, conn.Close())
-	}
-	return c, nil
+	return conn, nil
 }
 
 // Rejoin starts a new life under the same number, after ErrFenced or to begin anew. No other call may be going on.
@@ -189,11 +198,11 @@ func (c *Client) session(ctx context.Context, life *pspb.JoinReply, ended chan<-
 	defer tick.Stop()
 	wait := firstWait
 	for ctx.Err() == nil {
-		start := time.Now()
-		if err := c.beat(ctx, life, tick.C); !c.again(err) {
+		answered, err := c.beat(ctx, life, tick.C)
+		if !c.again(err) {
 			return // the life is over: the next call learns it too
 		}
-		if time.Since(start) > longestWait {
+		if answered {
 			wait = firstWait
 		}
 		pause(ctx, wait)
@@ -201,14 +210,15 @@ func (c *Client) session(ctx context.Context, life *pspb.JoinReply, ended chan<-
 	}
 }
 
-// beat keeps up one stream of heartbeats and gives the error that it ended with.
-func (c *Client) beat(ctx context.Context, life *pspb.JoinReply, tick <-chan time.Time) error {
+// beat keeps up one stream of heartbeats and gives the error that it ended with, and whether the server had answered.
+func (c *Client) beat(ctx context.Context, life *pspb.JoinReply, tick <-chan time.Time) (bool, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	s, err := c.conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, methodSession)
 	if err != nil {
-		return err
+		return false, err
 	}
+	answered := false
 	broken := make(chan error, 1)
 	go func() { // sees the end of the stream at once; waited for below
 		for {
@@ -216,6 +226,7 @@ func (c *Client) beat(ctx context.Context, life *pspb.JoinReply, tick <-chan tim
 				broken <- err
 				return
 			}
+			answered = true
 		}
 	}()
 	for {
@@ -223,7 +234,7 @@ func (c *Client) beat(ctx context.Context, life *pspb.JoinReply, tick <-chan tim
 		select {
 		case <-tick:
 		case err := <-broken:
-			return err
+			return answered, err
 		}
 	}
 }

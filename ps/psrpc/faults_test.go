@@ -1,0 +1,371 @@
+package psrpc
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"dkpipe/ps"
+	"dkpipe/ps/pspb"
+)
+
+// Connections are cut after random numbers of bytes, in the middle of deltas, replies and heartbeats: every commit counts
+// once all the same, and every unit is handed out once.
+func TestCutConnectionsCountEveryCommitOnce(t *testing.T) {
+	const workers, shards, epochs, floats = 3, 5, 4, 20000 // a vector is 80 kB
+	for _, mode := range []ps.Mode{ps.Async, ps.Rounds} {
+		srv := newCore(t, make([]float32, floats), ps.Options{Mode: mode, Workers: workers, Shards: shards, Epochs: epochs})
+		ticket := NewTicket()
+		addr := serve(t, srv, "127.0.0.1:0", ServerOptions{Ticket: ticket, Heartbeat: time.Second, Grace: time.Minute})
+		var mu sync.Mutex
+		rng := rand.New(rand.NewPCG(3, uint64(mode)))
+		left := 60 // cuts; then the connections hold
+		p := newProxy(t, addr, func() int64 {
+			mu.Lock()
+			defer mu.Unlock()
+			if left--; left < 0 {
+				return -1
+			}
+			return 500 + rng.Int64N(300_000)
+		})
+		var all sync.WaitGroup
+		for w := range ps.Worker(workers) {
+			c := client(t, ClientOptions{Address: p.address(), Ticket: ticket, Worker: w})
+			all.Go(func() {
+				if err := run(t.Context(), c, shards); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		centre := make([]float32, floats)
+		if _, err := srv.Centre(centre); err != nil {
+			t.Fatal(err)
+		}
+		stats := srv.Progress().Stats
+		if stats.Samples != shards*epochs*3 {
+			t.Errorf("mode %d: %d samples, want %d", mode, stats.Samples, shards*epochs*3)
+		}
+		if mode == ps.Async {
+			want := slices.Repeat([]float32{shards * epochs * 3}, floats)
+			if !slices.Equal(centre, want) {
+				t.Errorf("centre %v…, want %v…", centre[:3], want[:3])
+			}
+		}
+		if p.cuts < 20 || stats.Duplicates == 0 {
+			t.Errorf("mode %d: %d cuts and %d repeats do not prove much", mode, p.cuts, stats.Duplicates)
+		}
+	}
+}
+
+// run is a worker: three samples a unit, each a commit that adds 1 everywhere.
+func run(ctx context.Context, c *Client, shards int) error {
+	w, life := c.Worker(), c.Incarnation()
+	dst, delta := make([]float32, c.Len()), make([]float32, c.Len())
+	for i := range delta {
+		delta[i] = 1
+	}
+	var seq uint64
+	ack, err := c.Exchange(ctx, ps.Commit{Worker: w, Incarnation: life}, dst)
+	for err == nil {
+		var u ps.Unit
+		var turn ps.Turn
+		if u, turn, err = c.Next(ctx, w, life); err != nil || turn == ps.Done {
+			break
+		}
+		if turn != ps.Work || u.Cursor != nil {
+			return errors.New("a unit came twice")
+		}
+		for row := range 3 {
+			seq++
+			at := ps.Position{Unit: u.ID, Cursor: []byte{byte(row)}, Done: row == 2}
+			ack, err = c.Exchange(ctx, ps.Commit{Worker: w, Incarnation: life, Seq: seq, Base: ack.Version, Steps: 1, Samples: 1,
+				Delta: delta, Positions: []ps.Position{at}}, dst)
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return err
+}
+
+// A killed process is noticed by its connection, within the grace and long before a lease.
+func TestKilledWorkerGivesItsWorkBackAtOnce(t *testing.T) {
+	srv := newCore(t, []float32{0}, ps.Options{Workers: 2, Shards: 1, Epochs: 1})
+	ticket := NewTicket()
+	addr := serve(t, srv, "127.0.0.1:0", ServerOptions{Ticket: ticket, Heartbeat: time.Hour, Grace: 10 * time.Millisecond})
+	p := newProxy(t, addr, unlimited)
+	victim := client(t, ClientOptions{Address: p.address(), Ticket: ticket, Worker: 0, Retry: 50 * time.Millisecond})
+	u, turn, err := victim.Next(t.Context(), 0, victim.Incarnation())
+	if err != nil || turn != ps.Work {
+		t.Fatal(turn, err)
+	}
+	heir := client(t, ClientOptions{Address: addr.String(), Ticket: ticket, Worker: 1})
+	if err := p.l.Close(); err != nil { // it cannot come back
+		t.Fatal(err)
+	}
+	p.cut()
+	v, turn, err := heir.Next(t.Context(), 1, heir.Incarnation())
+	if err != nil || turn != ps.Work || v.ID != u.ID {
+		t.Fatalf("%+v, turn %d, %v", v, turn, err)
+	}
+	// And the dead one learns that nobody answers.
+	_, err = victim.Exchange(t.Context(), ps.Commit{Worker: 0, Incarnation: victim.Incarnation()}, make([]float32, 1))
+	kind(t, err, "unreachable")
+}
+
+// A worker whose process is stopped keeps its connection, but its heartbeats stay away: the lease ends its life, and when
+// it wakes up it is fenced off and can join again.
+func TestPausedWorkerLosesItsLeaseAndMayRejoin(t *testing.T) {
+	srv := newCore(t, []float32{0}, ps.Options{Workers: 2, Shards: 1, Epochs: 1})
+	ticket := NewTicket()
+	addr := serve(t, srv, "127.0.0.1:0", ServerOptions{Ticket: ticket, Heartbeat: 100 * time.Millisecond, Grace: time.Hour})
+	p := newProxy(t, addr, unlimited)
+	paused := client(t, ClientOptions{Address: p.address(), Ticket: ticket, Worker: 0})
+	heir, err := srv.Join(1) // in this process: it has no lease
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, turn, err := paused.Next(t.Context(), 0, paused.Incarnation())
+	if err != nil || turn != ps.Work {
+		t.Fatal(turn, err)
+	}
+	p.stall()
+	v, turn, err := srv.Next(t.Context(), 1, heir)
+	if err != nil || turn != ps.Work || v.ID != u.ID {
+		t.Fatalf("%+v, turn %d, %v", v, turn, err)
+	}
+	p.resume()
+	old := paused.Incarnation()
+	c := ps.Commit{Worker: 0, Incarnation: old, Seq: 1, Steps: 1, Delta: []float32{1}, Positions: []ps.Position{{Unit: u.ID, Done: true}}}
+	dst := make([]float32, 1)
+	if _, err := paused.Exchange(t.Context(), c, dst); !errors.Is(err, ps.ErrFenced) {
+		t.Fatalf("a commit of the old life: %v", err)
+	}
+	if err := paused.Rejoin(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if paused.Incarnation() == old || paused.Worker() != 0 {
+		t.Errorf("worker %d, incarnation %d", paused.Worker(), paused.Incarnation())
+	}
+	c = ps.Commit{Worker: 0, Incarnation: paused.Incarnation(), Seq: 1, Steps: 1, Delta: []float32{1}}
+	if _, err := paused.Exchange(t.Context(), c, dst); err != nil || dst[0] != 1 {
+		t.Errorf("after joining again: %v, %v", dst, err)
+	}
+}
+
+// A connection that breaks and comes back within the grace costs nothing: the life goes on.
+func TestBrokenSessionComesBackWithinTheGrace(t *testing.T) {
+	srv := newCore(t, []float32{0}, ps.Options{})
+	ticket := NewTicket()
+	addr := serve(t, srv, "127.0.0.1:0", ServerOptions{Ticket: ticket, Heartbeat: time.Second, Grace: time.Minute})
+	p := newProxy(t, addr, unlimited)
+	c := client(t, ClientOptions{Address: p.address(), Ticket: ticket})
+	dst := make([]float32, 1)
+	for seq := range uint64(5) {
+		p.cut()
+		if _, err := c.Exchange(t.Context(), ps.Commit{Incarnation: c.Incarnation(), Seq: seq + 1, Base: seq, Steps: 1, Delta: []float32{1}}, dst); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if dst[0] != 5 {
+		t.Errorf("centre %v, want 5", dst)
+	}
+}
+
+// A worker that closes its client gives its work back without any wait.
+func TestCloseLeaves(t *testing.T) {
+	srv := newCore(t, []float32{0}, ps.Options{})
+	ticket := NewTicket()
+	addr := serve(t, srv, "127.0.0.1:0", ServerOptions{Ticket: ticket, Heartbeat: time.Hour, Grace: time.Hour})
+	c := client(t, ClientOptions{Address: addr.String(), Ticket: ticket, Worker: -1})
+	if in := srv.Progress().Joined; !slices.Equal(in, []ps.Worker{0}) {
+		t.Fatalf("joined: %v", in)
+	}
+	if err := errors.Join(c.Close(), c.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if in := srv.Progress().Joined; len(in) != 0 {
+		t.Errorf("still joined: %v", in)
+	}
+	if _, _, err := c.Next(t.Context(), 0, c.Incarnation()); err == nil {
+		t.Error("a closed client answers")
+	}
+}
+
+// Join hands out the lowest free numbers and the job, and a repeat of a Join whose answer got lost joins once.
+func TestJoin(t *testing.T) {
+	srv := newCore(t, []float32{0, 0}, ps.Options{Workers: 3})
+	ticket := NewTicket()
+	addr := serve(t, srv, "127.0.0.1:0", ServerOptions{Ticket: ticket, Job: []byte("job")})
+	o := ClientOptions{Address: addr.String(), Ticket: ticket, Worker: -1}
+	a, b := client(t, o), client(t, o)
+	if a.Worker() != 0 || b.Worker() != 1 || string(a.Job()) != "job" || a.Len() != 2 || a.Workers() != 3 {
+		t.Errorf("workers %d and %d, job %q, %d parameters, %d workers", a.Worker(), b.Worker(), a.Job(), a.Len(), a.Workers())
+	}
+	req := &pspb.JoinRequest{Protocol: protocolVersion, Worker: -1, Nonce: []byte("0123456789abcdef")}
+	var first, second pspb.JoinReply
+	for _, rep := range []*pspb.JoinReply{&first, &second} {
+		if err := a.conn.Invoke(t.Context(), methodJoin, req, rep); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if first.Worker != 2 || second.Worker != 2 || first.Incarnation != second.Incarnation {
+		t.Errorf("a repeated join gave %v, then %v", &first, &second)
+	}
+	for _, bad := range []*pspb.JoinRequest{
+		{Protocol: protocolVersion + 1, Worker: -1, Nonce: req.Nonce},
+		{Protocol: protocolVersion, Worker: -2, Nonce: req.Nonce},
+		{Protocol: protocolVersion, Worker: maxWorker + 1, Nonce: req.Nonce},
+		{Protocol: protocolVersion, Worker: 1},
+	} {
+		if err := a.conn.Invoke(t.Context(), methodJoin, bad, &pspb.JoinReply{}); status.Code(err) != codes.FailedPrecondition {
+			t.Errorf("%v: %v", bad, err)
+		}
+	}
+}
+
+// Without the ticket nothing is answered, whatever the call, and the client does not try again.
+func TestWrongTicketIsDenied(t *testing.T) {
+	srv := newCore(t, []float32{0}, ps.Options{})
+	addr := serve(t, srv, "127.0.0.1:0", ServerOptions{Ticket: NewTicket()})
+	for _, wrong := range []Ticket{NewTicket(), {}} {
+		_, err := Join(t.Context(), ClientOptions{Address: addr.String(), Ticket: wrong, Worker: -1})
+		kind(t, err, "denied")
+	}
+	if in := srv.Progress().Joined; len(in) != 0 {
+		t.Errorf("joined: %v", in)
+	}
+}
+
+// Every single call is checked, not only Join.
+func TestEveryCallNeedsTheTicket(t *testing.T) {
+	srv := newCore(t, []float32{0}, ps.Options{})
+	ticket := NewTicket()
+	addr := serve(t, srv, "127.0.0.1:0", ServerOptions{Ticket: ticket})
+	c := client(t, ClientOptions{Address: addr.String(), Ticket: ticket})
+	thief := &Client{opts: ClientOptions{Address: addr.String(), Retry: time.Minute}}
+	conn, err := connect(thief.opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	thief.conn, thief.life = conn, c.current()
+	_, err = thief.Exchange(t.Context(), ps.Commit{Incarnation: c.Incarnation()}, make([]float32, 1))
+	kind(t, err, "denied")
+	_, _, err = thief.Next(t.Context(), 0, c.Incarnation())
+	kind(t, err, "denied")
+	err = conn.Invoke(t.Context(), methodLeave, &pspb.LeaveRequest{Incarnation: c.Incarnation()}, &pspb.LeaveReply{})
+	kind(t, fromStatus(err), "denied")
+	_, err = thief.beat(t.Context(), c.current(), nil)
+	kind(t, fromStatus(err), "denied")
+	if in := srv.Progress().Joined; len(in) != 1 {
+		t.Errorf("joined: %v", in)
+	}
+}
+
+// Nobody outside this machine can be served or asked, because there is no TLS.
+func TestOnlyLocalAddresses(t *testing.T) {
+	for _, a := range []string{"0.0.0.0:0", ":0", "10.1.2.3:7070", "[::]:0", "example.org:80"} {
+		if l, err := Listen(a); err == nil {
+			_ = l.Close()
+			t.Errorf("listens on %s", a)
+		} else {
+			kind(t, err, "denied")
+			if !strings.Contains(err.Error(), "without TLS") {
+				t.Errorf("%v", err)
+			}
+		}
+		_, err := Join(t.Context(), ClientOptions{Address: a, Ticket: NewTicket()})
+		kind(t, err, "denied")
+	}
+	_, err := Listen("127.0.0.1")
+	kind(t, err, "usage")
+	_, err = Listen("unix:")
+	kind(t, err, "usage")
+
+	l, err := net.Listen("tcp", "0.0.0.0:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := NewServer(newCore(t, nil, ps.Options{}), ServerOptions{Ticket: NewTicket()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kind(t, s.Serve(l), "denied")
+	s.Close(t.Context())
+}
+
+// A server that is not there is reported after the deadline, not before and not never.
+func TestUnreachable(t *testing.T) {
+	l, err := Listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, err = Join(t.Context(), ClientOptions{Address: address, Ticket: NewTicket(), Retry: 100 * time.Millisecond})
+	kind(t, err, "unreachable")
+	if !strings.Contains(err.Error(), address) {
+		t.Errorf("the address is missing: %v", err)
+	}
+}
+
+// A graceful end: the server stops, workers see it, leave, and Close returns without cutting anybody off.
+func TestCloseWaitsForWorkers(t *testing.T) {
+	srv := newCore(t, []float32{0}, ps.Options{})
+	ticket := NewTicket()
+	s, err := NewServer(srv, ServerOptions{Ticket: ticket})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := Listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(l) }()
+	c := client(t, ClientOptions{Address: l.Addr().String(), Ticket: ticket})
+	until(t, "the session is open", func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.open == 1
+	})
+	srv.Stop()
+	closed := make(chan struct{})
+	go func() {
+		s.Close(context.Background())
+		close(closed)
+	}()
+	dst := make([]float32, 1)
+	a, err := c.Exchange(t.Context(), ps.Commit{Incarnation: c.Incarnation(), Seq: 1, Steps: 1, Delta: []float32{1}}, dst)
+	if err != nil || !a.Stop || dst[0] != 1 {
+		t.Errorf("the last window: %+v, %v, %v", a, dst, err)
+	}
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+	<-closed
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
+}
+
+func kind(t *testing.T, err error, want string) {
+	t.Helper()
+	var k interface{ ErrorKind() string }
+	if !errors.As(err, &k) || k.ErrorKind() != want {
+		t.Errorf("got %v, want an error of kind %s", err, want)
+	}
+}

@@ -1,0 +1,5 @@
+//go:build !race
+
+package psrpc
+
+const raceEnabled = false
