@@ -51,6 +51,7 @@ type watch struct {
 	mu       sync.Mutex
 	observer Observer // may be nil
 	shards   int
+	epochs   int
 	of       int64
 	start    time.Time
 	epochEnd time.Time // of the last complete epoch
@@ -60,13 +61,18 @@ type watch struct {
 	commits int64
 	open    map[int]*tally
 	history []Epoch
-	workers []WorkerStats
-	stale   []float64            // by worker, sum over commits
-	lives   map[ps.Worker]uint64 // incarnation of those who are in
-	joined  map[ps.Worker]bool   // ever
+	workers map[ps.Worker]*books // those expected, and whoever else joined
 }
 
 var _ ps.Observer = (*watch)(nil)
+
+// books are what one worker did and is.
+type books struct {
+	WorkerStats
+	stale       float64 // sum over commits
+	incarnation uint64  // of its last life
+	in          bool    // that life has not left
+}
 
 // tally is an epoch that is not complete.
 type tally struct {
@@ -76,17 +82,16 @@ type tally struct {
 }
 
 func newWatch(cfg Config, shards []pipeline.Shard) *watch {
-	w := &watch{observer: cfg.Observer, shards: len(shards), start: time.Now(), rows: map[int]int64{}, open: map[int]*tally{},
-		workers: make([]WorkerStats, cfg.Workers), stale: make([]float64, cfg.Workers),
-		lives: map[ps.Worker]uint64{}, joined: map[ps.Worker]bool{}}
+	w := &watch{observer: cfg.Observer, shards: len(shards), epochs: cfg.Epochs, start: time.Now(), rows: map[int]int64{},
+		open: map[int]*tally{}, workers: map[ps.Worker]*books{}}
 	w.epochEnd = w.start
 	var rows int64
 	for _, s := range shards {
 		rows += s.Rows
 	}
 	w.of = rows * int64(cfg.Epochs)
-	for i := range w.workers {
-		w.workers[i].ID = ps.Worker(i)
+	for i := range cfg.Workers {
+		w.worker(ps.Worker(i))
 	}
 	if from := cfg.From; from != nil {
 		w.samples = rows * int64(from.Epoch)
@@ -128,15 +133,16 @@ func (w *watch) Committed(c ps.Commit, a ps.Ack) {
 	s.Samples += c.Samples
 	s.Steps += int64(c.Steps)
 	s.Commits++
-	w.stale[c.Worker] += float64(a.Staleness)
-	e := w.tally(c.Report.Epoch)
+	s.stale += float64(a.Staleness)
+	epoch := min(max(c.Report.Epoch, 0), w.epochs-1) // it comes from outside
+	e := w.tally(epoch)
 	e.lossSum += c.Report.Loss * float64(c.Samples)
 	e.weight += c.Samples
 	e.stale += float64(a.Staleness)
 	e.commits++
 	w.commits++
 	if w.observer != nil {
-		w.observer.Progress(Progress{Worker: c.Worker, Epoch: c.Report.Epoch + 1, Loss: c.Report.Loss, Staleness: a.Staleness,
+		w.observer.Progress(Progress{Worker: c.Worker, Epoch: epoch + 1, Loss: c.Report.Loss, Staleness: a.Staleness,
 			Commits: w.commits, Samples: w.samples, Of: w.of, Seconds: time.Since(w.start).Seconds()})
 	}
 }
@@ -166,23 +172,23 @@ func (w *watch) tally(epoch int) *tally {
 }
 
 // worker finds a worker's books; one that the run did not expect may have joined.
-func (w *watch) worker(id ps.Worker) *WorkerStats {
-	for int(id) >= len(w.workers) {
-		w.workers = append(w.workers, WorkerStats{ID: ps.Worker(len(w.workers))})
-		w.stale = append(w.stale, 0)
+func (w *watch) worker(id ps.Worker) *books {
+	b := w.workers[id]
+	if b == nil {
+		b = &books{WorkerStats: WorkerStats{ID: id}}
+		w.workers[id] = b
 	}
-	return &w.workers[id]
+	return b
 }
 
 // Membership implements ps.Observer.
 func (w *watch) Membership(id ps.Worker, incarnation uint64, joined bool, _ string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if joined {
-		w.lives[id], w.joined[id] = incarnation, true
-		w.worker(id)
-	} else if w.lives[id] == incarnation {
-		delete(w.lives, id)
+	if b := w.worker(id); joined {
+		b.incarnation, b.in = incarnation, true
+	} else if b.incarnation == incarnation {
+		b.in = false
 	}
 }
 
@@ -190,8 +196,8 @@ func (w *watch) Membership(id ps.Worker, incarnation uint64, joined bool, _ stri
 func (w *watch) life(id ps.Worker) (incarnation uint64, in bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	incarnation, in = w.lives[id]
-	return incarnation, in || !w.joined[id]
+	b := w.worker(id)
+	return b.incarnation, b.in || b.incarnation == 0
 }
 
 // EpochDone implements ps.Observer.
@@ -238,11 +244,13 @@ func (w *watch) finish(r *Result) {
 			w.history[len(w.history)-1].Partial = true
 		}
 	}
-	for i := range w.workers {
-		if n := w.workers[i].Commits; n > 0 {
-			w.workers[i].StalenessMean = w.stale[i] / float64(n)
+	for _, id := range slices.Sorted(maps.Keys(w.workers)) {
+		b := w.workers[id]
+		if b.Commits > 0 {
+			b.StalenessMean = b.stale / float64(b.Commits)
 		}
+		r.Workers = append(r.Workers, b.WorkerStats)
 	}
-	r.Workers, r.History, r.Samples = w.workers, w.history, w.samples
+	r.History, r.Samples = w.history, w.samples
 	r.Seconds = now.Sub(w.start).Seconds()
 }
