@@ -96,6 +96,9 @@ func zeros(b []byte, n int) int {
 type field struct {
 	expr.Field
 	refused string // "has the type map<...>"; empty: usable
+
+	declared bool  // the plan gave the type
+	sample   int64 // else, in a text format: how many rows suggested it
 }
 
 // batch is a block of rows as a file reader gives it. Its memory is used again for the next one.

@@ -43,8 +43,6 @@ type csvReader struct {
 	ints    [][]int64   // the batch's memory, a slice a column
 	floats  [][]float64 // likewise
 	scratch []byte
-	sample  int64 // rows that suggested the types
-	known   []bool
 }
 
 // openCSV reads the header and the types. With like, the file must have its columns, and its types are taken.
@@ -464,12 +462,12 @@ func (r *csvReader) store(col *column, c, k int, f []byte, quoted bool, lines in
 	if ok || null {
 		return nil
 	}
-	return misfit(fmt.Sprintf("%s, line %d", r.file, r.line+lines), r.cols[c], r.known[c], r.sample, f)
+	return misfit(fmt.Sprintf("%s, line %d", r.file, r.line+lines), r.cols[c], f)
 }
 
 // misfit is the error for a text value that is not of its column's type.
-func misfit(where string, f field, declared bool, sample int64, value []byte) error {
-	if declared {
+func misfit(where string, f field, value []byte) error {
+	if f.declared {
 		return dataErr("correct the value, or declare another type in source.types",
 			"%s, column %q: %s is not of the declared type %s", where, f.Name, shown(value), f.Type.Kind)
 	}
@@ -478,7 +476,7 @@ func misfit(where string, f field, declared bool, sample int64, value []byte) er
 		better = expr.Float64
 	}
 	return dataErr(fmt.Sprintf("correct the value, or declare the type: source: {types: {%s: %s}}", yamlKey(f.Name), better),
-		"%s, column %q: %s is not %s, the type that the first %d rows suggest", where, f.Name, shown(value), f.Type.Kind, sample)
+		"%s, column %q: %s is not %s, the type that the first %d rows suggest", where, f.Name, shown(value), f.Type.Kind, f.sample)
 }
 
 // yamlKey quotes a column's name where YAML would not take it as it is.

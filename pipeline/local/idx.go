@@ -167,32 +167,16 @@ type idxReader struct {
 }
 
 // openIDXPair opens one or two files; which one holds the labels is told by the number of dimensions.
-func openIDXPair(ctx context.Context, open pipeline.Opener, files []string, base int64) (r *idxReader, err error) {
-	r = &idxReader{base: base, cols: []field{{Field: expr.Field{Name: idxKey, Type: expr.Type{Kind: expr.Int64}}}}}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, r.Close())
-		}
-	}()
+func openIDXPair(ctx context.Context, open pipeline.Opener, files []string, base int64) (*idxReader, error) {
+	r := &idxReader{base: base, cols: []field{{Field: expr.Field{Name: idxKey, Type: expr.Type{Kind: expr.Int64}}}}}
 	for _, name := range files {
-		f, err := openIDX(ctx, open, name)
-		if err != nil {
-			return nil, err
+		if err := r.add(ctx, open, name); err != nil {
+			return nil, errors.Join(err, r.Close())
 		}
-		into := &r.images
-		if f.dims == 1 {
-			into = &r.labels
-		}
-		if *into != nil {
-			return nil, errors.Join(dataErr("source.idx takes pairs of files: images, labels",
-				"%s and %s both hold %s", (*into).s.name, name, map[bool]string{true: "labels (one dimension)", false: "images"}[f.dims == 1]), f.s.Close())
-		}
-		*into = f
-		r.rows = f.rows
 	}
 	if r.images != nil && r.labels != nil && r.images.rows != r.labels.rows {
-		return nil, dataErr("give each images file its own labels file, in the same order",
-			"%s has %d rows, %s has %d", r.images.s.name, r.images.rows, r.labels.s.name, r.labels.rows)
+		return nil, errors.Join(dataErr("give each images file its own labels file, in the same order",
+			"%s has %d rows, %s has %d", r.images.s.name, r.images.rows, r.labels.s.name, r.labels.rows), r.Close())
 	}
 	if f := r.images; f != nil {
 		r.cols = append(r.cols, field{Field: expr.Field{Name: idxPixels, Type: expr.Type{Kind: f.floatKind(), Width: f.width}}})
@@ -202,6 +186,22 @@ func openIDXPair(ctx context.Context, open pipeline.Opener, files []string, base
 	}
 	r.batch = batchRows(r.cols)
 	return r, nil
+}
+
+func (r *idxReader) add(ctx context.Context, open pipeline.Opener, name string) error {
+	f, err := openIDX(ctx, open, name)
+	if err != nil {
+		return err
+	}
+	into, what := &r.images, "images"
+	if f.dims == 1 {
+		into, what = &r.labels, "labels (one dimension)"
+	}
+	if *into != nil {
+		return errors.Join(dataErr("source.idx takes pairs of files: images, labels", "%s and %s both hold %s", (*into).s.name, name, what), f.s.Close())
+	}
+	*into, r.rows = f, f.rows
+	return nil
 }
 
 func (r *idxReader) fields() []field { return r.cols }

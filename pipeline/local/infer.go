@@ -63,11 +63,10 @@ func (g *guess) kind() expr.Kind {
 // infer reads the prefix in the buffer without consuming it and gives the columns their types.
 func (r *csvReader) infer(declared map[string]string) error {
 	g := make([]guess, len(r.cols))
-	line := r.line
-	pos := r.pos
+	line, pos, sample := r.line, r.pos, int64(0)
 	defer func() { r.pos, r.line = pos, line }()
 rows:
-	for r.sample < prefixRows && r.pos < r.end {
+	for sample < prefixRows && r.pos < r.end {
 		if next, is := r.blank(r.pos); is {
 			r.pos = next
 			r.line++
@@ -79,7 +78,7 @@ rows:
 			if err != nil {
 				return err
 			}
-			if end == endBuffer && r.sample == 0 {
+			if end == endBuffer && sample == 0 {
 				if err := r.more(); err != nil {
 					return err
 				}
@@ -104,17 +103,16 @@ rows:
 		}
 		r.pos = i
 		r.line += int64(1 + lines)
-		r.sample++
+		sample++
 	}
-	r.known = make([]bool, len(r.cols))
 	for c := range r.cols {
-		r.cols[c].Type = expr.Type{Kind: g[c].kind()}
+		r.cols[c].Type, r.cols[c].sample = expr.Type{Kind: g[c].kind()}, sample
 	}
-	return declare(r.file, r.cols, r.known, declared)
+	return declare(r.file, r.cols, declared)
 }
 
-// declare gives columns the types that the plan declares and marks them in known.
-func declare(file string, cols []field, known []bool, declared map[string]string) error {
+// declare gives columns the types that the plan declares.
+func declare(file string, cols []field, declared map[string]string) error {
 	for name, typ := range declared {
 		kind := expr.Kind(typ)
 		switch kind {
@@ -125,7 +123,7 @@ func declare(file string, cols []field, known []bool, declared map[string]string
 		found := false
 		for c := range cols {
 			if cols[c].Name == name {
-				cols[c].Type, known[c], found = expr.Type{Kind: kind}, true, true
+				cols[c].Type, cols[c].declared, found = expr.Type{Kind: kind}, true, true
 			}
 		}
 		if !found {

@@ -26,13 +26,11 @@ type jsonReader struct {
 	line     int64 // lines before pos
 	row      int64
 
-	scan   jsonScanner
-	index  map[string]int
-	known  []bool
-	sample int64
-	seen   []int64 // row number in which a column last had a value, to find doubled keys
-	nulls  []bitmap
-	word   []byte
+	scan  jsonScanner
+	index map[string]int
+	seen  []int64 // row number in which a column last had a value, to find doubled keys
+	nulls []bitmap
+	word  []byte
 }
 
 func openJSON(src *stream, size blocks, declared map[string]string, like []field) (*jsonReader, error) {
@@ -48,7 +46,6 @@ func openJSON(src *stream, size blocks, declared map[string]string, like []field
 	}
 	if like != nil {
 		r.cols = slices.Clone(like)
-		r.known = make([]bool, len(like))
 		for i, f := range like {
 			r.index[f.Name] = i
 		}
@@ -229,7 +226,8 @@ func (r *jsonReader) infer(declared map[string]string) error {
 	pos, line := r.pos, r.line
 	defer func() { r.pos, r.line = pos, line }()
 	var guesses []*jsonGuess
-	for r.sample < prefixRows {
+	sample := int64(0)
+	for sample < prefixRows {
 		b, err := r.nextLine(true)
 		if err == io.EOF {
 			break
@@ -258,15 +256,15 @@ func (r *jsonReader) infer(declared map[string]string) error {
 		if err != nil {
 			return err
 		}
-		r.sample++
+		sample++
 	}
 	for c, g := range guesses {
 		g.field(&r.cols[c])
+		r.cols[c].sample = sample
 	}
 	if len(r.cols) == 0 {
 		return dataErr("check that the file was written to its end", "empty source: %s: no object with a key in it", r.file)
 	}
-	r.known = make([]bool, len(r.cols))
 	return r.declare(declared)
 }
 
@@ -282,13 +280,12 @@ func (r *jsonReader) declare(declared map[string]string) error {
 	for _, name := range extra {
 		r.index[name] = len(r.cols)
 		r.cols = append(r.cols, field{Field: expr.Field{Name: name}})
-		r.known = append(r.known, true)
 	}
-	if err := declare(r.file, r.cols, r.known, declared); err != nil {
+	if err := declare(r.file, r.cols, declared); err != nil {
 		return err
 	}
 	for c := range r.cols {
-		if r.known[c] {
+		if r.cols[c].declared {
 			r.cols[c].refused = ""
 		}
 	}
@@ -337,7 +334,7 @@ func (r *jsonReader) record(b *batch, line []byte) error {
 			var ok bool
 			if c, ok = r.index[view(key)]; !ok {
 				return dataErr(fmt.Sprintf("declare it: source: {types: {%s: float64}}", yamlKey(string(key))),
-					"%s, line %d: the key %q is not among those of the first %d rows", r.file, r.line, key, r.sample)
+					"%s, line %d: the key %q is not among those of the first %d rows", r.file, r.line, key, r.cols[0].sample)
 			}
 		}
 		guess = c + 1
@@ -426,5 +423,5 @@ func (r *jsonReader) store(b *batch, c int, v jsonValue) error {
 	if ok {
 		return nil
 	}
-	return misfit(fmt.Sprintf("%s, line %d", r.file, r.line), r.cols[c], r.known[c], r.sample, text)
+	return misfit(fmt.Sprintf("%s, line %d", r.file, r.line), r.cols[c], text)
 }

@@ -47,7 +47,10 @@ type unclosed struct{ io.Writer }
 func (p *ParquetWriter) Write(rec arrow.RecordBatch) error {
 	cols := make([]arrow.Array, rec.NumCols())
 	for i, a := range rec.Columns() {
-		cols[i] = asList(a)
+		var err error
+		if cols[i], err = asList(a); err != nil {
+			return err
+		}
 		for _, b := range a.Data().Buffers() {
 			if b != nil {
 				p.group += int64(b.Len())
@@ -79,30 +82,46 @@ func (p *ParquetWriter) Close() error {
 	return nil
 }
 
-// asList gives a fixed-size list array as a list array on the same memory: Parquet has only lists.
-func asList(a arrow.Array) arrow.Array {
+// asList gives a fixed-size list array as a list array: Parquet has only lists. Without NULLs it is on the same
+// memory; NULL lists have no elements in Parquet, so theirs are left out.
+func asList(a arrow.Array) (arrow.Array, error) {
 	f, ok := a.(*array.FixedSizeList)
 	if !ok {
-		return a
+		return a, nil
 	}
-	w := int32(f.DataType().(*arrow.FixedSizeListType).Len())
+	w := f.DataType().(*arrow.FixedSizeListType).Len()
 	offsets := make([]int32, f.Len()+1)
-	for i := range offsets {
-		offsets[i] = (int32(f.Data().Offset()) + int32(i)) * w
-	}
-	bits := f.Data().Buffers()[0]
-	if f.Data().Offset() != 0 && bits != nil {
-		packed := bitmap(nil).ones(f.Len())
+	child := f.ListValues()
+	var bits *memory.Buffer
+	if f.NullN() == 0 {
+		for i := range offsets {
+			offsets[i] = (int32(f.Data().Offset()) + int32(i)) * w
+		}
+	} else {
+		valid := bitmap(nil).ones(f.Len())
+		var parts []arrow.Array
 		for i := range f.Len() {
+			offsets[i+1] = offsets[i]
 			if f.IsNull(i) {
-				packed.clear(i)
+				valid.clear(i)
+				continue
+			}
+			lo, hi := f.ValueOffsets(i)
+			parts = append(parts, array.NewSlice(child, lo, hi))
+			offsets[i+1] += w
+		}
+		bits = memory.NewBufferBytes(valid)
+		child = array.NewSlice(child, 0, 0)
+		if len(parts) > 0 {
+			var err error
+			if child, err = array.Concatenate(parts, memory.DefaultAllocator); err != nil {
+				return nil, fmt.Errorf("parquet: %w", err)
 			}
 		}
-		bits = memory.NewBufferBytes(packed)
 	}
 	typ := arrow.ListOf(f.DataType().(*arrow.FixedSizeListType).Elem())
 	return array.MakeFromData(array.NewData(typ, f.Len(), []*memory.Buffer{bits, memory.NewBufferBytes(raw(offsets))},
-		[]arrow.ArrayData{f.Data().Children()[0]}, f.NullN(), 0))
+		[]arrow.ArrayData{child.Data()}, f.NullN(), 0)), nil
 }
 
 // WithFloats gives the record with one more column on the memory of values: float32 when width is 0, else lists of
