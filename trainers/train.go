@@ -116,6 +116,8 @@ func (cfg Config) server(params []float32, shards int, obs ps.Observer) (*ps.Ser
 	return ps.NewServer(core, obs), nil
 }
 
+var _ Server = (*ps.Server)(nil)
+
 // errAbort is what workers get from the server when the run has ended with an error of another one.
 var errAbort = errors.New("the run was aborted")
 
