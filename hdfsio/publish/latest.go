@@ -32,7 +32,7 @@ func Latest(ctx context.Context, fsys hdfsio.FS, root string) (Found, error) {
 	if err == nil {
 		return Found{Version: named, Path: path.Join(root, named.String()), Contents: c}, nil
 	}
-	if !broken(err) && !errors.Is(err, fs.ErrNotExist) {
+	if !unusable(err) {
 		return Found{}, err
 	}
 	why := err
@@ -58,7 +58,7 @@ func Latest(ctx context.Context, fsys hdfsio.FS, root string) (Found, error) {
 				}
 				return Found{Version: v, Path: path.Join(root, v.String()), Contents: c, Warning: warning}, nil
 			}
-			if !broken(err) && !errors.Is(err, fs.ErrNotExist) {
+			if !unusable(err) {
 				return Found{}, err
 			}
 		}
@@ -147,7 +147,7 @@ func (l *Lock) MoveLatest(ctx context.Context, v Version) error {
 		return err
 	}
 	now, err := readPointer(ctx, l.fs, l.root)
-	if err != nil && !broken(err) && !errors.Is(err, fs.ErrNotExist) {
+	if err != nil && !unusable(err) {
 		return err
 	}
 	if v < now {
@@ -192,7 +192,7 @@ func (l *Lock) point(ctx context.Context, from, to Version, how string) error {
 // complete one.
 func (l *Lock) Rollback(ctx context.Context, to Version) (from, now Version, err error) {
 	from, err = readPointer(ctx, l.fs, l.root)
-	if err != nil && !broken(err) && !errors.Is(err, fs.ErrNotExist) {
+	if err != nil && !unusable(err) {
 		return 0, 0, err
 	}
 	if to == 0 {
@@ -223,7 +223,7 @@ func (l *Lock) previous(ctx context.Context, v Version) (Version, error) {
 		if err == nil {
 			return c, nil
 		}
-		if !broken(err) && !errors.Is(err, fs.ErrNotExist) {
+		if !unusable(err) {
 			return 0, err
 		}
 	}

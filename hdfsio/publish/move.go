@@ -177,3 +177,6 @@ func broken(err error) bool {
 	k := hdfsio.KindOf(err)
 	return k == hdfsio.KindCorrupt || k == hdfsio.KindUsage || k == hdfsio.KindUnsupported
 }
+
+// unusable tells whether something is absent or broken, as opposed to not reachable just now.
+func unusable(err error) bool { return errors.Is(err, fs.ErrNotExist) || broken(err) }

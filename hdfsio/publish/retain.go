@@ -18,7 +18,7 @@ func (l *Lock) Retain(ctx context.Context, keep int) ([]Version, error) {
 		return nil, nil
 	}
 	latest, _, err := readLatest(ctx, l.fs, l.root)
-	if broken(err) || errors.Is(err, fs.ErrNotExist) {
+	if unusable(err) {
 		return nil, nil
 	}
 	if err != nil {

@@ -64,7 +64,7 @@ func SlotDone(ctx context.Context, fsys hdfsio.FS, root, slot string) (Slot, Slo
 	switch {
 	case err == nil:
 		return s, Pending, nil
-	case broken(err), errors.Is(err, fs.ErrNotExist):
+	case unusable(err):
 		return s, Open, nil
 	}
 	return Slot{}, Open, err
@@ -73,7 +73,7 @@ func SlotDone(ctx context.Context, fsys hdfsio.FS, root, slot string) (Slot, Slo
 // reached is the newest version that LATEST has ever named. A rollback does not lower it.
 func reached(ctx context.Context, fsys hdfsio.FS, root string) (Version, error) {
 	top, err := readPointer(ctx, fsys, root)
-	if err != nil && !broken(err) && !errors.Is(err, fs.ErrNotExist) {
+	if err != nil && !unusable(err) {
 		return 0, err
 	}
 	history, err := History(ctx, fsys, root)

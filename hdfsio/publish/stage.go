@@ -66,7 +66,7 @@ func (l *Lock) nextVersion(ctx context.Context) (Version, error) {
 		return 0, err
 	}
 	named, err := readPointer(ctx, l.fs, l.root)
-	if err != nil && !broken(err) {
+	if err != nil && !unusable(err) {
 		return 0, err
 	}
 	if n := len(versions); n > 0 {
