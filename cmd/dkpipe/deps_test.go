@@ -41,6 +41,7 @@ var mayImport = map[string][]string{
 	"trainers/optim":                     {"trainers/kernel"},
 	"trainers/kernel":                    {},
 	"trainers/bundle":                    {"pipeline/expr", "trainers/model", "trainers/model/formats/kerasjson", "trainers/model/formats/safetensors"},
+	"internal/box":                       {},
 	"cmd/dkpipe":                         {"*"},
 }
 

@@ -1,0 +1,161 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"dkpipe/trainers"
+)
+
+// report is the result of run, train, evaluate and preprocess: one JSON object for machines, a table for people.
+type report struct {
+	Command  string                      `json:"command"`
+	Status   string                      `json:"status"` // ok, failed or interrupted
+	Seconds  float64                     `json:"seconds"`
+	Dataset  string                      `json:"dataset,omitempty"`
+	Model    string                      `json:"model,omitempty"`
+	Rows     map[string]int64            `json:"rows,omitempty"` // by split
+	Metrics  map[string]trainers.Metrics `json:"metrics,omitempty"`
+	Workers  []workerReport              `json:"workers,omitempty"`
+	Skipped  bool                        `json:"skipped"`
+	Shards   int                         `json:"shards,omitempty"`
+	Epochs   int                         `json:"epochs,omitempty"`
+	Dropped  int64                       `json:"dropped_rows,omitempty"`
+	Warnings []string                    `json:"warnings,omitempty"`
+	Error    *failure                    `json:"error,omitempty"`
+
+	latest bool     // LATEST points to the new version
+	next   []string // commands to try
+}
+
+// workerReport says what one worker did.
+type workerReport struct {
+	ID            int     `json:"id"`
+	Samples       int64   `json:"samples"`
+	Steps         int64   `json:"steps"`
+	Commits       int64   `json:"commits"`
+	StalenessMean float64 `json:"staleness_mean"`
+	ComputeS      float64 `json:"compute_s"`
+	WaitS         float64 `json:"wait_s"`
+	Lost          string  `json:"lost,omitempty"` // why it did not reach the end
+}
+
+// say prints the report and gives the error that carries the exit code, nil when all went well.
+func (a *app) say(r *report) error {
+	if a.json {
+		a.printJSON(r)
+	} else {
+		a.printTable(r)
+	}
+	if r.Error == nil {
+		return nil
+	}
+	if !a.json {
+		a.sayFailure(r.Command, *r.Error)
+	}
+	return &saidError{kind: r.Error.Kind}
+}
+
+func (a *app) printTable(r *report) {
+	w := tabwriter.NewWriter(a.stdout, 0, 4, 2, ' ', 0)
+	row := func(name, format string, args ...any) {
+		fmt.Fprintf(w, "  %s\t%s\n", name, fmt.Sprintf(format, args...))
+	}
+	fmt.Fprintf(a.stdout, "\ndkpipe %s: %s\n", r.Command, r.headline())
+	if len(r.Rows) > 0 {
+		var parts []string
+		for _, split := range []string{"train", "validation", "test"} {
+			if n, ok := r.Rows[split]; ok {
+				parts = append(parts, fmt.Sprintf("%s %s", thousands(n), split))
+			}
+		}
+		if r.Dropped > 0 {
+			parts = append(parts, thousands(r.Dropped)+" left out")
+		}
+		row("rows", "%s", strings.Join(parts, ", "))
+	}
+	if r.Shards > 0 {
+		row("shards", "%d", r.Shards)
+	}
+	if r.Epochs > 0 {
+		row("epochs", "%d", r.Epochs)
+	}
+	row("seconds", "%.2f", r.Seconds)
+	for _, split := range []string{"train", "validation", "test"} {
+		m, ok := r.Metrics[split]
+		if !ok {
+			continue
+		}
+		var parts []string
+		for _, x := range m {
+			parts = append(parts, fmt.Sprintf("%s %s", x.Name, formatMetric(x.Name, x.Value)))
+		}
+		row(split, "%s", strings.Join(parts, "   "))
+	}
+	if r.Dataset != "" {
+		row("dataset", "%s", r.Dataset)
+	}
+	if r.Model != "" {
+		where := r.Model
+		if r.latest {
+			where += " (LATEST)"
+		}
+		row("model", "%s", where)
+	}
+	w.Flush()
+	a.printWorkers(r)
+	for _, warning := range r.Warnings {
+		fmt.Fprintf(a.stdout, "  warning: %s\n", warning)
+	}
+	if len(r.next) > 0 && r.Error == nil {
+		fmt.Fprintf(a.stdout, "\nNext:\n")
+		for _, c := range r.next {
+			fmt.Fprintf(a.stdout, "  %s\n", c)
+		}
+	}
+}
+
+func (a *app) printWorkers(r *report) {
+	if len(r.Workers) == 0 {
+		return
+	}
+	w := tabwriter.NewWriter(a.stdout, 0, 4, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintf(w, "\n  worker\tsamples\tsteps\tcommits\tstaleness\tcompute s\twait s\t\n")
+	for _, k := range r.Workers {
+		fmt.Fprintf(w, "  %d\t%s\t%s\t%s\t%.2f\t%.2f\t%.2f\t%s\n", k.ID, thousands(k.Samples), thousands(k.Steps), thousands(k.Commits),
+			k.StalenessMean, k.ComputeS, k.WaitS, k.Lost)
+	}
+	w.Flush()
+}
+
+func (r *report) headline() string {
+	switch {
+	case r.Error != nil:
+		return string(r.Error.Kind)
+	case r.Skipped:
+		return "this slot was done before; nothing to do (--force does it again)"
+	}
+	return "done"
+}
+
+func formatMetric(name string, v float64) string {
+	if strings.Contains(name, "accuracy") {
+		return strconv.FormatFloat(100*v, 'f', 2, 64) + " %"
+	}
+	return strconv.FormatFloat(v, 'g', 4, 64)
+}
+
+func thousands(n int64) string {
+	s := strconv.FormatInt(n, 10)
+	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+// seconds rounds to milliseconds: more digits are noise in JSON.
+func seconds(d time.Duration) float64 { return math.Round(d.Seconds()*1000) / 1000 }

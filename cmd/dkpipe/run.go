@@ -1,0 +1,55 @@
+package main
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"dkpipe/hdfsio/publish"
+	"dkpipe/pipeline/spec"
+)
+
+func (a *app) runCommand() *cobra.Command {
+	var flags specFlags
+	c := &cobra.Command{
+		Use:   "run -f SPEC",
+		Short: "Do the whole job: preprocess, train, evaluate, publish",
+		Long: "Does the whole job of a spec. Outputs appear in one step each; a run that ends early, however it ends, leaves\n" +
+			"the last LATEST as it was. With --slot a job is done once for each slot, so cron may start it again at any time.\n\n" + exitCodesHelp,
+		Example: "  dkpipe run -f examples/quickstart/job.yaml\n  dkpipe run -f job.yaml --slot \"$(date -u +%Y-%m-%dT%H)\" --json",
+		Args:    cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			j, err := a.newJob("run", &flags, spec.ForRun)
+			if err != nil {
+				return err
+			}
+			return j.finish(c.Context(), j.runAll(c.Context()))
+		},
+	}
+	flags.register(c)
+	flags.registerForce(c)
+	return c
+}
+
+// runAll takes the model's lock first and keeps it: of two runs of one job, the second ends before it has done anything.
+func (j *job) runAll(ctx context.Context) error {
+	return j.withModelLock(ctx, func(root place, lock *publish.Lock) error {
+		// What is wrong with the training half of the spec is found before hours of preprocessing.
+		if err := j.checkTraining(); err != nil {
+			return err
+		}
+		p, _, err := j.preprocess(ctx)
+		if err != nil {
+			return err
+		}
+		j.app.crash("preprocessed")
+		return j.trainAndPublish(ctx, root, lock, p)
+	})
+}
+
+// checkTraining makes everything of the training that does not depend on the data.
+func (j *job) checkTraining() error {
+	_, algErr := buildAlgorithm(j.spec.Train.Trainer)
+	_, optErr := buildOptimizer(j.spec.Train.Optimizer, 1)
+	return spec.Join(algErr, optErr)
+}

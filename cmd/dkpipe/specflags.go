@@ -1,0 +1,56 @@
+package main
+
+import (
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"dkpipe/pipeline"
+	"dkpipe/pipeline/spec"
+)
+
+// specFlags are the flags of every command that reads a spec.
+type specFlags struct {
+	file   string
+	set    []string
+	params []string
+	slot   string
+	force  bool
+}
+
+func (f *specFlags) register(c *cobra.Command) {
+	c.Flags().StringVarP(&f.file, "file", "f", "", "the spec, a YAML `FILE`")
+	// StringArray, not StringSlice: a comma inside brackets belongs to the value, and spec.SplitSet knows which.
+	c.Flags().StringArrayVar(&f.set, "set", nil, "overrule a field: `a.b=value` (YAML), repeatable; a comma separates pairs")
+	c.Flags().StringArrayVar(&f.params, "param", nil, "give a parameter of the spec: `name=value`, repeatable")
+	c.Flags().StringVar(&f.slot, "slot", "", "the `NAME` of this run, such as 2026-11-22T03; a slot is done once")
+	_ = c.MarkFlagFilename("file", "yaml", "yml")
+}
+
+func (f *specFlags) registerForce(c *cobra.Command) {
+	c.Flags().BoolVar(&f.force, "force", false, "do a slot again that is done already")
+}
+
+// read decodes the spec for a command that needs these sections.
+func (f *specFlags) read(a *app, need spec.Section) (*spec.Spec, error) {
+	if f.file == "" {
+		return nil, &pipeline.Error{Kind: pipeline.Usage, Message: "no spec given", Hint: "name one with -f, for example -f examples/quickstart/job.yaml"}
+	}
+	opt, err := f.options(a, need)
+	if err != nil {
+		return nil, err
+	}
+	return spec.ReadFile(f.file, opt)
+}
+
+func (f *specFlags) options(a *app, need spec.Section) (spec.Options, error) {
+	params := map[string]string{}
+	for _, p := range f.params {
+		name, value, ok := strings.Cut(p, "=")
+		if !ok || name == "" {
+			return spec.Options{}, &pipeline.Error{Kind: pipeline.Usage, Message: "--param " + p + ": no name=value", Hint: "write --param min_age=3"}
+		}
+		params[name] = value
+	}
+	return spec.Options{Params: params, Set: f.set, Slot: f.slot, Env: a.env, Need: need}, nil
+}

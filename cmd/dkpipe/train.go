@@ -1,0 +1,353 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"dkpipe/hdfsio/publish"
+	"dkpipe/pipeline"
+	"dkpipe/pipeline/dataset"
+	"dkpipe/pipeline/expr"
+	"dkpipe/pipeline/spec"
+	"dkpipe/ps"
+	"dkpipe/trainers"
+	"dkpipe/trainers/bundle"
+	"dkpipe/trainers/model"
+	"dkpipe/trainers/optim"
+)
+
+func (a *app) trainCommand() *cobra.Command {
+	var flags specFlags
+	c := &cobra.Command{
+		Use:     "train -f SPEC",
+		Short:   "Train a model on the newest dataset and publish it",
+		Example: "  dkpipe train -f job.yaml\n  dkpipe train -f job.yaml --set train.workers=4,train.launch=process",
+		Args:    cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			j, err := a.newJob("train", &flags, spec.ForTrain)
+			if err != nil {
+				return err
+			}
+			return j.finish(c.Context(), j.runTrain(c.Context()))
+		},
+	}
+	flags.register(c)
+	flags.registerForce(c)
+	return c
+}
+
+func (j *job) runTrain(ctx context.Context) error {
+	return j.withModelLock(ctx, func(root place, lock *publish.Lock) error {
+		data, err := openPlace(ctx, j.stores, j.spec.Dataset.Path)
+		if err != nil {
+			return err
+		}
+		p, warnings, err := openDataset(ctx, data, "")
+		j.report.Warnings = append(j.report.Warnings, warnings...)
+		if err != nil {
+			return err
+		}
+		return j.trainAndPublish(ctx, root, lock, p)
+	})
+}
+
+// withModelLock holds the lock of the model's root during do, unless the slot is done already.
+func (j *job) withModelLock(ctx context.Context, do func(root place, lock *publish.Lock) error) error {
+	root, err := openPlace(ctx, j.stores, j.spec.Output.Path)
+	if err != nil {
+		return err
+	}
+	lock, err := j.lock(ctx, root)
+	if err != nil {
+		return err
+	}
+	defer j.release(ctx, lock)
+	done, ok, err := j.slotDone(ctx, lock)
+	if err != nil {
+		return err
+	}
+	if ok {
+		j.report.Skipped = true
+		j.report.Model = root.join(done.Version.String()).String()
+		return nil
+	}
+	return do(root, lock)
+}
+
+// trained is a model with what was measured on it.
+type trained struct {
+	definition *model.Definition
+	result     trainers.Result
+	layout     []model.ParamSpec
+	metrics    map[string]trainers.Evaluation // by split
+}
+
+// trainAndPublish trains on a dataset version, evaluates, asks the gate, and publishes.
+func (j *job) trainAndPublish(ctx context.Context, root place, lock *publish.Lock, p prepared) error {
+	j.describe(p)
+	t, err := j.train(ctx, p)
+	if err != nil {
+		return err
+	}
+	j.app.crash("trained")
+	// An interrupted run still has a model worth keeping; what follows has a time limit of its own then.
+	save := ctx
+	if t.result.Interrupted {
+		var cancel func()
+		save, cancel = context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+		defer cancel()
+	}
+	if err := j.evaluateAll(save, p, t); err != nil {
+		return err
+	}
+	gateErr := j.gate(save, root, t)
+	if gateErr != nil && pipelineKind(gateErr) != pipeline.Gate {
+		return gateErr
+	}
+	version, err := j.publishModel(save, lock, p, t)
+	if err != nil {
+		return err
+	}
+	j.report.Model = root.join(version.String()).String()
+	switch {
+	case t.result.Interrupted:
+		return &pipeline.Error{Kind: pipeline.Interrupted, Message: fmt.Sprintf("interrupted after %s of %s samples; what was learned is in %s",
+			thousands(t.result.Samples), thousands(j.samplesOf(p)), j.report.Model), Hint: "LATEST was not moved; run the same command again for a whole run"}
+	case gateErr != nil:
+		return gateErr
+	}
+	if err := j.point(ctx, lock, version); err != nil {
+		return err
+	}
+	j.report.latest = true
+	j.nextSteps(root)
+	_, err = lock.Retain(ctx, j.spec.Output.KeepVersions)
+	return err
+}
+
+func (j *job) samplesOf(p prepared) int64 {
+	return p.manifest.Rows("train") * int64(j.spec.Train.Epochs)
+}
+
+// trainingParts makes what every worker of the run needs, in this process or another.
+func (j *job) trainingParts(p prepared) (trainers.Config, *model.Definition, error) {
+	t := j.spec.Train
+	var cfg trainers.Config
+	alg, err := buildAlgorithm(t.Trainer)
+	if err != nil {
+		return cfg, nil, err
+	}
+	def, err := buildDefinition(j.spec, p.manifest.Columns)
+	if err != nil {
+		return cfg, nil, err
+	}
+	feed, err := dataset.NewFeed(p.folder, p.manifest, dataset.FeedOptions{Split: "train", BatchSize: t.BatchSize, Shuffle: true,
+		Seed: t.Seed, BudgetBytes: int64(t.FeedBudgetMB) << 20})
+	if err != nil {
+		return cfg, nil, err
+	}
+	return trainers.Config{
+		Algorithm: alg, Workers: t.Workers, Window: t.Window, Epochs: t.Epochs, Feed: feed,
+		Replica: func(w ps.Worker) (model.Replica, error) {
+			n, err := buildReplica(def, t, uint64(t.Seed)+uint64(w)<<32)
+			if err == nil && w == 0 {
+				n.Init(uint64(t.Seed))
+			}
+			return n, err
+		},
+		Optimizer: func(n int) (optim.Optimizer, error) { return buildOptimizer(t.Optimizer, n) },
+	}, def, nil
+}
+
+// train runs the training of the spec.
+func (j *job) train(ctx context.Context, p prepared) (*trained, error) {
+	cfg, def, err := j.trainingParts(p)
+	if err != nil {
+		return nil, err
+	}
+	// Everything that can be wrong with the optimizer is wrong for one parameter, too.
+	if _, err := cfg.Optimizer(1); err != nil {
+		return nil, err
+	}
+	for _, w := range trainers.Lint(cfg) {
+		j.report.Warnings = append(j.report.Warnings, w)
+		j.app.log.Warn(w)
+	}
+	watch := &trainWatch{job: j, bar: j.bars.start("train", j.samplesOf(p))}
+	cfg.Observer = watch
+	if j.spec.Train.Launch == "process" {
+		stop, err := j.launchProcesses(ctx, p, &cfg)
+		if err != nil {
+			return nil, err
+		}
+		defer stop()
+	}
+	result, err := trainers.Train(ctx, cfg)
+	watch.bar.done(err == nil && !result.Interrupted, "")
+	j.reportWorkers(result)
+	if err != nil {
+		return nil, err
+	}
+	replica, err := buildReplica(def, j.spec.Train, 0)
+	if err != nil {
+		return nil, err
+	}
+	j.report.Epochs = j.spec.Train.Epochs
+	return &trained{definition: def, result: result, layout: replica.Layout()}, nil
+}
+
+func (j *job) reportWorkers(r trainers.Result) {
+	lost := map[ps.Worker]string{}
+	for _, l := range r.Lost {
+		lost[l.Worker] = l.Err.Error()
+	}
+	for _, w := range r.Workers {
+		j.report.Workers = append(j.report.Workers, workerReport{ID: int(w.ID), Samples: w.Samples, Steps: w.Steps, Commits: w.Commits,
+			StalenessMean: w.StalenessMean, ComputeS: w.ComputeS, WaitS: w.WaitS, Lost: lost[w.ID]})
+	}
+}
+
+// evaluateAll measures the trained model on every split that has rows.
+func (j *job) evaluateAll(ctx context.Context, p prepared, t *trained) error {
+	t.metrics = map[string]trainers.Evaluation{}
+	j.report.Metrics = map[string]trainers.Metrics{}
+	for _, split := range []string{"train", "validation", "test"} {
+		if p.manifest.Rows(split) == 0 {
+			continue
+		}
+		e, err := evaluateSplit(ctx, evalJob{data: p, split: split, train: j.spec.Train, definition: t.definition, params: t.result.Params, state: t.result.State})
+		if err != nil {
+			return err
+		}
+		t.metrics[split] = e
+		j.report.Metrics[split] = e.Metrics
+		j.events.add("evaluated", map[string]any{"split": split, "metrics": e.Metrics})
+	}
+	return nil
+}
+
+// publishModel writes the bundle and makes it a version; LATEST does not move.
+func (j *job) publishModel(ctx context.Context, lock *publish.Lock, p prepared, t *trained) (v publish.Version, err error) {
+	stage, err := lock.Stage(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, stage.Abort(context.WithoutCancel(ctx)))
+		}
+	}()
+	b, err := j.bundle(p, t)
+	if err != nil {
+		return 0, err
+	}
+	if err := bundle.Save(ctx, stageStore{stage}, b); err != nil {
+		return 0, err
+	}
+	j.app.crash("bundle written")
+	return stage.Publish(ctx, nil)
+}
+
+// bundle gathers everything that belongs to a model.
+func (j *job) bundle(p prepared, t *trained) (*bundle.Bundle, error) {
+	var fitted []expr.Fitted
+	if err := json.Unmarshal(p.manifest.Transform, &fitted); err != nil {
+		return nil, &pipeline.Error{Kind: pipeline.Corrupt, Message: p.folder.join(dataset.ManifestName).String() + ": transform", Err: err}
+	}
+	var history bytes.Buffer
+	enc := json.NewEncoder(&history)
+	for _, e := range t.result.History {
+		if err := enc.Encode(e); err != nil {
+			return nil, err
+		}
+	}
+	metrics, err := json.Marshal(t.metrics)
+	if err != nil {
+		return nil, err
+	}
+	var x, y []string
+	for _, c := range p.manifest.Columns {
+		switch c.Role {
+		case dataset.RoleX:
+			x = append(x, c.Name)
+		case dataset.RoleY:
+			y = append(y, c.Name)
+		}
+	}
+	status := "complete"
+	if t.result.Interrupted {
+		status = "interrupted"
+	}
+	return &bundle.Bundle{
+		Model: t.definition, Layout: t.layout, Params: t.result.Params, State: t.result.State,
+		Transform: fitted, TransformSHA256: p.manifest.TransformSHA256, X: x, Y: y,
+		Metrics: metrics, History: history.Bytes(), Spec: j.spec.Bytes,
+		Info: bundle.Info{Created: time.Now().UTC(), Run: j.id, Slot: j.flags.slot, Status: status, Trainer: j.spec.Train.Trainer.Name,
+			Loss: j.spec.Train.Loss, MetricNames: j.spec.Train.Metrics, SpecSHA256: j.spec.SHA256,
+			DkpipeVersion: buildVersion(), Dataset: p.folder.String()},
+	}, nil
+}
+
+func (j *job) nextSteps(root place) {
+	model := root.String()
+	j.report.next = []string{
+		fmt.Sprintf("dkpipe evaluate --model %s --data %s", model, j.spec.Dataset.Path),
+		fmt.Sprintf("dkpipe predict --model %s --in %s --out predictions.csv", model, firstOr(j.spec.Source.CSV, "FILE")),
+		fmt.Sprintf("dkpipe model inspect %s", model),
+	}
+}
+
+func firstOr(list []string, otherwise string) string {
+	if len(list) > 0 {
+		return list[0]
+	}
+	return otherwise
+}
+
+// trainWatch shows a run while it goes on.
+type trainWatch struct {
+	job *job
+	bar *bar
+}
+
+// Progress implements trainers.Observer.
+func (w *trainWatch) Progress(p trainers.Progress) {
+	w.bar.set(p.Samples, 0, fmt.Sprintf("epoch %d  loss %.4f  %s samples/s", p.Epoch, p.Loss, thousands(int64(float64(p.Samples)/max(p.Seconds, 1e-9)))))
+	if p.Commits%100 == 0 {
+		w.job.events.add("progress", map[string]any{"worker": p.Worker, "epoch": p.Epoch, "loss": trainers.Number(p.Loss), "samples": p.Samples, "of": p.Of, "commits": p.Commits})
+	}
+}
+
+// EpochDone implements trainers.Observer.
+func (w *trainWatch) EpochDone(e trainers.Epoch, _ []float32) {
+	w.job.events.add("epoch", map[string]any{"epoch": e.Epoch, "loss": e.Loss, "samples": e.Samples, "seconds": e.Seconds, "staleness_mean": e.StalenessMean})
+	w.job.app.crash(fmt.Sprintf("epoch %d", e.Epoch))
+}
+
+// WorkerLost implements trainers.Observer.
+func (w *trainWatch) WorkerLost(id ps.Worker, err error) {
+	w.job.app.log.Warn("a worker was lost; the others finish its data", "worker", id, "error", err)
+	w.job.events.add("worker_lost", map[string]any{"worker": id, "error": err.Error()})
+}
+
+func pipelineKind(err error) pipeline.Kind {
+	var k interface{ ErrorKind() string }
+	if errors.As(err, &k) {
+		return pipeline.Kind(k.ErrorKind())
+	}
+	return pipeline.Internal
+}
+
+// stageStore lets a bundle write into a stage.
+type stageStore struct{ *publish.Stage }
+
+// Create implements bundle.Store.
+func (s stageStore) Create(ctx context.Context, name string) (bundle.Output, error) {
+	return s.Stage.Create(ctx, name)
+}
