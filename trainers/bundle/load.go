@@ -190,7 +190,7 @@ func readTensors(r io.ReaderAt, size int64, b *Bundle) error {
 		places[p.Name] = p
 	}
 	for _, e := range f.Entries {
-		dst := b.Params[:0]
+		var dst []float32
 		if p, ok := places[e.Name]; ok {
 			dst = b.Params[p.Off : p.Off+p.Len]
 			delete(places, e.Name)

@@ -12,7 +12,6 @@ type Plan struct {
 	steps   []step
 	values  [][]float32 // by slot: leaves and results
 	inputs  []int       // slots of the inputs, in the order of the Input calls
-	widths  []int       // of the inputs
 	outputs []int
 	loss    int // slot, or -1
 	frame   frame

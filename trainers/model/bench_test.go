@@ -1,0 +1,79 @@
+package model
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"dkpipe/trainers/kernel"
+)
+
+// BenchmarkStep compares a whole step (forward, backward; no update) of the 784-500-500-10 network with its eight bare
+// matrix products, in turn in one process, so that a busy machine slows both. The figure that counts is ratio.
+func BenchmarkStep(b *testing.B) {
+	for _, name := range kernel.Names() {
+		k, err := kernel.Select(name)
+		if err != nil {
+			b.Fatal(err)
+		}
+		for _, rows := range []int{32, 128} {
+			b.Run(fmt.Sprintf("%s/batch=%d", name, rows), func(b *testing.B) { benchmarkStep(b, k, rows) })
+		}
+	}
+}
+
+func benchmarkStep(b *testing.B, k kernel.Set, rows int) {
+	d := define(b, []int{784}, dense(500, "relu"), dense(500, "relu"), dense(10, "softmax"))
+	n, err := Compile(d, Config{Kernel: k, Batch: rows, Loss: "categorical_crossentropy"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	n.Init(1)
+	r := rand.New(rand.NewPCG(1, 1))
+	batch := randomBatch(r, n, rows, false)
+	x, h := batch.X[0], make([]float32, rows*500)
+	for i := range h {
+		h[i] = max(r.Float32()-0.5, 0) // half zeros as after a ReLU: gonum skips them
+	}
+	w1, w2, w3 := n.params[:784*500], n.params[:500*500], n.params[:500*10]
+	y, g := make([]float32, rows*784), make([]float32, 784*500)
+	products := func() {
+		k.Gemm(false, false, rows, 500, 784, 1, x, 784, w1, 500, 0, y, 500)
+		k.Gemm(false, false, rows, 500, 500, 1, h, 500, w2, 500, 0, y, 500)
+		k.Gemm(false, false, rows, 10, 500, 1, h, 500, w3, 10, 0, y, 10)
+		k.Gemm(true, false, 500, 10, rows, 1, h, 500, h, 10, 0, g, 10)
+		k.Gemm(false, true, rows, 500, 10, 1, h, 10, w3, 10, 0, y, 500)
+		k.Gemm(true, false, 500, 500, rows, 1, h, 500, h, 500, 0, g, 500)
+		k.Gemm(false, true, rows, 500, 500, 1, h, 500, w2, 500, 0, y, 500)
+		k.Gemm(true, false, 784, 500, rows, 1, x, 784, h, 500, 0, g, 500)
+	}
+	var steps, bare []time.Duration
+	b.ReportAllocs()
+	for b.Loop() {
+		t0 := time.Now()
+		if _, err := n.Step(batch); err != nil {
+			b.Fatal(err)
+		}
+		t1 := time.Now()
+		products()
+		steps, bare = append(steps, t1.Sub(t0)), append(bare, time.Since(t1))
+	}
+	slices.Sort(steps)
+	slices.Sort(bare)
+	step, limit := steps[len(steps)/2], bare[len(bare)/2]
+	b.ReportMetric(step.Seconds()*1e3, "ms/step")
+	b.ReportMetric(step.Seconds()/limit.Seconds(), "ratio")
+	b.ReportMetric(float64(rows)/step.Seconds(), "samples/s")
+}
+
+func BenchmarkCompile(b *testing.B) {
+	d := define(b, []int{784}, dense(500, "relu"), dense(500, "relu"), dense(10, "softmax"))
+	k := gonum(b)
+	for b.Loop() {
+		if _, err := Compile(d, Config{Kernel: k, Batch: 128, Loss: "categorical_crossentropy"}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
