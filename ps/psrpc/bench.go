@@ -30,10 +30,10 @@ type BenchCase struct {
 }
 
 // BenchExchange measures what an exchange costs over loopback TCP and over a unix socket: a delta of all parameters up, an
-// addition on the server, the new centre down. The limit is the same number of bytes written to and read back from a bare
-// socket of the same kind, in the same round. It also counts the bytes that both ends together allocate for each byte that
-// goes over the wire.
-func BenchExchange(ctx context.Context, o BenchOptions) ([]BenchCase, error) {
+// addition on the server, the new centre down. The limit is the same number of bytes written to a bare loopback TCP
+// connection and read back from it, in the same round; what a bare unix socket does is given beside it. It also counts the
+// bytes that both ends together allocate for each byte that goes over the wire.
+func BenchExchange(ctx context.Context, o BenchOptions) (cases []BenchCase, err error) {
 	if o.Floats <= 0 {
 		o.Floats = 4798010
 	}
@@ -44,64 +44,77 @@ func BenchExchange(ctx context.Context, o BenchOptions) ([]BenchCase, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(dir)
-	var cases []BenchCase
-	for _, network := range []string{"tcp", "unix"} {
-		address := func(name string) string {
-			if network == "unix" {
-				return "unix:" + filepath.Join(dir, name)
-			}
-			return "127.0.0.1:0"
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	bare := make([]*raw, 2)
+	ex := make([]*exchanger, 2)
+	defer func() {
+		for i := range bare {
+			err = errors.Join(err, bare[i].close(), ex[i].close())
 		}
-		c, err := benchNetwork(ctx, o, network, address)
-		if err != nil {
+	}()
+	for i, address := range []func(string) string{
+		func(string) string { return "127.0.0.1:0" },
+		func(name string) string { return "unix:" + filepath.Join(dir, name) },
+	} {
+		if bare[i], err = newRaw(address("raw"), o.Floats); err != nil {
 			return nil, err
 		}
-		cases = append(cases, c...)
+		if ex[i], err = newExchanger(ctx, address("ps"), o.Floats); err != nil {
+			return nil, err
+		}
 	}
-	return cases, nil
+	var m measured
+	for round := range o.Rounds + 1 {
+		if round == 1 {
+			m = measured{} // the first round warms connections, pools and windows up
+		}
+		for i := range bare {
+			if err := m.round(ctx, i, bare[i], ex[i]); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return m.cases(float64(8 * o.Floats)), nil
 }
 
-func benchNetwork(ctx context.Context, o BenchOptions, network string, address func(string) string) (cases []BenchCase, err error) {
-	raw, err := newRaw(address("raw"), o.Floats)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, raw.close()) }()
-	ex, err := newExchanger(ctx, address("ps"), o.Floats)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, ex.close()) }()
+// measured holds the seconds and the allocated bytes of each round, of TCP at 0 and unix sockets at 1.
+type measured struct{ bare, exchange, allocated [2][]float64 }
 
-	bytes := float64(8 * o.Floats) // up and down
-	var rate, limit, ratio, alloc []float64
-	for round := range o.Rounds + 1 {
-		bare, err := raw.round()
-		if err != nil {
-			return nil, err
-		}
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		took, err := ex.round(ctx)
-		if err != nil {
-			return nil, err
-		}
-		runtime.ReadMemStats(&after)
-		if round == 0 {
-			continue // warms connections, pools and windows up
-		}
-		rate = append(rate, bytes/took.Seconds()/1e9)
-		limit = append(limit, bytes/bare.Seconds()/1e9)
-		ratio = append(ratio, bare.Seconds()/took.Seconds())
-		alloc = append(alloc, float64(after.TotalAlloc-before.TotalAlloc)/bytes)
+func (m *measured) round(ctx context.Context, i int, bare *raw, ex *exchanger) error {
+	took, err := bare.round()
+	if err != nil {
+		return err
 	}
-	name := "exchange/" + network
-	return []BenchCase{
-		{Name: name, Value: median(rate), Unit: "GB/s", Reference: median(limit), Ratio: median(ratio)},
-		{Name: name + "/rate", Value: median(rate) * 1e9 / bytes, Unit: "exchanges/s", Reference: median(limit) * 1e9 / bytes, Ratio: median(ratio)},
-		{Name: name + "/allocated", Value: median(alloc), Unit: "B/B"},
-	}, nil
+	m.bare[i] = append(m.bare[i], took.Seconds())
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if took, err = ex.round(ctx); err != nil {
+		return err
+	}
+	runtime.ReadMemStats(&after)
+	m.exchange[i] = append(m.exchange[i], took.Seconds())
+	m.allocated[i] = append(m.allocated[i], float64(after.TotalAlloc-before.TotalAlloc))
+	return nil
+}
+
+// cases makes figures of the rounds; bytes went over the wire in each.
+func (m *measured) cases(bytes float64) []BenchCase {
+	limit := m.bare[0]
+	speed := func(name string, seconds []float64) BenchCase {
+		ratio := make([]float64, len(limit))
+		for i := range ratio {
+			ratio[i] = limit[i] / seconds[i]
+		}
+		return BenchCase{Name: name, Value: bytes / median(seconds) / 1e9, Unit: "GB/s", Reference: bytes / median(limit) / 1e9, Ratio: median(ratio)}
+	}
+	var out []BenchCase
+	for i, network := range []string{"tcp", "unix"} {
+		name := "exchange/" + network
+		out = append(out, speed(name, m.exchange[i]),
+			BenchCase{Name: name + "/rate", Value: 1 / median(m.exchange[i]), Unit: "exchanges/s"},
+			BenchCase{Name: name + "/allocated", Value: median(m.allocated[i]) / bytes, Unit: "B/B"})
+	}
+	return append(out, speed("bare/unix", m.bare[1]))
 }
 
 func median(x []float64) float64 {
@@ -159,7 +172,12 @@ func (r *raw) round() (time.Duration, error) {
 	return time.Since(start), err
 }
 
-func (r *raw) close() error { return errors.Join(r.conn.Close(), <-r.done, r.l.Close()) }
+func (r *raw) close() error {
+	if r == nil {
+		return nil
+	}
+	return errors.Join(r.conn.Close(), <-r.done, r.l.Close())
+}
 
 // writeChunks writes in the size that does best on a bare socket.
 func writeChunks(c net.Conn, b []byte) error {
@@ -232,6 +250,9 @@ func (e *exchanger) round(ctx context.Context) (time.Duration, error) {
 }
 
 func (e *exchanger) close() error {
+	if e == nil {
+		return nil
+	}
 	var err error
 	if e.client != nil {
 		err = e.client.Close()

@@ -3,7 +3,6 @@ package psrpc
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	mathrand "math/rand/v2"
 	"net"
@@ -74,7 +73,8 @@ func Join(ctx context.Context, o ClientOptions) (*Client, error) {
 	}
 	c := &Client{opts: o, conn: conn}
 	if err := c.Rejoin(ctx); err != nil {
-		return nil, errors.Join(err, conn.Close())
+		_ = c.Close() // there is nothing to lose
+		return nil, err
 	}
 	return c, nil
 }
@@ -121,15 +121,31 @@ func (c *Client) Rejoin(ctx context.Context) error {
 	if life.Incarnation == 0 || life.Parameters > 1<<40 || life.HeartbeatMs <= 0 {
 		return malformed("an answer to Join with incarnation %d, %d parameters and a heartbeat of %d ms", life.Incarnation, life.Parameters, life.HeartbeatMs)
 	}
+	return c.live(ctx, life)
+}
+
+// live starts the session of a life and waits until the server has it, because only then a kill is noticed at once.
+func (c *Client) live(ctx context.Context, life *pspb.JoinReply) error {
 	session, end := context.WithCancel(context.WithoutCancel(ctx))
+	up, ended := make(chan struct{}), make(chan struct{})
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	if c.closed {
+		c.mu.Unlock()
 		end()
 		return net.ErrClosed
 	}
-	c.life, c.end, c.ended = life, end, make(chan struct{})
-	go c.session(session, life, c.ended)
+	c.life, c.end, c.ended = life, end, ended
+	c.mu.Unlock()
+	go c.session(session, life, up, ended)
+	late := time.NewTimer(c.opts.Retry)
+	defer late.Stop()
+	select {
+	case <-up:
+	case <-ended: // the life is over already: the next call learns it
+	case <-late.C: // it goes on trying
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	return nil
 }
 
@@ -191,14 +207,16 @@ func (c *Client) Close() error {
 	return err
 }
 
-// session sends heartbeats for one life, over a new stream when the old one breaks, until ctx ends or the life is over.
-func (c *Client) session(ctx context.Context, life *pspb.JoinReply, ended chan<- struct{}) {
+// session sends heartbeats for one life, over a new stream when the old one breaks, until ctx ends or the life is over. It
+// closes up at the first answer.
+func (c *Client) session(ctx context.Context, life *pspb.JoinReply, up, ended chan<- struct{}) {
 	defer close(ended)
+	first := sync.OnceFunc(func() { close(up) })
 	tick := time.NewTicker(time.Duration(life.HeartbeatMs) * time.Millisecond)
 	defer tick.Stop()
 	wait := firstWait
 	for ctx.Err() == nil {
-		answered, err := c.beat(ctx, life, tick.C)
+		answered, err := c.beat(ctx, life, tick.C, first)
 		if !c.again(err) {
 			return // the life is over: the next call learns it too
 		}
@@ -211,7 +229,7 @@ func (c *Client) session(ctx context.Context, life *pspb.JoinReply, ended chan<-
 }
 
 // beat keeps up one stream of heartbeats and gives the error that it ended with, and whether the server had answered.
-func (c *Client) beat(ctx context.Context, life *pspb.JoinReply, tick <-chan time.Time) (bool, error) {
+func (c *Client) beat(ctx context.Context, life *pspb.JoinReply, tick <-chan time.Time, alive func()) (bool, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	s, err := c.conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, methodSession)
@@ -227,6 +245,7 @@ func (c *Client) beat(ctx context.Context, life *pspb.JoinReply, tick <-chan tim
 				return
 			}
 			answered = true
+			alive()
 		}
 	}()
 	for {

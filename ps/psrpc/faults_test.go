@@ -266,7 +266,7 @@ func TestEveryCallNeedsTheTicket(t *testing.T) {
 	kind(t, err, "denied")
 	err = conn.Invoke(t.Context(), methodLeave, &pspb.LeaveRequest{Incarnation: c.Incarnation()}, &pspb.LeaveReply{})
 	kind(t, fromStatus(err), "denied")
-	_, err = thief.beat(t.Context(), c.current(), nil)
+	_, err = thief.beat(t.Context(), c.current(), nil, func() {})
 	kind(t, fromStatus(err), "denied")
 	if in := srv.Progress().Joined; len(in) != 1 {
 		t.Errorf("joined: %v", in)
@@ -337,11 +337,6 @@ func TestCloseWaitsForWorkers(t *testing.T) {
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(l) }()
 	c := client(t, ClientOptions{Address: l.Addr().String(), Ticket: ticket})
-	until(t, "the session is open", func() bool {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		return s.open == 1
-	})
 	srv.Stop()
 	closed := make(chan struct{})
 	go func() {

@@ -99,6 +99,7 @@ func NewServer(srv *ps.Server, o ServerOptions) (*Server, error) {
 		}),
 		grpc.ReadBufferSize(socketBuffer), grpc.WriteBufferSize(socketBuffer),
 		grpc.StaticStreamWindowSize(window), grpc.StaticConnWindowSize(window),
+		grpc.WaitForHandlers(true),
 		grpc.MaxRecvMsgSize(maxControl), grpc.MaxSendMsgSize(maxControl),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveEvery, Timeout: keepaliveWait}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveEvery / 2, PermitWithoutStream: true}),

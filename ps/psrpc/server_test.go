@@ -5,15 +5,10 @@ import (
 	"net"
 	"path/filepath"
 	"testing"
-	"time"
-
-	"go.uber.org/goleak"
 
 	"dkpipe/ps"
 	"dkpipe/ps/pstest"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // serve puts srv on a socket of its own until the end of the test.
 func serve(t *testing.T, srv *ps.Server, address string, o ServerOptions) net.Addr {
@@ -86,19 +81,4 @@ func newCore(t *testing.T, params []float32, o ps.Options) *ps.Server {
 		t.Fatal(err)
 	}
 	return ps.NewServer(core, nil)
-}
-
-// until waits for something that another process brings about; what it waits for is the condition, not the time.
-func until(t *testing.T, what string, cond func() bool) {
-	t.Helper()
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	deadline := time.After(30 * time.Second)
-	for !cond() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("never: %s", what)
-		}
-	}
 }
