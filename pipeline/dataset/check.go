@@ -37,6 +37,8 @@ const (
 	maxShards  = 1 << 20
 	maxWidth   = 1 << 26 // floats of one column in one row
 	maxName    = 4096
+	maxRows    = 1 << 40 // of a shard
+	maxRowSize = 1 << 30 // bytes of the vectors of one row
 )
 
 // TransformSHA256 gives the SHA-256, in hex, of the fitted transformers in canonical form: JSON without white space,
@@ -76,7 +78,7 @@ func (m *Manifest) check() error {
 		return fmt.Errorf("%d shards, want at most %d", len(m.Shards), maxShards)
 	}
 	names := make(map[string]bool, len(m.Columns))
-	weights := 0
+	weights, rowSize := 0, int64(0)
 	for i, c := range m.Columns {
 		if err := checkColumn(c); err != nil {
 			return fmt.Errorf("columns[%d]: %w", i, err)
@@ -85,6 +87,12 @@ func (m *Manifest) check() error {
 			return fmt.Errorf("columns[%d]: %q stands twice", i, c.Name)
 		}
 		names[c.Name] = true
+		if c.Role != RoleKeep {
+			w, _ := width(c) // was checked
+			if rowSize += 4 * int64(w); rowSize > maxRowSize {
+				return fmt.Errorf("columns[%d]: a row of more than %d bytes", i, maxRowSize)
+			}
+		}
 		if c.Role == RoleWeight {
 			weights++
 		}
@@ -187,7 +195,7 @@ func checkShard(s pipeline.ShardInfo) error {
 		return fmt.Errorf("split %.60q", s.Split)
 	case len(s.Path) > maxName || !fs.ValidPath(s.Path) || s.Path == "." || strings.Contains(s.Path, "\\"):
 		return fmt.Errorf("path %.200q is not a path below the dataset's folder", s.Path)
-	case s.Rows < 0 || s.Rows > 1<<48:
+	case s.Rows < 0 || s.Rows > maxRows:
 		return fmt.Errorf("%s: %d rows", s.Path, s.Rows)
 	case s.Bytes < 0 || s.Bytes > 1<<56:
 		return fmt.Errorf("%s: %d bytes", s.Path, s.Bytes)

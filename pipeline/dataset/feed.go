@@ -83,19 +83,19 @@ func NewFeed(open pipeline.Opener, m *Manifest, opt FeedOptions) (*Feed, error) 
 			Hint: "name them in columns.x and prepare the dataset again"}
 	}
 	f := &Feed{open: open, lay: lay, opt: opt}
-	var total int64
+	var rows int64
 	for _, s := range m.Shards {
 		if s.Split != opt.Split {
 			continue
 		}
 		f.shards = append(f.shards, pipeline.Shard{ID: len(f.shards), Path: s.Path, Rows: s.Rows, Bytes: s.Bytes, SHA256: s.SHA256})
-		total += s.Rows * lay.rowSize
+		rows += s.Rows
 	}
 	if len(f.shards) == 0 {
 		return nil, &pipeline.Error{Kind: pipeline.Data, Message: fmt.Sprintf("the dataset has no part %q", opt.Split),
 			Hint: "the manifest's shards name the parts; a live dataset has none on disk"}
 	}
-	f.keep = total <= opt.BudgetBytes
+	f.keep = rows <= opt.BudgetBytes/lay.rowSize
 	f.share = opt.BudgetBytes / int64(min(len(f.shards), maxOpenShards))
 	f.pool = blockPool{lay: lay, limit: opt.BudgetBytes}
 	f.mem = make(scratchPool, maxOpenShards)
@@ -171,7 +171,7 @@ func (f *Feed) openBlob(ctx context.Context, s pipeline.Shard, st *shardState) (
 // openReader gives the token back and takes over blob.
 func (f *Feed) openReader(ctx context.Context, s pipeline.Shard, from pipeline.Cursor, st *shardState, blob pipeline.Blob) (*reader, error) {
 	r := newReader(ctx, f, s, from)
-	whole := f.keep || s.Rows*f.lay.rowSize <= f.share
+	whole := f.keep || s.Rows <= f.share/f.lay.rowSize
 	err := func() (err error) {
 		defer func() { st.token <- struct{}{} }()
 		mem := f.mem.get()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"slices"
 	"testing"
 
@@ -357,5 +358,64 @@ func TestFeedRefusesWhatItCannotDo(t *testing.T) {
 	_, err := readAll(t.Context(), f.feed(t, dataset.FeedOptions{BudgetBytes: 1000}), 0)
 	if kindOf(err) != string(pipeline.Unsupported) {
 		t.Errorf("a row group larger than the budget: %v", err)
+	}
+}
+
+func TestFeedNextDoesNotAllocateOnceWarm(t *testing.T) {
+	f := makeDataset(t, 6000, width, dataset.WriterOptions{GroupBytes: 512 << 10})
+	for _, shuffle := range []bool{true, false} {
+		feed := f.feed(t, dataset.FeedOptions{Shuffle: shuffle})
+		r, err := feed.Open(t.Context(), shardsOf(t, feed)[0], pipeline.Cursor{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := testing.AllocsPerRun(100, func() {
+			if _, err := r.Next(); err != nil {
+				t.Fatal(err)
+			}
+		}); n != 0 {
+			t.Errorf("shuffle %v: %v allocations a batch", shuffle, n)
+		}
+		r.Close()
+	}
+}
+
+// A feed whose shards are ten times its budget, with as many readers as the budget is meant for.
+func TestFeedHoldsItsBudget(t *testing.T) {
+	const budget = 8 << 20
+	f := makeDataset(t, 30_000, 600, dataset.WriterOptions{Shards: 4, Parts: []string{"train"}, GroupBytes: 128 << 10, BudgetBytes: 256 << 20})
+	for _, shuffle := range []bool{true, false} {
+		feed := f.feed(t, dataset.FeedOptions{Shuffle: shuffle, BudgetBytes: budget})
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		start, most := m.HeapAlloc, uint64(0)
+		var open []pipeline.BatchReader
+		for _, s := range shardsOf(t, feed) {
+			r, err := feed.Open(t.Context(), s, pipeline.Cursor{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			open = append(open, r)
+		}
+		for i := 0; len(open) > 0; i++ {
+			r := open[i%len(open)]
+			if _, err := r.Next(); err == io.EOF {
+				open = slices.DeleteFunc(open, func(o pipeline.BatchReader) bool { return o == r })
+				r.Close()
+			} else if err != nil {
+				t.Fatal(err)
+			}
+			if i%64 == 0 {
+				runtime.GC()
+				runtime.ReadMemStats(&m)
+				most = max(most, m.HeapAlloc)
+			}
+		}
+		// Beside the rows: raw row groups and pages of four readers, below 1 MiB each.
+		if used := int64(most) - int64(start); used > budget+4<<20 {
+			t.Errorf("shuffle %v: %d bytes in use, the budget is %d", shuffle, used, int64(budget))
+		}
 	}
 }

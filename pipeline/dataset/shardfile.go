@@ -25,8 +25,7 @@ const maxGroupRows = 64 << 10
 // shardWriter writes shards one after the other and keeps its buffers between them.
 type shardWriter struct {
 	schema *rowSchema
-	bytes  int // of a row group
-	node   *schema.GroupNode
+	bytes  int    // of a row group
 	buf    []byte // rows of the group
 	ends   []int  // where each row ends in buf
 	fixed  []parquet.FixedLenByteArray

@@ -15,7 +15,7 @@ import (
 	"dkpipe/pipeline"
 )
 
-const hashChunk = 1 << 20
+const hashChunk = 256 << 10
 
 // verify reads a whole shard once, in file order, and compares its length and SHA-256 with the manifest. On the way
 // it takes a checksum of every row group, which later reads are held against, and hands each group's bytes to visit
@@ -99,7 +99,12 @@ func unreadable(path string, err error) error {
 // readFault gives an error of the store its kind, when it has none.
 func readFault(path string, err error) error {
 	if k, ok := errKind(err); ok {
-		return &pipeline.Error{Kind: k, Message: path, Err: err}
+		var h interface{ ErrorHint() string }
+		hint := ""
+		if errors.As(err, &h) {
+			hint = h.ErrorHint()
+		}
+		return &pipeline.Error{Kind: k, Message: path, Hint: hint, Err: err}
 	}
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):

@@ -28,6 +28,9 @@ func (s *MemStore) Put(name string, b []byte) {
 	if s.files == nil {
 		s.files = map[string][]byte{}
 	}
+	if b == nil {
+		b = []byte{}
+	}
 	s.files[name] = b
 }
 
@@ -154,11 +157,7 @@ func (f *MemFile) Close() error {
 		return fs.ErrClosed
 	}
 	f.done = true
-	b := f.buf.Bytes()
-	if b == nil {
-		b = []byte{}
-	}
-	f.store.Put(f.name, b)
+	f.store.Put(f.name, f.buf.Bytes())
 	return nil
 }
 
