@@ -61,10 +61,15 @@ func protocol(w Worker, format string, args ...any) error {
 	}
 }
 
+// wrongLength names the worker, or nobody when w is negative.
 func wrongLength(w Worker, what string, got, want int) error {
+	who := "parameter server"
+	if w >= 0 {
+		who = fmt.Sprintf("worker %d", w)
+	}
 	return &Error{
 		Kind:    "internal",
-		Message: fmt.Sprintf("worker %d: %s has %d elements, the server has %d parameters", w, what, got, want),
+		Message: fmt.Sprintf("%s: %s has %d elements, the server has %d parameters", who, what, got, want),
 		Hint:    "worker and server must be given the same model",
 		Err:     ErrLength,
 	}
