@@ -141,7 +141,8 @@ func TestALiveLockIsNeverTakenOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, m := memory()
 		// The store's clock runs away: by it every sign of life is old.
-		m.Now = func() time.Time { return time.Now().Add(time.Duration(m2.Add(1)) * time.Hour) }
+		var asked atomic.Int64
+		m.Now = func() time.Time { return time.Now().Add(time.Duration(asked.Add(1)) * time.Hour) }
 		l := acquire(t, m, Options{})
 		for range 5 {
 			if _, err := Acquire(t.Context(), m, root, Options{Wait: time.Minute}); hdfsio.KindOf(err) != hdfsio.KindBusy {
@@ -156,9 +157,6 @@ func TestALiveLockIsNeverTakenOver(t *testing.T) {
 		}
 	})
 }
-
-// m2 counts the questions for the time in TestALiveLockIsNeverTakenOver.
-var m2 atomic.Int64
 
 // silence makes a lock whose holder does not give signs of life, as if its machine were cut off.
 func silence(t *testing.T, f *hdfstest.Faults, opt Options) *Lock {

@@ -18,6 +18,17 @@ import (
 //
 // After an error the stage still has to be aborted.
 func (s *Stage) Publish(ctx context.Context, last func(v Version) error) (Version, error) {
+	v, err := s.publish(ctx, last)
+	if err != nil && !errors.Is(err, ErrLost) {
+		// The new holder removes our stage, so a lost lock shows in many ways; name the reason.
+		if lost := s.lock.Check(ctx); errors.Is(lost, ErrLost) {
+			return 0, lost
+		}
+	}
+	return v, err
+}
+
+func (s *Stage) publish(ctx context.Context, last func(v Version) error) (Version, error) {
 	for v := s.version; ; v++ {
 		before := s.Files()
 		if last != nil {

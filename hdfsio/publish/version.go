@@ -155,7 +155,7 @@ func hashFile(ctx context.Context, fsys hdfsio.FS, name string) (File, error) {
 	}
 	defer f.Close()
 	h := sha256.New()
-	n, err := io.CopyBuffer(struct{ io.Writer }{h}, struct{ io.Reader }{io.NewSectionReader(f, 0, f.Size())}, make([]byte, 1<<20))
+	n, err := io.CopyBuffer(struct{ io.Writer }{h}, struct{ io.Reader }{io.NewSectionReader(f, 0, f.Size())}, make([]byte, max(512, min(f.Size(), 1<<20))))
 	if err == nil && n != f.Size() {
 		err = io.ErrUnexpectedEOF
 	}
