@@ -14,7 +14,7 @@ import (
 // blocks are the sizes in which text is read. The prefix suggests the types; a block fits into the second-level cache.
 type blocks struct{ prefix, block int }
 
-func textBlocks() blocks { return blocks{prefix: 4 << 20, block: 256 << 10} }
+func textBlocks() blocks { return blocks{prefix: 1 << 20, block: 256 << 10} }
 
 const (
 	prefixRows  = 10000

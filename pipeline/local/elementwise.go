@@ -32,6 +32,11 @@ func (c *compiler) elementwise(n *expr.Node) bool {
 // buildEach makes the chain that ends in n; it is NULL where one of its leaves is.
 func (c *compiler) buildEach(n *expr.Node, t expr.Type) value {
 	ch := &chain{typ: t}
+	if n.Op == expr.Cast {
+		n = n.Args[0] // the chain's last loop rounds to float32
+		ch.root = c.operand(n, t.Width, ch, false)
+		return ch
+	}
 	ch.root = c.operand(n, t.Width, ch, true)
 	return ch
 }
