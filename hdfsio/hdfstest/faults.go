@@ -2,6 +2,8 @@ package hdfstest
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"sync"
 	"syscall"
 
@@ -38,7 +40,7 @@ type Fault struct {
 	Hook func(ctx context.Context, name string) // called before, for slow calls: it may wait on a channel or ctx
 	Err  error                                  // the error that the caller gets; nil: none, only Hook is wanted
 	Done bool                                   // perform the call although Err is returned: an answer that got lost
-	Part int                                    // Write: bytes written before Err
+	Part int                                    // Write: bytes written before Err; Remove: files below a folder that went before Err
 
 	calls int
 }
@@ -291,7 +293,30 @@ func (f *Faults) Rename(ctx context.Context, from, to string) error {
 	return f.call(ctx, Rename, to, from+" to "+to, func() error { return f.FS.Rename(ctx, from, to) })
 }
 
-// Remove removes a file, or a folder with everything below it.
+// Remove removes a file, or a folder with everything below it. With a Fault's Part it stops in the middle, as the
+// removal of a local folder does when its process dies.
 func (f *Faults) Remove(ctx context.Context, name string) error {
-	return f.call(ctx, Remove, name, name, func() error { return f.FS.Remove(ctx, name) })
+	p := f.decide(Remove, name)
+	for _, h := range p.hooks {
+		h(ctx, name)
+	}
+	if p.perform {
+		if err := f.FS.Remove(ctx, name); p.err == nil || err != nil {
+			return err
+		}
+	}
+	var some []string
+	err := hdfsio.Walk(ctx, f.FS, name, func(below string, info hdfsio.Info) error {
+		if !info.Dir && below != name && len(some) < p.part {
+			some = append(some, below)
+		}
+		return nil
+	})
+	for _, below := range some {
+		err = errors.Join(err, f.FS.Remove(ctx, below))
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return hdfsio.Wrap(string(Remove), name, p.err)
 }

@@ -92,9 +92,16 @@ func (l *Lock) addSign(ctx context.Context, s *seen) error {
 // The clocks of other machines decide nothing. The age of the last sign of life is the difference of two times of the
 // store itself; and because even that clock may be set, an old sign is not believed before the lock was watched for
 // longer than a heartbeat and nothing changed.
+//
+// A claim without content is one that was killed between creating and writing it, if it does not get its content within
+// half a heartbeat. Should it only be slow, it finds the newer claim when it has written its own, and gives up.
 func (l *Lock) free(ctx context.Context, s seen) (bool, time.Duration, error) {
 	if s.epoch == 0 || s.holder.Released || s.holder.gone() {
 		return true, 0, nil
+	}
+	if s.holder.ID == "" {
+		still, err := l.still(ctx, s, l.every/2)
+		return still, 0, err
 	}
 	now, err := l.storeTime(ctx)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -107,19 +114,22 @@ func (l *Lock) free(ctx context.Context, s seen) (bool, time.Duration, error) {
 	if silent < l.stale {
 		return false, silent, nil
 	}
-	for watched := time.Now(); time.Since(watched) < l.every*3/2; {
-		if err := sleep(ctx, l.every/5); err != nil {
-			return false, 0, hdfsio.Wrap("lock", l.root, err)
+	still, err := l.still(ctx, s, l.every*3/2)
+	return still, silent, err
+}
+
+// still watches for a while and tells whether nothing changed.
+func (l *Lock) still(ctx context.Context, s seen, d time.Duration) (bool, error) {
+	for watched := time.Now(); time.Since(watched) < d; {
+		if err := sleep(ctx, l.every/20); err != nil {
+			return false, hdfsio.Wrap("lock", l.root, err)
 		}
 		again, err := l.look(ctx)
-		if err != nil {
-			return false, 0, err
-		}
-		if again.marks != s.marks {
-			return false, 0, nil
+		if err != nil || again.marks != s.marks {
+			return false, err
 		}
 	}
-	return true, silent, nil
+	return true, nil
 }
 
 // storeTime asks for the store's own time by making a file.
@@ -155,7 +165,7 @@ func (l *Lock) claim(ctx context.Context, s seen) (won bool, found seen, err err
 		return false, seen{}, err
 	}
 	found, err = l.look(ctx)
-	if err == nil && found.epoch == l.me.Epoch && found.holder.ID == l.me.ID {
+	if err == nil && found.holder.ID == l.me.ID {
 		won, err = l.unchanged(ctx, s)
 		if won {
 			return true, found, nil
@@ -167,7 +177,7 @@ func (l *Lock) claim(ctx context.Context, s seen) (won bool, found seen, err err
 	return false, found, errors.Join(err, l.vacate(sctx))
 }
 
-// create makes a claim with its content. Between the two steps a crash leaves an empty claim, which goes stale.
+// create makes a claim with its content. Between the two steps a crash leaves an empty claim; see free.
 func (l *Lock) create(ctx context.Context, name string, data []byte) error {
 	w, err := l.fs.Create(ctx, name)
 	if err != nil {

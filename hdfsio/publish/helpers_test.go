@@ -89,6 +89,8 @@ func sound(ctx context.Context, fsys hdfsio.FS, root string) error {
 		}
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
+	} else if moves, err := History(ctx, fsys, root); err != nil || len(moves) > 0 {
+		return fmt.Errorf("LATEST is gone after %d moves, %v", len(moves), err)
 	}
 	versions, err := Versions(ctx, fsys, root)
 	if err != nil {

@@ -624,6 +624,31 @@ func TestRetainKeepsLatestAndAllAboveIt(t *testing.T) {
 	}
 }
 
+func TestAVersionOnItsWayOutIsNeverSeenInPart(t *testing.T) {
+	f, m := memory()
+	for _, tag := range []string{"one", "two", "three"} {
+		mustRun(t, m, root, tag, Options{})
+	}
+	f.Add(hdfstest.Fault{Op: hdfstest.Remove, Match: func(n string) bool { return strings.Contains(n, "v000002") }, Nth: 1, Part: 1, Err: syscall.EPIPE})
+	l, err := Acquire(t.Context(), f, root, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if removed, err := l.Retain(t.Context(), 1); !errors.Is(err, syscall.EPIPE) || len(removed) != 0 {
+		t.Fatalf("%v, %v", removed, err)
+	}
+	if err := l.Release(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := sound(t.Context(), m, root); err != nil {
+		t.Fatal(err)
+	}
+	mustRun(t, m, root, "four", Options{})
+	if err := clean(t.Context(), m, root); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestCollectTakesGarbageAndNothingElse(t *testing.T) {
 	_, m := memory()
 	v := mustRun(t, m, root, "one", Options{})
