@@ -1,0 +1,159 @@
+package box
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+const (
+	sparkService = "/spark.connect.SparkConnectService/"
+	probeSession = "00000000-0000-4000-8000-00000000b0c5"
+)
+
+// probeSpark runs SELECT 1 through the Connect port. An open port is not a server that answers; and the first query
+// of a JVM takes seconds, which a client of a fresh box should not have to know.
+//
+// The few fields of the messages are written by hand (spark/connect/base.proto and relations.proto, Spark 4.0).
+func probeSpark(ctx context.Context, address string) error {
+	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(rawCodec{})))
+	if err != nil {
+		return &Error{Kind: kindInternal, Message: "Spark at " + address, Err: err}
+	}
+	defer conn.Close()
+	if err := selectOne(ctx, conn); err != nil {
+		return &Error{Kind: kindUnreachable, Message: "Spark at " + address + " does not answer SELECT 1", Err: err}
+	}
+	request := sessionFields(nil) // ReleaseSessionRequest
+	var reply []byte
+	if err := conn.Invoke(ctx, sparkService+"ReleaseSession", request, &reply); err != nil {
+		return &Error{Kind: kindUnreachable, Message: "Spark at " + address + " does not release a session", Err: err}
+	}
+	return nil
+}
+
+func selectOne(ctx context.Context, conn *grpc.ClientConn) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, sparkService+"ExecutePlan", grpc.WaitForReady(true))
+	if err != nil {
+		return err
+	}
+	if err := stream.SendMsg(selectOneRequest()); err != nil {
+		return err
+	}
+	if err := stream.CloseSend(); err != nil {
+		return err
+	}
+	rows := uint64(0)
+	for {
+		var response []byte
+		err := stream.RecvMsg(&response)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		if batch, ok := field(response, 2); ok { // ExecutePlanResponse.arrow_batch
+			rows += varint(batch, 1) // ArrowBatch.row_count
+		}
+	}
+	if rows != 1 {
+		return fmt.Errorf("the result has %d rows", rows)
+	}
+	return nil
+}
+
+// selectOneRequest is an ExecutePlanRequest: session_id 1, user_context 2, plan 3 (Plan.root 1 = Relation.sql 10 =
+// SQL.query 1).
+func selectOneRequest() []byte {
+	sql := text(nil, 1, "SELECT 1")
+	plan := bytesField(nil, 1, bytesField(nil, 10, sql))
+	return bytesField(sessionFields(nil), 3, plan)
+}
+
+// sessionFields are the first two fields of every request: the session and the user.
+func sessionFields(b []byte) []byte {
+	return bytesField(text(b, 1, probeSession), 2, text(nil, 1, "box"))
+}
+
+func text(b []byte, number protowire.Number, s string) []byte {
+	return protowire.AppendString(protowire.AppendTag(b, number, protowire.BytesType), s)
+}
+
+func bytesField(b []byte, number protowire.Number, content []byte) []byte {
+	return protowire.AppendBytes(protowire.AppendTag(b, number, protowire.BytesType), content)
+}
+
+// field finds the last field of that number that holds bytes.
+func field(message []byte, number protowire.Number) (content []byte, found bool) {
+	for len(message) > 0 {
+		n, kind, size := protowire.ConsumeTag(message)
+		if size < 0 {
+			return nil, false
+		}
+		message = message[size:]
+		if n == number && kind == protowire.BytesType {
+			content, size = protowire.ConsumeBytes(message)
+			found = size >= 0
+		} else {
+			size = protowire.ConsumeFieldValue(n, kind, message)
+		}
+		if size < 0 {
+			return nil, false
+		}
+		message = message[size:]
+	}
+	return content, found
+}
+
+// varint finds the last field of that number that holds a number; 0 when there is none.
+func varint(message []byte, number protowire.Number) (value uint64) {
+	for len(message) > 0 {
+		n, kind, size := protowire.ConsumeTag(message)
+		if size < 0 {
+			return value
+		}
+		message = message[size:]
+		if n == number && kind == protowire.VarintType {
+			value, size = protowire.ConsumeVarint(message)
+		} else {
+			size = protowire.ConsumeFieldValue(n, kind, message)
+		}
+		if size < 0 {
+			return value
+		}
+		message = message[size:]
+	}
+	return value
+}
+
+// rawCodec passes messages as bytes.
+type rawCodec struct{}
+
+func (rawCodec) Name() string { return "proto" }
+
+func (rawCodec) Marshal(v any) (mem.BufferSlice, error) {
+	b, ok := v.([]byte)
+	if !ok {
+		return nil, fmt.Errorf("a message of type %T", v)
+	}
+	return mem.BufferSlice{mem.SliceBuffer(b)}, nil
+}
+
+func (rawCodec) Unmarshal(data mem.BufferSlice, v any) error {
+	b, ok := v.(*[]byte)
+	if !ok {
+		return fmt.Errorf("a message of type %T", v)
+	}
+	*b = data.Materialize()
+	return nil
+}
