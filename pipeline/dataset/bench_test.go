@@ -4,8 +4,13 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/parquet"
+	"github.com/apache/arrow-go/v18/parquet/compress"
 
 	"dkpipe/pipeline"
 	"dkpipe/pipeline/dataset"
@@ -120,12 +125,65 @@ func BenchmarkFeed(b *testing.B) {
 			})
 		}
 	}
+	b.Run("list, snappy, dictionary", func(b *testing.B) {
+		// Pixels as Spark writes them by default: array<float> of 256 values.
+		f := foreign(b, "list", benchRows, benchWidth, parquet.NewWriterProperties(parquet.WithCompression(compress.Codecs.Snappy),
+			parquet.WithMaxRowGroupLength(benchRows/15)), func(row int) []float32 {
+			v := make([]float32, benchWidth)
+			for i := range v {
+				v[i] = float32((row*7 + i*i) % 256)
+			}
+			return v
+		})
+		feed := f.feed(b, dataset.FeedOptions{BatchSize: 128, Shuffle: true, BudgetBytes: 40 << 20})
+		epoch(b, feed, 0)
+		for b.Loop() {
+			epoch(b, feed, 1)
+		}
+		rate(b)
+	})
 	b.Run("first epoch", func(b *testing.B) {
 		for b.Loop() {
 			epoch(b, data.feed(b, dataset.FeedOptions{BatchSize: 128, Shuffle: true, BudgetBytes: 256 << 20}), 0)
 		}
 		rate(b)
 	})
+}
+
+// BenchmarkFeedAgainstMemcpy interleaves epochs with memcpy of the same bytes into a buffer of one batch, and reports
+// the median of the ratios: 1 is memcpy's rate.
+func BenchmarkFeedAgainstMemcpy(b *testing.B) {
+	data, err := benchDataset()
+	if err != nil {
+		b.Fatal(err)
+	}
+	src := make([]float32, benchRows*(benchWidth+10))
+	for i := range src {
+		src[i] = 1
+	}
+	dst := make([]float32, 128*(benchWidth+10))
+	for _, c := range []struct {
+		name   string
+		budget int64
+	}{{"kept", 256 << 20}, {"windows", 40 << 20}} {
+		b.Run(c.name, func(b *testing.B) {
+			f := data.feed(b, dataset.FeedOptions{BatchSize: 128, Shuffle: true, BudgetBytes: c.budget})
+			epoch(b, f, 0)
+			var ratios []float64
+			for b.Loop() {
+				start := time.Now()
+				for at := 0; at < len(src); at += len(dst) {
+					copy(dst, src[at:])
+				}
+				limit := time.Since(start)
+				start = time.Now()
+				epoch(b, f, 1+len(ratios))
+				ratios = append(ratios, limit.Seconds()/time.Since(start).Seconds())
+			}
+			slices.Sort(ratios)
+			b.ReportMetric(ratios[len(ratios)/2], "of-memcpy")
+		})
+	}
 }
 
 // BenchmarkWriter writes the same rows, in memory and through sorted runs on disk.

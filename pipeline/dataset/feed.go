@@ -19,12 +19,14 @@ const maxOpenShards = 8
 // FeedOptions says which rows a feed gives and in what order. BatchSize must be set; the zero value of the rest scans
 // the training rows in shard order.
 type FeedOptions struct {
-	Split       string // part of the dataset; empty: train
-	BatchSize   int    // rows of a batch
-	Shuffle     bool   // another order in every epoch; else the order of the shard: for evaluation
-	Seed        int64  // of the shuffle
-	BudgetBytes int64  // memory for rows, all readers together; 0: DefaultFeedBudget. The order depends on it
-	DropLast    bool   // leave out a short last batch
+	Split     string // part of the dataset; empty: train
+	BatchSize int    // rows of a batch
+	Shuffle   bool   // another order in every epoch; else the order of the shard: for evaluation
+	Seed      int64  // of the shuffle
+	// BudgetBytes is the memory for decoded rows, all readers together; 0: DefaultFeedBudget. The order depends on it.
+	// Beside it a reader needs the bytes of one row group, a few pages and one batch.
+	BudgetBytes int64
+	DropLast    bool // leave out a short last batch
 }
 
 // Feed is the pipeline.Feed over a dataset's shards.
