@@ -157,7 +157,8 @@ func (l *Lock) claim(ctx context.Context, s seen) (won bool, found seen, err err
 	l.me.Heartbeat = time.Now().UTC()
 	name := l.path(epochsName, epochFile(l.me.Epoch))
 	err = l.step("epoch claimed", func() error { return l.create(ctx, name, encode(l.me)) })
-	if errors.Is(err, fs.ErrExist) {
+	if errors.Is(err, fs.ErrExist) || errors.Is(err, fs.ErrNotExist) {
+		// Somebody else made it, or claimed the next epoch because we were slow, and removed ours as an old one.
 		found, err = l.look(ctx)
 		return false, found, err
 	}

@@ -389,6 +389,33 @@ func TestAnEmptyClaimIsTakenOverAfterHalfAHeartbeat(t *testing.T) {
 	})
 }
 
+func TestARunThatIsSlowToWriteItsClaimGetsBusy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, op := range []hdfstest.Op{hdfstest.Write, hdfstest.Close} {
+			f, m := memory()
+			var quick *Lock
+			f.Add(hdfstest.Fault{Op: op, Match: func(n string) bool { return strings.HasSuffix(n, epochFile(1)) }, Nth: 1,
+				Hook: func(context.Context, string) {
+					var err error
+					if quick, err = Acquire(t.Context(), m, root, Options{Owner: "quick", Wait: time.Minute}); err != nil {
+						t.Error(err)
+					}
+				}})
+			_, err := Acquire(t.Context(), f, root, Options{Owner: "slow"})
+			held, ok := errors.AsType[*Held](err)
+			if !ok || held.Holder.Owner != "quick" || hdfsio.KindOf(err) != hdfsio.KindBusy {
+				t.Fatalf("slow at %s: %v", op, err)
+			}
+			if err := quick.Check(t.Context()); err != nil {
+				t.Error(err)
+			}
+			if err := quick.Release(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
 func TestAcquireTellsWhatTheStoreRefuses(t *testing.T) {
 	_, m := memory()
 	m.Allow = func(op, name string) error {
