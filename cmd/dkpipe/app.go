@@ -78,7 +78,10 @@ func (a *app) sayFailure(command string, f failure) {
 	if a.tty && a.env("NO_COLOR") == "" {
 		red, dim, off = "\x1b[31m", "\x1b[2m", "\x1b[0m"
 	}
-	fmt.Fprintf(a.stderr, "%sdkpipe %s: %s%s\n", red, command, f.Message, off)
+	if command != "dkpipe" {
+		command = "dkpipe " + command
+	}
+	fmt.Fprintf(a.stderr, "%s%s: %s%s\n", red, command, f.Message, off)
 	if f.Hint != "" {
 		fmt.Fprintf(a.stderr, "%s  next: %s%s\n", dim, f.Hint, off)
 	}

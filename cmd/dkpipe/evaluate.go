@@ -132,13 +132,16 @@ type evalJob struct {
 	train         spec.Train // batch size, kernel, loss, metrics
 }
 
+// scanBudget is the memory for reading ahead in a single pass: nothing is worth keeping.
+const scanBudget = 1 << 20
+
 // evaluateSplit runs a split through as many replicas as there are cores.
 func evaluateSplit(ctx context.Context, e evalJob) (trainers.Evaluation, error) {
 	if e.data.manifest.Rows(e.split) == 0 {
 		return trainers.Evaluation{}, &pipeline.Error{Kind: pipeline.Data, Message: fmt.Sprintf("%s has no %s rows", e.data.folder, e.split),
 			Hint: "choose another --split"}
 	}
-	feed, err := dataset.NewFeed(e.data.folder, e.data.manifest, dataset.FeedOptions{Split: e.split, BatchSize: e.train.BatchSize})
+	feed, err := dataset.NewFeed(e.data.folder, e.data.manifest, dataset.FeedOptions{Split: e.split, BatchSize: e.train.BatchSize, BudgetBytes: scanBudget})
 	if err != nil {
 		return trainers.Evaluation{}, err
 	}
@@ -156,5 +159,6 @@ func evaluateSplit(ctx context.Context, e evalJob) (trainers.Evaluation, error) 
 		}
 		cfg.Replicas, cfg.Widths = append(cfg.Replicas, r), r.OutputWidths()
 	}
-	return trainers.Evaluate(ctx, cfg)
+	measured, err := trainers.Evaluate(ctx, cfg)
+	return measured, e.data.inDataset(err)
 }

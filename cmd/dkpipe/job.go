@@ -110,6 +110,15 @@ func openDataset(ctx context.Context, root place, version string) (prepared, []s
 	return p, warnings, err
 }
 
+// inDataset says which dataset an error about a shard is about; shards are named relative to it.
+func (p prepared) inDataset(err error) error {
+	switch pipelineKind(err) {
+	case pipeline.Corrupt, pipeline.Changed:
+		return hinted{fmt.Errorf("%s: %w", p.folder, err), failed(context.Background(), err).Hint}
+	}
+	return err
+}
+
 // readDataset reads the manifest of one version.
 func readDataset(ctx context.Context, at place) (prepared, error) {
 	name := at.join(dataset.ManifestName)
@@ -171,6 +180,9 @@ func (j *job) plan(ctx context.Context) (pipeline.Plan, pipeline.Engine, error) 
 	return plan, &local.Engine{Open: anywhere{j.stores}}, err
 }
 
+// sortBudget is the memory for sorting rows into shards; more rows wait as sorted runs on local disk.
+const sortBudget = 4 << 20
+
 // writeDataset runs a fitted plan into a stage and publishes it.
 func (j *job) writeDataset(ctx context.Context, root place, lock *publish.Lock, engine pipeline.Engine, plan pipeline.Plan) (p prepared, err error) {
 	stage, err := lock.Stage(ctx)
@@ -184,7 +196,7 @@ func (j *job) writeDataset(ctx context.Context, root place, lock *publish.Lock, 
 	}()
 	b := j.bars.start("preprocess", 0)
 	defer func() { b.done(err == nil, fmt.Sprintf("%s rows", thousands(j.rowsOf(p)))) }()
-	writer, err := dataset.NewWriter(creator(stage.Create), dataset.WriterOptions{Parts: partNames(plan), Shards: plan.Shards,
+	writer, err := dataset.NewWriter(creator(stage.Create), dataset.WriterOptions{Parts: partNames(plan), Shards: plan.Shards, BudgetBytes: sortBudget, GroupBytes: 256 << 10,
 		Progress: func(rows, total int64) { b.set(rows, total, thousands(rows)+" rows written") }})
 	if err != nil {
 		return p, err
@@ -245,6 +257,9 @@ func (j *job) slotDone(ctx context.Context, lock *publish.Lock) (publish.Slot, b
 	}
 	done, state, err := lock.FinishSlot(ctx, j.flags.slot)
 	if err != nil || state != publish.Done {
+		return publish.Slot{}, false, err
+	}
+	if _, err := lock.Collect(ctx); err != nil { // a run that makes no version collects what the one before left
 		return publish.Slot{}, false, err
 	}
 	if done.SpecSHA256 != j.spec.SHA256 {

@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -38,7 +39,13 @@ func program() int {
 	defer stop()
 	a := newApp(os.Stdout, os.Stderr, os.Getenv)
 	if target, log := os.Getenv(crashAt), os.Getenv(crashLog); target != "" || log != "" {
+		var mu sync.Mutex
+		seen := map[string]int{}
 		a.at = func(point string) {
+			mu.Lock()
+			defer mu.Unlock()
+			seen[point]++ // a run has two locks and two stages: "LATEST written: after#2" is the model's
+			point = fmt.Sprintf("%s#%d", point, seen[point])
 			if log != "" {
 				f, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 				if err != nil {

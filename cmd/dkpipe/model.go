@@ -1,12 +1,19 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"dkpipe/hdfsio/publish"
 	"dkpipe/pipeline"
+	"dkpipe/pipeline/expr"
+	"dkpipe/trainers"
 )
 
 func (a *app) modelCommand() *cobra.Command {
@@ -40,9 +47,9 @@ func (a *app) modelInspectCommand() *cobra.Command {
 			}
 			fmt.Fprintf(a.stdout, "%s\n\n%s\n", at, net.Summary())
 			fmt.Fprintf(a.stdout, "trained   %s by %s on %s (run %s, %s)\n", b.Info.Created.Format("2006-01-02 15:04:05 UTC"), b.Info.Trainer, b.Info.Dataset, b.Info.Run, b.Info.Status)
-			fmt.Fprintf(a.stdout, "metrics   %s\n", b.Metrics)
+			printMetrics(a.stdout, b.Metrics)
 			for _, f := range b.Transform {
-				fmt.Fprintf(a.stdout, "transform %s %v %s\n", f.Op, f.Inputs, f.Params)
+				fmt.Fprintf(a.stdout, "transform %s: %s -> %s\n", f.Op, inputsOf(f), outputsOf(f))
 			}
 			for _, w := range j.report.Warnings {
 				fmt.Fprintf(a.stdout, "warning: %s\n", w)
@@ -91,6 +98,44 @@ func (a *app) modelRollbackCommand() *cobra.Command {
 			return nil
 		},
 	}
+}
+
+// printMetrics prints a line for every split that was measured.
+func printMetrics(w io.Writer, metrics json.RawMessage) {
+	var bySplit map[string]trainers.Evaluation
+	if json.Unmarshal(metrics, &bySplit) != nil {
+		fmt.Fprintf(w, "metrics   %s\n", metrics)
+		return
+	}
+	for _, split := range slices.Sorted(maps.Keys(bySplit)) {
+		e := bySplit[split]
+		fmt.Fprintf(w, "%-9s %s rows", split, thousands(e.Rows))
+		for _, m := range e.Metrics {
+			fmt.Fprintf(w, "   %s %s", m.Name, formatMetric(m.Name, m.Value))
+		}
+		fmt.Fprintln(w)
+	}
+}
+
+// inputsOf names what a step reads, with an ellipsis for many.
+func inputsOf(f expr.Fitted) string {
+	if n := len(f.Inputs); n > 4 {
+		return fmt.Sprintf("%s, %s … %s (%d columns)", f.Inputs[0], f.Inputs[1], f.Inputs[n-1], n)
+	}
+	return strings.Join(f.Inputs, ", ")
+}
+
+// outputsOf shows what a step makes, as formulas.
+func outputsOf(f expr.Fitted) string {
+	var out []string
+	for _, c := range f.Outputs {
+		formula := []rune(c.Expr.String())
+		if len(formula) > 100 {
+			formula = append(formula[:99], '…')
+		}
+		out = append(out, fmt.Sprintf("%s = %s", c.Name, string(formula)))
+	}
+	return strings.Join(out, "; ")
 }
 
 // usage makes an error about the command line.

@@ -106,12 +106,8 @@ func (j *job) runPredict(ctx context.Context, o predictOptions) error {
 	if err != nil {
 		return err
 	}
-	j.report.Model = where.String()
+	j.report.Model, j.report.Output = where.String(), o.out
 	j.report.Rows = map[string]int64{"predicted": rows}
-	j.report.next = nil
-	if !j.app.json {
-		fmt.Fprintf(j.app.stderr, "%s rows -> %s\n", thousands(rows), o.out)
-	}
 	return nil
 }
 

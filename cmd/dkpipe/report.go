@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -18,7 +19,8 @@ type report struct {
 	Seconds  float64                     `json:"seconds"`
 	Dataset  string                      `json:"dataset,omitempty"`
 	Model    string                      `json:"model,omitempty"`
-	Rows     map[string]int64            `json:"rows,omitempty"` // by split
+	Output   string                      `json:"output,omitempty"` // of predict
+	Rows     map[string]int64            `json:"rows,omitempty"`   // by split
 	Metrics  map[string]trainers.Metrics `json:"metrics,omitempty"`
 	Workers  []workerReport              `json:"workers,omitempty"`
 	Skipped  bool                        `json:"skipped"`
@@ -68,7 +70,7 @@ func (a *app) printTable(r *report) {
 	fmt.Fprintf(a.stdout, "\ndkpipe %s: %s\n", r.Command, r.headline())
 	if len(r.Rows) > 0 {
 		var parts []string
-		for _, split := range []string{"train", "validation", "test"} {
+		for _, split := range []string{"train", "validation", "test", "predicted"} {
 			if n, ok := r.Rows[split]; ok {
 				parts = append(parts, fmt.Sprintf("%s %s", thousands(n), split))
 			}
@@ -106,6 +108,9 @@ func (a *app) printTable(r *report) {
 		}
 		row("model", "%s", where)
 	}
+	if r.Output != "" {
+		row("output", "%s", r.Output)
+	}
 	w.Flush()
 	a.printWorkers(r)
 	for _, warning := range r.Warnings {
@@ -120,7 +125,7 @@ func (a *app) printTable(r *report) {
 }
 
 func (a *app) printWorkers(r *report) {
-	if len(r.Workers) == 0 {
+	if !slices.ContainsFunc(r.Workers, func(k workerReport) bool { return k.Commits > 0 || k.Lost != "" }) {
 		return
 	}
 	w := tabwriter.NewWriter(a.stdout, 0, 4, 2, ' ', tabwriter.AlignRight)
@@ -135,7 +140,7 @@ func (a *app) printWorkers(r *report) {
 func (r *report) headline() string {
 	switch {
 	case r.Error != nil:
-		return string(r.Error.Kind)
+		return r.Status + " (" + string(r.Error.Kind) + ")"
 	case r.Skipped:
 		return "this slot was done before; nothing to do (--force does it again)"
 	}

@@ -46,15 +46,13 @@ func TestKilledAtAnyPoint(t *testing.T) {
 		t.Fatalf("exit code %d: %s", code, &p.stderr)
 	}
 	points := lines(t, log)
-	if len(points) < 30 {
+	if len(points) < 60 {
 		t.Fatalf("only %d crash points: %v", len(points), points)
 	}
-	seen := map[string]bool{}
 	for i, point := range points {
-		if seen[point] {
+		if testing.Short() && i%7 != 0 {
 			continue
 		}
-		seen[point] = true
 		before := latest(t, filepath.Join(dir, "out/model"))
 		slot := fmt.Sprintf("slot-%03d", i)
 		p := start(t, dir, []string{crashAt + "=" + point}, append(job, "--slot", slot)...)
@@ -76,7 +74,7 @@ func TestKilledAtAnyPoint(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d points", len(seen))
+	t.Logf("%d points", len(points))
 }
 
 // shorten keeps the first lines of a file.

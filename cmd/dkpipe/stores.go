@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"path"
 
 	"dkpipe/hdfsio"
@@ -63,6 +65,10 @@ func expand(ctx context.Context, stores *hdfsio.Stores, paths []string) ([]strin
 			return nil, err
 		}
 		found, err := hdfsio.Glob(ctx, p.fs, p.path)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, &pipeline.Error{Kind: pipeline.Data, Message: name + ": there is no such file",
+				Hint: "paths in a spec start at the spec's folder, on the command line at the working directory"}
+		}
 		if err != nil {
 			return nil, err
 		}

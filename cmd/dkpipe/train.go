@@ -192,7 +192,7 @@ func (j *job) train(ctx context.Context, p prepared) (*trained, error) {
 	watch.bar.done(err == nil && !result.Interrupted, "")
 	j.reportWorkers(result)
 	if err != nil {
-		return nil, err
+		return nil, p.inDataset(err)
 	}
 	replica, err := buildReplica(def, j.spec.Train, 0)
 	if err != nil {
