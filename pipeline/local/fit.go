@@ -17,7 +17,7 @@ func (e Engine) Fit(ctx context.Context, p pipeline.Plan) (pipeline.Plan, error)
 			if err := f.pass(ctx, e, p, t, first); err != nil || f.done {
 				return err
 			}
-			wishes, err := f.plan(newProgram(t.cols)) // fits what the pass made possible
+			wishes, err := f.plan(newProgram(t.cols), nil) // fits what the pass made possible
 			f.done = len(wishes) == 0
 			return err
 		})
@@ -61,22 +61,27 @@ func (f *fitter) pass(ctx context.Context, e Engine, p pipeline.Plan, t *Table, 
 		}
 	}
 	prog := newProgram(t.cols)
-	wishes, err := f.plan(prog)
+	wishes, err := f.plan(prog, split)
 	if err != nil {
+		// A text file without rows says nothing about types: that it is empty is the better explanation.
+		if _, rowErr := t.next(ctx); rowErr != nil {
+			err = rowErr
+		}
 		return err
 	}
 	if len(wishes) == 0 && expect == nil {
 		f.done = true
 		return nil
 	}
-	for _, w := range wishes {
-		prog.collect(w, split)
-	}
+	prog.cut()
 	err = e.each(ctx, t, func(b *batch) error {
 		if expect != nil {
 			if err := expect.batch(b); err != nil {
 				return err
 			}
+		}
+		if len(wishes) == 0 {
+			return nil // guards and filters are for Write
 		}
 		split.batch(b)
 		return prog.batch(b)
@@ -102,7 +107,7 @@ func (f *fitter) pass(ctx context.Context, e Engine, p pipeline.Plan, t *Table, 
 // plan adds to the program the steps that are or can be fitted now, and gives the wishes of the steps that can be
 // served in this pass. A step after an unfitted one can be served when it reads nothing that the unfitted one makes,
 // and when that one leaves no rows out.
-func (f *fitter) plan(prog *program) ([]wish, error) {
+func (f *fitter) plan(prog *program, split *splitter) ([]wish, error) {
 	var wishes []wish
 	blocked := map[string]bool{} // columns that come out of unfitted steps
 	schema := prog.sc.schema     // with previews of them
@@ -142,6 +147,7 @@ func (f *fitter) plan(prog *program) ([]wish, error) {
 				return nil, err
 			}
 			wishes = append(wishes, w)
+			prog.collect(w, split)
 		}
 		next, ok := f.preview(s, schema, blocked)
 		if !ok {
@@ -244,6 +250,13 @@ func (w *wish) want() error {
 		}
 	}
 	return nil
+}
+
+// cut drops the runs behind the last one that collects: what later steps refuse or leave out is for Write.
+func (p *program) cut() {
+	for len(p.runs) > 0 && p.runs[len(p.runs)-1].before == nil {
+		p.runs = p.runs[:len(p.runs)-1]
+	}
 }
 
 // collect makes the program feed a wish with the training rows that are left after the steps added so far.
