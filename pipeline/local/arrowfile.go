@@ -11,6 +11,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
+	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
 // arrowReader reads Arrow IPC, the file format and the stream format.
@@ -48,19 +49,24 @@ func (r *arrowReader) open() error {
 		return err
 	}
 	src := io.NewSectionReader(r.blob, 0, r.blob.Size())
+	opts := []ipc.Option{ipc.WithBodySizeLimit(r.blob.Size()), ipc.WithAllocator(bounded{memory.DefaultAllocator, r.blob.Size()})}
 	var schema *arrow.Schema
 	err = r.calm(func() error {
-		var err error
-		if bytes.HasPrefix(h, []byte("ARROW1")) {
-			if r.file, err = ipc.NewFileReader(src); err == nil {
+		isFile := bytes.HasPrefix(h, []byte("ARROW1"))
+		if !isFile && !bytes.HasPrefix(h, []byte{0xff, 0xff, 0xff, 0xff}) && (len(h) < 8 || h[3] != 0) {
+			return corruptErr(nil, "name its real format in source, for example {csv: ...}", "%s is not Arrow: it starts with %s", r.name, shown(h))
+		}
+		err := verifyArrow(r.blob, isFile)
+		if err != nil {
+			return err
+		}
+		if isFile {
+			if r.file, err = ipc.NewFileReader(src, opts...); err == nil {
 				schema = r.file.Schema()
 			}
 			return err
 		}
-		if !bytes.HasPrefix(h, []byte{0xff, 0xff, 0xff, 0xff}) && (len(h) < 8 || h[3] != 0) {
-			return corruptErr(nil, "name its real format in source, for example {csv: ...}", "%s is not Arrow: it starts with %s", r.name, shown(h))
-		}
-		if r.stream, err = ipc.NewReader(src); err == nil {
+		if r.stream, err = ipc.NewReader(src, opts...); err == nil {
 			schema = r.stream.Schema()
 		}
 		return err
@@ -85,6 +91,27 @@ func (r *arrowReader) open() error {
 	}
 	r.rows = batchRows(r.cols)
 	return nil
+}
+
+// bounded refuses allocations out of proportion to the file: a damaged length must not take the process down.
+type bounded struct {
+	memory.Allocator
+	file int64
+}
+
+func (b bounded) check(size int) {
+	if limit := 64<<20 + 1000*b.file; int64(size) > limit {
+		panic(fmt.Sprintf("a buffer of %d bytes from a file of %d", size, b.file))
+	}
+}
+
+// Allocate panics on a size that the file cannot mean; calm turns that into an error.
+func (b bounded) Allocate(size int) []byte { b.check(size); return b.Allocator.Allocate(size) }
+
+// Reallocate is Allocate for memory that grows.
+func (b bounded) Reallocate(size int, old []byte) []byte {
+	b.check(size)
+	return b.Allocator.Reallocate(size, old)
 }
 
 // calm is the boundary to the Arrow library: errors and panics on damaged bytes become errors of kind corrupt.

@@ -309,6 +309,18 @@ func TestSkippedAndFilteredRowsLeaveLaterStatistics(t *testing.T) {
 	}
 }
 
+// Rows that a later step leaves out do count, even when that step is ready before the statistics are.
+func TestLaterFiltersLeaveEarlierStatisticsAlone(t *testing.T) {
+	var before, after []expr.StatValue
+	max := []expr.Stat{{Kind: expr.Max, Column: "b"}}
+	p := pipeline.Plan{Source: csvSource(nil, "f"), Columns: pipeline.Columns{X: []string{"b"}}, Steps: []expr.Step{statStep{max, &before},
+		plainStep{expr.Fitted{Op: "filter", Filter: expr.Call(expr.Lt, expr.C("b"), expr.Int(10))}}, statStep{max, &after}}}
+	_, _, w, err := runPlan(t, memFiles{"f": []byte("a,b\n1,1\n2,50\n3,3\n")}, p)
+	if err != nil || before[0].Values[0] != 50 || after[0].Values[0] != 3 || w.Skipped != 1 {
+		t.Errorf("%v %v %+v %v", before, after, w, err)
+	}
+}
+
 func assembleFitted(t testing.TB) expr.Fitted {
 	f, err := assembleStep{[]string{"a"}, "v"}.Fit(expr.Schema{{Name: "a", Type: expr.Type{Kind: expr.Int64}}}, nil)
 	if err != nil {
@@ -327,6 +339,7 @@ func TestExpectationsNameColumnValueLimitAndPlace(t *testing.T) {
 		{pipeline.Expect{MinRows: 4, MaxNull: map[string]float64{"a": 0.25}, Labels: map[string][]float64{"label": {7, 1, 0}}}, ""},
 		{pipeline.Expect{MinRows: 5}, "expect.min_rows: the source has 4 rows, expected at least 5"},
 		{pipeline.Expect{MaxNull: map[string]float64{"a": 0.2}}, `expect.max_null: column "a" is NULL or NaN in 1 of 4 rows (share 0.25), expected at most 0.2; the first is f, line 3`},
+		{pipeline.Expect{MaxNull: map[string]float64{"label": 0}}, `f, line 4: expect.max_null: column "label" is NULL, expected never`},
 		{pipeline.Expect{Labels: map[string][]float64{"label": {0, 1, 2}}}, `f, line 5: expect.labels: column "label" is 7, expected one of 0, 1, 2`},
 	}
 	for _, c := range cases {
@@ -423,7 +436,9 @@ func TestExplainShowsSourceStepsAndSplit(t *testing.T) {
 	got, err := e.Explain(t.Context(), p)
 	want := `engine   embedded
 source   csv: digits.csv
-           id … p63: 66 columns, int64 each
+           id: int64
+           label: int64
+           p0 … p63: 64 columns, int64 each
 expect   at least 1000 rows
          label: one of 0, 1, 2
 step 1   assemble

@@ -85,7 +85,7 @@ func expectErr(hint, format string, a ...any) error {
 	return &pipeline.Error{Kind: pipeline.Expectation, Message: fmt.Sprintf(format, a...), Hint: hint}
 }
 
-// batch counts, and fails at the first label that is not expected.
+// batch counts, and fails at the first label that is not expected and at the first NULL where none is.
 func (x *expectations) batch(b *batch) error {
 	x.rows += int64(b.n)
 	for i := range x.nulls {
@@ -96,6 +96,9 @@ func (x *expectations) batch(b *batch) error {
 		}
 		for r := range b.n {
 			if c.isNull(r) || c.hasNaN(r) {
+				if s.limit == 0 {
+					return expectErr("correct the row, or raise expect.max_null", "%s: expect.max_null: column %q%s, expected never", b.place(r), s.name, c.flaw(r))
+				}
 				if s.invalid++; s.invalid == 1 {
 					s.first = b.place(r)
 				}

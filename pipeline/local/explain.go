@@ -71,24 +71,34 @@ func explainSource(w *page, s pipeline.Source, cols []field) {
 		files, more = files[:3], fmt.Sprintf(", … %d more", len(files)-3)
 	}
 	w.line("source", "%s: %s%s", s.Format, strings.Join(files, ", "), more)
-	for i := 0; i < len(cols); {
+	lines := 0
+	for i := 0; i < len(cols); lines++ {
+		if lines == 40 && len(cols)-i > 1 {
+			w.line("source", "  … %d more columns", len(cols)-i)
+			return
+		}
 		j := i + 1
-		for j < len(cols) && cols[j].Type == cols[i].Type && cols[j].refused == cols[i].refused {
+		for j < len(cols) && numbered(cols[i], cols[j]) {
 			j++
 		}
 		what := cols[i].Type.String()
 		if cols[i].refused != "" {
-			what = "(not used: " + cols[i].refused + ")"
+			what = "not used: " + cols[i].refused
 		}
-		if j-i > 4 {
+		if j-i > 2 {
 			w.line("source", "  %s … %s: %d columns, %s each", cols[i].Name, cols[j-1].Name, j-i, what)
 			i = j
 			continue
 		}
-		for ; i < j; i++ {
-			w.line("source", "  %s: %s", cols[i].Name, what)
-		}
+		w.line("source", "  %s: %s", cols[i].Name, what)
+		i++
 	}
+}
+
+// numbered says whether two columns are of one type and differ in the number at the end of their names.
+func numbered(a, b field) bool {
+	stem := strings.TrimRight(a.Name, "0123456789")
+	return stem != a.Name && stem != b.Name && stem == strings.TrimRight(b.Name, "0123456789") && a.Type == b.Type && a.refused == b.refused
 }
 
 func explainExpect(w *page, e pipeline.Expect) {

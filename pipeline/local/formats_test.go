@@ -249,6 +249,38 @@ func TestArrowFilesAndStreamsAreRead(t *testing.T) {
 	}
 }
 
+// Whatever bytes are damaged, reading ends with an error of a kind, or with rows; it never panics.
+func TestDamagedArrowAndIDXNeverPanic(t *testing.T) {
+	rec := sample(t, 60)
+	var file, stream bytes.Buffer
+	fw, err := ipc.NewFileWriter(&file, ipc.WithSchema(rec.Schema()), ipc.WithLZ4())
+	if err != nil {
+		t.Fatal(err)
+	}
+	sw := ipc.NewWriter(&stream, ipc.WithSchema(rec.Schema()))
+	if err := errors.Join(fw.Write(rec), fw.Close(), sw.Write(rec), sw.Close()); err != nil {
+		t.Fatal(err)
+	}
+	images := idx(8, []int{5, 3, 2}, make([]byte, 30))
+	rapid.Check(t, func(rt *rapid.T) {
+		for format, good := range map[pipeline.Format][][]byte{pipeline.Arrow: {file.Bytes(), stream.Bytes()}, pipeline.IDX: {images}} {
+			for _, g := range good {
+				b := bytes.Clone(g)
+				for range rapid.IntRange(1, 4).Draw(rt, "bytes") {
+					b[rapid.IntRange(0, len(b)-1).Draw(rt, "at")] = rapid.Byte().Draw(rt, "byte")
+				}
+				if rapid.IntRange(0, 3).Draw(rt, "cut") == 0 {
+					b = b[:rapid.IntRange(1, len(b)).Draw(rt, "length")]
+				}
+				_, _, err := rowsOf(t, memFiles{"f": b}, pipeline.Source{Format: format, Files: []string{"f"}}, textBlocks())
+				if k := kindOfError(err); err != nil && k != pipeline.Corrupt && k != pipeline.Data {
+					rt.Fatalf("%v is of kind %q", err, k)
+				}
+			}
+		}
+	})
+}
+
 func parquetOf(t testing.TB, rec arrow.RecordBatch, opts ...parquet.WriterProperty) []byte {
 	t.Helper()
 	var b bytes.Buffer

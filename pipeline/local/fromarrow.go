@@ -43,7 +43,7 @@ func fieldOf(f arrow.Field, first arrow.Array) field {
 		out.refused = "is of the type " + f.Type.String()
 		return out
 	}
-	if width == 0 || width > expr.MaxWidth {
+	if width <= 0 || width > expr.MaxWidth {
 		out.refused = "holds lists without elements"
 	}
 	return out

@@ -133,7 +133,7 @@ func (r *parquetReader) columns() error {
 		seen[name] = true
 		f := field{Field: expr.Field{Name: name}}
 		var leaf *leafReader
-		if at := first[name]; len(at) == 1 && flat(root.Field(i)) {
+		if at := first[name]; len(at) == 1 && isFlat(root.Field(i)) {
 			leaf = newLeafReader(at[0], sc.Column(at[0]))
 		}
 		if leaf == nil {
@@ -158,8 +158,8 @@ func (r *parquetReader) columns() error {
 	return nil
 }
 
-// flat says whether a top-level column is a scalar or a list.
-func flat(n schema.Node) bool {
+// isFlat says whether a top-level column is a scalar or a list.
+func isFlat(n schema.Node) bool {
 	switch n.LogicalType().(type) {
 	case schema.ListLogicalType, *schema.ListLogicalType:
 		return true
