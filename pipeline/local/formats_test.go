@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"os"
 	"strings"
 	"testing"
 
@@ -304,6 +305,32 @@ func TestParquetIsReadWithAnyPagesAndRowGroups(t *testing.T) {
 		"small, groups": {parquet.WithMaxRowGroupLength(111), parquet.WithDataPageSize(100), parquet.WithBatchSize(7)},
 	} {
 		checkSample(t, what, parquetOf(t, rec, opts...), pipeline.Parquet, 3000)
+	}
+}
+
+func TestFilesOfAnotherLibraryAreRead(t *testing.T) {
+	for name, format := range map[string]pipeline.Format{"pyarrow.parquet": pipeline.Parquet, "pyarrow.arrow": pipeline.Arrow} {
+		data, err := os.ReadFile("testdata/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cols, rows, err := rowsOf(t, memFiles{name: data}, pipeline.Source{Format: format, Files: []string{name}}, textBlocks())
+		if err != nil || len(rows) != 40 || strings.Join(cols, "|") != "i int64|f float64|s string|ls string|b bool|day string|at string|v float32[3]" {
+			t.Fatalf("%s: %d rows of %v, %v", name, len(rows), cols, err)
+		}
+		for i, got := range rows {
+			at := "2024-01-02 03:04:05"
+			if i > 0 {
+				at += strings.TrimRight(fmt.Sprintf(".%03d", i), "0")
+			}
+			want := fmt.Sprintf(`%d: %d %v "t%d" "é%d" %v "2024-02-%02d" %q [%d 0.5 %d]`, i+1, i, float64(i)/3, i%3, i, i%2 == 0, 1+i%28, at, i, -i)
+			if i%9 == 4 {
+				want = fmt.Sprintf("%d:%s", i+1, strings.Repeat(" null", 8))
+			}
+			if got != strings.Replace(want, "0.5 0]", "0.5 -0]", 1) && got != want {
+				t.Errorf("%s: %s, want %s", name, got, want)
+			}
+		}
 	}
 }
 
