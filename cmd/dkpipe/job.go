@@ -53,7 +53,7 @@ func (a *app) newJob(command string, flags *specFlags, need spec.Section) (*job,
 // finish ends a job: the report is printed whatever happened, and the error carries the exit code.
 func (j *job) finish(ctx context.Context, err error) error {
 	j.bars.wait()
-	j.report.Seconds = seconds(time.Since(j.started))
+	j.report.Seconds, j.report.PeakMiB = seconds(time.Since(j.started)), peakMemory()
 	if err != nil {
 		f := failed(ctx, err)
 		j.report.Status, j.report.Error = "failed", &f

@@ -115,6 +115,7 @@ func (p *dkpipe) result(t *testing.T) result {
 type result struct {
 	Command, Status string
 	Seconds         float64
+	PeakMiB         float64 `json:"peak_mib"`
 	Dataset, Model  string
 	Rows            map[string]int64
 	Metrics         map[string]map[string]float64

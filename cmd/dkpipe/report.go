@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"math"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,6 +28,7 @@ type report struct {
 	Shards   int                         `json:"shards,omitempty"`
 	Epochs   int                         `json:"epochs,omitempty"`
 	Dropped  int64                       `json:"dropped_rows,omitempty"`
+	PeakMiB  float64                     `json:"peak_mib,omitempty"` // largest resident memory of this process, where the system tells
 	Warnings []string                    `json:"warnings,omitempty"`
 	Error    *failure                    `json:"error,omitempty"`
 
@@ -87,6 +89,9 @@ func (a *app) printTable(r *report) {
 		row("epochs", "%d", r.Epochs)
 	}
 	row("seconds", "%.2f", r.Seconds)
+	if r.PeakMiB > 0 {
+		row("memory", "%.0f MiB at most", r.PeakMiB)
+	}
 	for _, split := range []string{"train", "validation", "test"} {
 		m, ok := r.Metrics[split]
 		if !ok {
@@ -160,6 +165,24 @@ func thousands(n int64) string {
 		s = s[:i] + "," + s[i:]
 	}
 	return s
+}
+
+// peakMemory gives the largest resident memory of this process so far in MiB, 0 where the system does not tell.
+func peakMemory() float64 {
+	b, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := strings.Cut(string(b), "VmHWM:")
+	fields := strings.Fields(rest)
+	if len(fields) == 0 {
+		return 0
+	}
+	kib, err := strconv.ParseFloat(fields[0], 64)
+	if err != nil {
+		return 0
+	}
+	return math.Round(kib/1024*10) / 10
 }
 
 // seconds rounds to milliseconds: more digits are noise in JSON.
