@@ -28,13 +28,13 @@ const (
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
-		os.Exit(program())
+		os.Exit(asDkpipe())
 	}
-	testscript.Main(m, map[string]func(){"dkpipe": func() { os.Exit(program()) }})
+	testscript.Main(m, map[string]func(){"dkpipe": func() { os.Exit(asDkpipe()) }})
 }
 
-// program is main with a hook at the crash points.
-func program() int {
+// asDkpipe is main with a hook at the crash points.
+func asDkpipe() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	a := newApp(os.Stdout, os.Stderr, os.Getenv)

@@ -41,7 +41,7 @@ func (j *job) runPreprocess(ctx context.Context) error {
 	}
 	j.report.Skipped = skipped
 	j.describe(p)
-	j.report.next = []string{"dkpipe train -f " + j.flags.file}
+	j.report.next = []string{program() + " train -f " + j.flags.file}
 	return nil
 }
 

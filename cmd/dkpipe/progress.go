@@ -37,7 +37,7 @@ func (p *progress) start(name string, total int64) *bar {
 		mpb.PrependDecorators(decor.Name(fmt.Sprintf("%-11s", name))),
 		mpb.AppendDecorators(
 			decor.OnComplete(decor.Percentage(decor.WCSyncSpace), "done"),
-			decor.OnComplete(decor.Name("  "), ""),
+			decor.Name("  "),
 			decor.Any(func(decor.Statistics) string { return b.note.Load().(string) }),
 		))
 	return b

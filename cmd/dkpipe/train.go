@@ -297,9 +297,9 @@ func (j *job) bundle(p prepared, t *trained) (*bundle.Bundle, error) {
 func (j *job) nextSteps(root place) {
 	model := root.String()
 	j.report.next = []string{
-		fmt.Sprintf("dkpipe evaluate --model %s --data %s", model, j.spec.Dataset.Path),
-		fmt.Sprintf("dkpipe predict --model %s --in %s --out predictions.csv", model, firstOr(j.spec.Source.CSV, "FILE")),
-		fmt.Sprintf("dkpipe model inspect %s", model),
+		fmt.Sprintf("%s evaluate --model %s --data %s", program(), model, j.spec.Dataset.Path),
+		fmt.Sprintf("%s predict --model %s --in %s --out predictions.csv", program(), model, firstOr(j.spec.Source.CSV, "FILE")),
+		fmt.Sprintf("%s model inspect %s", program(), model),
 	}
 }
 
