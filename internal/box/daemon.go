@@ -88,7 +88,8 @@ func (d *daemon) run(cmd *exec.Cmd, out *os.File, started chan<- error) {
 	reader.Wait()
 }
 
-// readAnswers sends the answers until the output ends, then closes the channel.
+// readAnswers sends the answers until the output ends, then closes the channel. Lines of any other form are the
+// virtual machine's own and no part of an answer.
 func readAnswers(out io.Reader, replies chan<- answer) {
 	defer close(replies)
 	var a answer
@@ -100,6 +101,8 @@ func readAnswers(out io.Reader, replies chan<- answer) {
 		}
 		if text, ok := strings.CutPrefix(line, "err "); ok {
 			a.err = errors.New(text)
+		} else if line != "ok" {
+			continue
 		}
 		replies <- a
 		a = answer{}
@@ -138,9 +141,9 @@ func (d *daemon) call(ctx context.Context, command string) ([]string, error) {
 	return lines, nil
 }
 
-// end closes the standard input, waits for the process, and kills it when it takes longer than two seconds.
+// end closes the standard input, waits for the process, and kills it when it takes longer than the grace.
 // It may be called more than once.
-func (d *daemon) end() {
+func (d *daemon) end(grace time.Duration) {
 	d.closing.Do(func() { _ = d.in.Close() })
 	drained := make(chan struct{})
 	go func() {
@@ -150,7 +153,7 @@ func (d *daemon) end() {
 	}()
 	select {
 	case <-d.done:
-	case <-time.After(2 * time.Second):
+	case <-time.After(grace):
 		killGroup(d.pid)
 		<-d.done
 	}

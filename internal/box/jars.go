@@ -33,6 +33,7 @@ type Jars struct {
 	Libraries string // the folder of the others
 	Count     int    // of the others
 	java      string
+	archive   string // of loaded classes; may be missing
 }
 
 // Prepare makes sure that the JARs are there: the first time it lets Maven fetch them and compiles the harness, later
@@ -57,16 +58,16 @@ func Prepare(ctx context.Context, o Options) (Jars, error) {
 		return Jars{}, err
 	}
 	compiled := filepath.Join(cache, "box-"+digest(pom, sources, []byte(kit.version)))
-	if !isDir(libraries) || !isDir(compiled) {
-		if err := fill(ctx, o, kit, cache, libraries, compiled); err != nil {
+	jars := Jars{Harness: filepath.Join(compiled, harnessJar), Libraries: libraries, java: kit.java,
+		archive: filepath.Join(compiled, "box.jsa")}
+	if !isDir(libraries) || !isDir(compiled) || !isFile(jars.archive) {
+		if err := fill(ctx, o, kit, cache, jars); err != nil {
 			return Jars{}, err
 		}
 	}
 	names, err := jarNames(libraries)
-	if err != nil {
-		return Jars{}, err
-	}
-	return Jars{Harness: filepath.Join(compiled, harnessJar), Libraries: libraries, Count: len(names), java: kit.java}, nil
+	jars.Count = len(names)
+	return jars, err
 }
 
 func (o Options) cache() (string, error) {
@@ -81,7 +82,8 @@ func (o Options) cache() (string, error) {
 }
 
 // fill makes what is missing of the two folders, each in a folder beside it that is renamed when complete.
-func fill(ctx context.Context, o Options, kit jdk, cache, libraries, compiled string) error {
+func fill(ctx context.Context, o Options, kit jdk, cache string, jars Jars) error {
+	libraries, compiled := jars.Libraries, filepath.Dir(jars.Harness)
 	if err := os.MkdirAll(cache, 0o755); err != nil {
 		return &Error{Kind: kindUsage, Message: "the folder for JARs", Hint: "make it writable, or set XDG_CACHE_HOME", Err: err}
 	}
@@ -98,11 +100,82 @@ func fill(ctx context.Context, o Options, kit jdk, cache, libraries, compiled st
 			return err
 		}
 	}
-	if isDir(compiled) {
+	if !isDir(compiled) {
+		o.progress("compiling the harness")
+		if err := stage(compiled, func(dir string) error { return compile(ctx, kit, libraries, dir) }); err != nil {
+			return err
+		}
+	}
+	if isFile(jars.archive) { // another process made it while this one waited
 		return nil
 	}
-	o.progress("compiling the harness")
-	return stage(compiled, func(dir string) error { return compile(ctx, kit, libraries, dir) })
+	o.progress("recording which classes a start loads (once, half a minute)")
+	err = record(ctx, cache, jars)
+	if ctx.Err() != nil {
+		return &Error{Kind: kindOf(ctx.Err()), Message: "preparing the servers", Err: ctx.Err()}
+	}
+	if err != nil {
+		o.progress("starts will be slower than they could be: " + err.Error())
+		// An empty archive is ignored by the virtual machine and keeps this from being tried again.
+		err = os.WriteFile(jars.archive, nil, 0o644)
+	}
+	if err != nil {
+		return &Error{Kind: kindInternal, Message: "the archive of classes", Err: err}
+	}
+	return nil
+}
+
+// record runs a box and keeps an archive of the classes that it loaded (AppCDS). The archive holds the path of the
+// harness's JAR, so it is made when that has its final place.
+func record(ctx context.Context, cache string, jars Jars) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
+	defer cancel()
+	dir := filepath.Join(cache, "record.stage")
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
+	if err := prepareDir(dir); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	o, err := Options{Dir: dir}.complete()
+	if err != nil {
+		return err
+	}
+	l := launcher{o: o, jars: jars, newArchive: filepath.Join(dir, "box.jsa")}
+	d, err := startDaemon(allInOne, filepath.Join(dir, logsDir, "record.log"), l.allInOne())
+	if err != nil {
+		return err
+	}
+	err = exercise(ctx, d, o.User)
+	grace := endGrace
+	if deadline, ok := ctx.Deadline(); ok && err == nil {
+		grace = time.Until(deadline) // the archive is written when the process ends
+	}
+	stop := context.AfterFunc(ctx, func() { killGroup(d.pid) })
+	defer stop()
+	d.end(grace)
+	if err != nil {
+		return err
+	}
+	return os.Rename(l.newArchive, jars.archive)
+}
+
+// exercise uses each server once.
+func exercise(ctx context.Context, d *daemon, user string) error {
+	lines, err := d.answer(ctx)
+	if err != nil {
+		return startError(d, err)
+	}
+	if _, err := d.call(ctx, "check "+user); err != nil {
+		return err
+	}
+	for _, line := range lines {
+		if address, ok := strings.CutPrefix(line, "spark "); ok {
+			return probeSpark(ctx, address)
+		}
+	}
+	return errors.New("Spark did not say where it listens")
 }
 
 // stage calls work with a fresh folder that becomes the target when work succeeds.
@@ -247,6 +320,11 @@ func digest(parts ...[]byte) string {
 func isDir(name string) bool {
 	fi, err := os.Stat(name)
 	return err == nil && fi.IsDir()
+}
+
+func isFile(name string) bool {
+	fi, err := os.Stat(name)
+	return err == nil && fi.Mode().IsRegular()
 }
 
 // lastLines gives the last n lines of out, indented, each after a line break.

@@ -20,8 +20,9 @@ const (
 
 // launcher makes the command lines of the processes.
 type launcher struct {
-	o    Options
-	jars Jars
+	o          Options
+	jars       Jars
+	newArchive string // where to leave an archive of the classes that were loaded; empty: use the one of jars
 }
 
 func (l launcher) dir(name ...string) string {
@@ -32,6 +33,7 @@ func (l launcher) dir(name ...string) string {
 // box is too small for other collectors to pay.
 func (l launcher) java(heap string, args []string) *exec.Cmd {
 	flags := []string{"-Xmx" + heap, "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC",
+		l.archiveFlag(), "-Xlog:disable", "-Xlog:all=warning:stderr", // the standard output is for answers
 		"-XX:-UsePerfData", // else a file in the system's temporary folder
 		"-Djava.io.tmpdir=" + l.dir("tmp"), "-Djava.net.preferIPv4Stack=true",
 		"-Djdk.reflect.useDirectMethodHandle=false", "-Dio.netty.tryReflectionSetAccessible=true",
@@ -40,6 +42,15 @@ func (l launcher) java(heap string, args []string) *exec.Cmd {
 	cmd.Dir = l.dir("work") // what is written to a relative path, such as a metastore
 	cmd.Env = l.environment()
 	return cmd
+}
+
+// archiveFlag names the archive of loaded classes, which halves the time of a start. The virtual machine does without
+// one that is missing or does not fit.
+func (l launcher) archiveFlag() string {
+	if l.newArchive != "" {
+		return "-XX:ArchiveClassesAtExit=" + l.newArchive
+	}
+	return "-XX:SharedArchiveFile=" + l.jars.archive
 }
 
 // environment is that of this process without what would configure Spark or Hadoop behind our back.

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 )
 
 // supervisor owns the processes of one box.
@@ -347,13 +348,16 @@ func (s *supervisor) call(ctx context.Context, process, command string) ([]strin
 	return d.call(ctx, command)
 }
 
+// endGrace is how long a process may take after the end of its standard input, at which it halts at once.
+const endGrace = 2 * time.Second
+
 // endAll ends every process, all at once.
 func (s *supervisor) endAll() {
 	s.mu.Lock()
 	s.stopping = true
 	var ends sync.WaitGroup
 	for _, d := range s.daemons {
-		ends.Go(d.end)
+		ends.Go(func() { d.end(endGrace) })
 	}
 	s.mu.Unlock()
 	ends.Wait()

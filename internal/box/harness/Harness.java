@@ -123,7 +123,7 @@ public final class Harness {
       while (cause.getCause() != null && cause.getCause() != cause) {
         cause = cause.getCause();
       }
-      last = "err " + oneLine(cause.toString());
+      last = "err " + cause.toString().lines().findFirst().orElse(""); // a remote cause brings its stack along
     }
     StringBuilder all = new StringBuilder();
     for (String line : reply.lines) {
