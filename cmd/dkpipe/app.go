@@ -39,7 +39,7 @@ func newApp(stdout, stderr io.Writer, env func(string) string) *app {
 		a.tty = isatty.IsTerminal(f.Fd())
 	}
 	if a.tty {
-		a.log = slog.New(tint.NewHandler(stderr, &tint.Options{TimeFormat: time.TimeOnly, NoColor: env("NO_COLOR") != ""}))
+		a.log = slog.New(tint.NewTextHandler(stderr, &tint.Options{TimeFormat: time.TimeOnly, NoColor: env("NO_COLOR") != ""}))
 	} else {
 		a.log = slog.New(slog.NewJSONHandler(stderr, nil))
 	}
