@@ -41,6 +41,9 @@ var mayImport = map[string][]string{
 	"trainers/optim":                     {"trainers/kernel"},
 	"trainers/kernel":                    {},
 	"trainers/bundle":                    {"pipeline/expr", "trainers/model", "trainers/model/formats/kerasjson", "trainers/model/formats/safetensors"},
+	"hdfsio/hdfs":                        {"hdfsio"},
+	"sparkconn":                          {"pipeline", "pipeline/expr"},
+	"sparkconn/sparktest":                {},
 	"internal/box":                       {},
 	"cmd/dkpipe":                         {"*"},
 }

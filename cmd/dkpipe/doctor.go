@@ -143,7 +143,7 @@ func (a *app) checkSpec(ctx context.Context, flags *specFlags) []check {
 		return []check{failedCheck("spec", err)}
 	}
 	checks := []check{{Name: "spec", Status: "ok", Detail: s.File}}
-	j := &job{app: a, spec: s, flags: flags, stores: &hdfsio.Stores{}, report: &report{}}
+	j := &job{app: a, spec: s, flags: flags, stores: a.newStores(), report: &report{}}
 	defer j.stores.Close()
 	if _, paths := sourceOf(s); paths != nil {
 		checks = append(checks, j.checkSource(ctx))

@@ -48,7 +48,7 @@ func (a *app) looseJob(command string) *job {
 	if err != nil {
 		a.log.Warn("events", "error", err)
 	}
-	return &job{app: a, spec: &spec.Spec{}, flags: &specFlags{}, stores: &hdfsio.Stores{}, events: events, bars: a.newProgress(),
+	return &job{app: a, spec: &spec.Spec{}, flags: &specFlags{}, stores: a.newStores(), events: events, bars: a.newProgress(),
 		started: time.Now(), report: &report{Command: command, Status: "ok"}}
 }
 

@@ -46,7 +46,7 @@ func (a *app) newJob(command string, flags *specFlags, need spec.Section) (*job,
 		return nil, err
 	}
 	now := time.Now()
-	return &job{app: a, spec: s, flags: flags, stores: &hdfsio.Stores{}, events: events, bars: a.newProgress(), started: now,
+	return &job{app: a, spec: s, flags: flags, stores: a.newStores(), events: events, bars: a.newProgress(), started: now,
 		id: now.UTC().Format("20060102T150405Z-") + hex.EncodeToString(id[:]), report: &report{Command: command, Status: "ok"}}, nil
 }
 

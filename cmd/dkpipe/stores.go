@@ -7,6 +7,7 @@ import (
 	"path"
 
 	"dkpipe/hdfsio"
+	"dkpipe/hdfsio/hdfs"
 	"dkpipe/pipeline"
 	"dkpipe/pipeline/dataset"
 )
@@ -84,4 +85,9 @@ func expand(ctx context.Context, stores *hdfsio.Stores, paths []string) ([]strin
 // creator makes a dataset's files through a function of another package's writer type.
 func creator[W dataset.Output](create func(ctx context.Context, name string) (W, error)) dataset.Creator {
 	return dataset.CreateFunc(func(ctx context.Context, name string) (dataset.Output, error) { return create(ctx, name) })
+}
+
+// newStores opens local files and HDFS; the configuration of HDFS is read when the first hdfs:// path is used.
+func (a *app) newStores() *hdfsio.Stores {
+	return &hdfsio.Stores{Drivers: map[string]hdfsio.Driver{"hdfs": hdfs.Driver(a.env)}}
 }

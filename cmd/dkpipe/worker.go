@@ -8,7 +8,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"dkpipe/hdfsio"
 	"dkpipe/pipeline"
 	"dkpipe/pipeline/spec"
 	"dkpipe/ps"
@@ -80,7 +79,7 @@ func (a *app) workerConfig(ctx context.Context, client *psrpc.Client) (trainers.
 	if err != nil {
 		return trainers.WorkerConfig{}, err
 	}
-	j := &job{app: a, spec: s, flags: &specFlags{}, stores: &hdfsio.Stores{}}
+	j := &job{app: a, spec: s, flags: &specFlags{}, stores: a.newStores()}
 	at, err := openPlace(ctx, j.stores, wj.Dataset)
 	if err != nil {
 		return trainers.WorkerConfig{}, err

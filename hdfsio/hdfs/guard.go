@@ -1,0 +1,222 @@
+package hdfs
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// guard is a connection that the library uses. It gives every Read and Write a deadline of its own, looks at what
+// comes in, and ends for good with the first error: a late answer can then not be taken for that of another call.
+//
+// The library's goroutines for a block end properly only when their writes succeed, so with quiet a broken guard
+// swallows what is written to it and tells its error to readers and to the client alone.
+type guard struct {
+	net.Conn
+	timeout time.Duration
+	quiet   bool
+	look    func(p []byte) error // sees what was read; nil: nobody looks
+	failed  func(err error)      // is told the first error
+	closed  func()               // is called once
+
+	once sync.Once
+	mu   sync.Mutex
+	err  error
+}
+
+func (g *guard) Read(p []byte) (int, error) {
+	if err := g.Conn.SetReadDeadline(time.Now().Add(g.timeout)); err != nil {
+		return 0, g.fail(err)
+	}
+	n, err := g.Conn.Read(p)
+	if g.look != nil && n > 0 {
+		if bad := g.look(p[:n]); bad != nil {
+			return 0, g.fail(bad)
+		}
+	}
+	if err != nil {
+		return n, g.fail(err)
+	}
+	return n, nil
+}
+
+func (g *guard) Write(p []byte) (int, error) {
+	err := g.broken()
+	if err == nil {
+		err = g.Conn.SetWriteDeadline(time.Now().Add(g.timeout))
+	}
+	n := 0
+	if err == nil {
+		n, err = g.Conn.Write(p)
+	}
+	if err != nil {
+		err = g.fail(err)
+		if g.quiet {
+			return len(p), nil
+		}
+		return n, err
+	}
+	return n, nil
+}
+
+// fail ends the connection with its first error and gives that.
+func (g *guard) fail(err error) error {
+	if isTimeout(err) {
+		err = &silent{"no answer", g.timeout}
+	}
+	g.mu.Lock()
+	first := g.err == nil
+	if first {
+		g.err = err
+	}
+	err = g.err
+	g.mu.Unlock()
+	if first {
+		g.failed(err)
+	}
+	g.Close()
+	return err
+}
+
+func (g *guard) broken() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.err
+}
+
+func (g *guard) Close() error {
+	var err error
+	g.once.Do(func() {
+		err = g.Conn.Close()
+		g.closed()
+	})
+	return err
+}
+
+// The library's own deadlines are absolute and mostly none; they must not undo those of the guard.
+func (g *guard) SetDeadline(time.Time) error      { return nil }
+func (g *guard) SetReadDeadline(time.Time) error  { return nil }
+func (g *guard) SetWriteDeadline(time.Time) error { return nil }
+
+func isTimeout(err error) bool {
+	ne, ok := errors.AsType[net.Error](err)
+	return ok && ne.Timeout()
+}
+
+// maxAnswer bounds one answer of a NameNode (ipc.maximum.response.length is 128 MiB).
+const maxAnswer = 128 << 20
+
+// frames watches the lengths of a NameNode's answers, because the library believes any number that a server sends and
+// makes room for it.
+type frames struct {
+	head [4]byte
+	have int
+	left int
+}
+
+func (f *frames) look(p []byte) error {
+	for len(p) > 0 {
+		if f.left > 0 {
+			n := min(f.left, len(p))
+			f.left -= n
+			p = p[n:]
+			continue
+		}
+		n := copy(f.head[f.have:], p)
+		f.have += n
+		p = p[n:]
+		if f.have < len(f.head) {
+			return nil
+		}
+		f.have = 0
+		length, err := answerLength(f.head)
+		if err != nil {
+			return err
+		}
+		f.left = length
+	}
+	return nil
+}
+
+// answerLength reads the length before an answer.
+func answerLength(head [4]byte) (int, error) {
+	n := binary.BigEndian.Uint32(head[:])
+	if string(head[:]) == "HTTP" {
+		return 0, errors.New("this is a web server, not a NameNode's RPC port (usually 8020 or 9000)")
+	}
+	if n == 0 || n > maxAnswer {
+		return 0, fmt.Errorf("this is not a NameNode: an answer of %d bytes", n)
+	}
+	return int(n), nil
+}
+
+// acks watches the acknowledgements of the datanodes while a block is written. The library looks at them too, but
+// tells what it saw only when the block ends, which may be 128 MiB later.
+type acks struct {
+	buf   []byte
+	setup bool // the first message, about the pipeline, was seen
+}
+
+const maxAck = 64 << 10
+
+func (a *acks) look(p []byte) error {
+	a.buf = append(a.buf, p...)
+	used := 0
+	for {
+		msg, n := protowire.ConsumeBytes(a.buf[used:])
+		if n < 0 {
+			break // not all of it is here yet
+		}
+		used += n
+		if !a.setup {
+			a.setup = true // the library checks this one
+			continue
+		}
+		if err := ackError(msg); err != nil {
+			return err
+		}
+	}
+	a.buf = a.buf[:copy(a.buf, a.buf[used:])]
+	if len(a.buf) > maxAck {
+		return errors.New("this is not a datanode: an acknowledgement without end")
+	}
+	return nil
+}
+
+// ackError reads a PipelineAckProto: the status of every datanode in the pipeline.
+func ackError(msg []byte) error {
+	node := 0
+	return scan(msg, func(num protowire.Number, v uint64, packed []byte) error {
+		if num != 2 {
+			return nil
+		}
+		for {
+			if v != statusSuccess && packed == nil {
+				return notStored(fmt.Sprintf("datanode %d of the pipeline", node+1), v)
+			}
+			node++
+			if len(packed) == 0 {
+				return nil
+			}
+			var n int
+			if v, n = protowire.ConsumeVarint(packed); n < 0 {
+				return errTorn
+			}
+			packed = packed[n:]
+			if v != statusSuccess {
+				return notStored("a datanode of the pipeline", v)
+			}
+		}
+	})
+}
+
+// notStored is the error of a pipeline that lost a datanode.
+func notStored(who string, status uint64) error {
+	return &said{text: who + " did not store the data: " + statusName(status), is: syscall.ECONNRESET}
+}
