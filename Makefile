@@ -1,4 +1,4 @@
-# make test    everything that CI runs (the README's second command)
+# make test    everything, on a real Spark Connect server and a real HDFS (the README's second command)
 # make check   formatting, vet, staticcheck, import policy, docs
 # make race    the concurrent packages under the race detector
 # make bench   the benchmarks of BENCHMARKS.md
@@ -12,7 +12,7 @@ build:
 	$(GO) build -trimpath -ldflags "-s -w" -o bin/dkpipe ./cmd/dkpipe
 
 test:
-	$(GO) test ./...
+	.ci/servers $(GO) test -timeout 20m ./...
 
 race: export CGO_ENABLED = 1
 race:
