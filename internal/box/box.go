@@ -1,17 +1,19 @@
 package box
 
 import (
+	"fmt"
 	"maps"
 	"os"
 	"os/user"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"time"
 )
 
 // Options says what a box consists of. The zero value with a Dir is one JVM with Spark and an HDFS of one datanode.
 type Options struct {
-	Dir  string // everything that the servers write goes here; made when missing, must be empty or that of a former box
+	Dir  string // everything that the servers write goes here; made when missing, must be empty or that of a former box; plain letters
 	Only string // "spark" or "hdfs" leaves the other out; empty: both
 
 	Datanodes int    // 0: 1
@@ -97,6 +99,10 @@ func (o Options) complete() (Options, error) {
 		return Options{}, &Error{Kind: kindInternal, Message: "folder " + o.Dir, Err: err}
 	}
 	o.Dir = dir
+	if i := strings.IndexFunc(filepath.ToSlash(dir), awkward); i >= 0 {
+		return usage(fmt.Sprintf("folder %s: servers cannot work below a name with %q in it", dir, []rune(dir[i:])[0]),
+			"take one of letters, digits and . _ - + = @")
+	}
 	if o.Datanodes == 0 {
 		o.Datanodes = 1
 	}
@@ -126,6 +132,13 @@ func (o Options) complete() (Options, error) {
 		return usage("two namenodes cannot be processes of their own", "take HA or Separate")
 	}
 	return o, nil
+}
+
+// awkward finds what becomes an escape in a URI, which datanodes take for a format (HDFS's FsDatasetCache), or
+// separates folders in a list.
+func awkward(r rune) bool {
+	letter := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
+	return !letter && !strings.ContainsRune("/._-+=@:", r)
 }
 
 func (o Options) spark() bool { return o.Only != "hdfs" }

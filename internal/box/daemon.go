@@ -185,7 +185,7 @@ func (d *daemon) lastWords() string {
 	}
 	var kept []byte
 	for line := range strings.Lines(string(text)) {
-		if !strings.Contains(line, " WARN ") && !strings.HasPrefix(line, "WARNING: ") {
+		if !strings.Contains(line, " WARN ") && !strings.HasPrefix(strings.TrimSpace(line), "WARNING: ") {
 			kept = append(kept, line...)
 		}
 	}

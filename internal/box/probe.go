@@ -2,6 +2,7 @@ package box
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -12,26 +13,27 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-const (
-	sparkService = "/spark.connect.SparkConnectService/"
-	probeSession = "00000000-0000-4000-8000-00000000b0c5"
-)
+const sparkService = "/spark.connect.SparkConnectService/"
 
 // probeSpark runs SELECT 1 through the Connect port. An open port is not a server that answers; and the first query
 // of a JVM takes seconds, which a client of a fresh box should not have to know.
 //
 // The few fields of the messages are written by hand (spark/connect/base.proto and relations.proto, Spark 4.0).
 func probeSpark(ctx context.Context, address string) error {
-	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(rawCodec{})))
+	conn, err := dialSpark(address)
 	if err != nil {
 		return &Error{Kind: kindInternal, Message: "Spark at " + address, Err: err}
 	}
 	defer conn.Close()
-	if err := selectOne(ctx, conn); err != nil {
+	session := newSession()
+	rows, err := query(ctx, conn, session, "SELECT 1")
+	if err == nil && rows != 1 {
+		err = fmt.Errorf("the result has %d rows", rows)
+	}
+	if err != nil {
 		return &Error{Kind: kindUnreachable, Message: "Spark at " + address + " does not answer SELECT 1", Err: err}
 	}
-	request := sessionFields(nil) // ReleaseSessionRequest
+	request := sessionFields(session) // ReleaseSessionRequest
 	var reply []byte
 	if err := conn.Invoke(ctx, sparkService+"ReleaseSession", request, &reply); err != nil {
 		return &Error{Kind: kindUnreachable, Message: "Spark at " + address + " does not release a session", Err: err}
@@ -39,50 +41,58 @@ func probeSpark(ctx context.Context, address string) error {
 	return nil
 }
 
-func selectOne(ctx context.Context, conn *grpc.ClientConn) error {
+func dialSpark(address string) (*grpc.ClientConn, error) {
+	return grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(rawCodec{})))
+}
+
+// query runs a statement and counts the rows of its result.
+func query(ctx context.Context, conn *grpc.ClientConn, session, sql string) (rows uint64, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, sparkService+"ExecutePlan", grpc.WaitForReady(true))
 	if err != nil {
-		return err
+		return 0, err
 	}
-	if err := stream.SendMsg(selectOneRequest()); err != nil {
-		return err
+	if err := stream.SendMsg(executeRequest(session, sql)); err != nil {
+		return 0, err
 	}
 	if err := stream.CloseSend(); err != nil {
-		return err
+		return 0, err
 	}
-	rows := uint64(0)
 	for {
 		var response []byte
 		err := stream.RecvMsg(&response)
 		if errors.Is(err, io.EOF) {
-			break
+			return rows, nil
 		}
 		if err != nil {
-			return err
+			return 0, err
 		}
 		if batch, ok := field(response, 2); ok { // ExecutePlanResponse.arrow_batch
 			rows += varint(batch, 1) // ArrowBatch.row_count
 		}
 	}
-	if rows != 1 {
-		return fmt.Errorf("the result has %d rows", rows)
-	}
-	return nil
 }
 
-// selectOneRequest is an ExecutePlanRequest: session_id 1, user_context 2, plan 3 (Plan.root 1 = Relation.sql 10 =
+// executeRequest is an ExecutePlanRequest: session_id 1, user_context 2, plan 3 (Plan.root 1 = Relation.sql 10 =
 // SQL.query 1).
-func selectOneRequest() []byte {
-	sql := text(nil, 1, "SELECT 1")
-	plan := bytesField(nil, 1, bytesField(nil, 10, sql))
-	return bytesField(sessionFields(nil), 3, plan)
+func executeRequest(session, sql string) []byte {
+	plan := bytesField(nil, 1, bytesField(nil, 10, text(nil, 1, sql)))
+	return bytesField(sessionFields(session), 3, plan)
 }
 
 // sessionFields are the first two fields of every request: the session and the user.
-func sessionFields(b []byte) []byte {
-	return bytesField(text(b, 1, probeSession), 2, text(nil, 1, "box"))
+func sessionFields(session string) []byte {
+	return bytesField(text(nil, 1, session), 2, text(nil, 1, "box"))
+}
+
+// newSession gives a random identifier of the form that Spark asks for, a UUID of version 4.
+func newSession() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails, says its documentation
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
 func text(b []byte, number protowire.Number, s string) []byte {

@@ -5,6 +5,7 @@ import java.util.Map;
 import org.apache.hadoop.conf.Configuration;
 import org.apache.hadoop.hdfs.DistributedFileSystem;
 import org.apache.hadoop.hdfs.server.namenode.NameNode;
+import org.apache.hadoop.metrics2.lib.DefaultMetricsSystem;
 
 /** A namenode as a process of its own. */
 final class NameNodeRole implements Harness.Role {
@@ -23,6 +24,7 @@ final class NameNodeRole implements Harness.Role {
     conf.set("fs.defaultFS", "hdfs://127.0.0.1:" + settings.get("port"));
     conf.set("dfs.namenode.name.dir", dir.toURI().toString());
     conf.set("dfs.namenode.http-address", "127.0.0.1:0");
+    DefaultMetricsSystem.setMiniClusterMode(true); // formatting registers what the namenode then registers again
     if (!new File(dir, "current/VERSION").exists()) {
       NameNode.format(conf);
     }
