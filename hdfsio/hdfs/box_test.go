@@ -129,23 +129,6 @@ func (b box) tryControl(ctx context.Context, command string) (string, error) {
 	return reply.Text, nil
 }
 
-// blockOf is one block as the box tells it.
-type blockOf struct {
-	Name     string   `json:"name"`
-	Offset   int64    `json:"offset"`
-	Length   int64    `json:"length"`
-	Replicas []string `json:"replicas"`
-}
-
-func (b box) blocks(t testing.TB, name string) []blockOf {
-	t.Helper()
-	var blocks []blockOf
-	if err := json.Unmarshal([]byte(b.control(t, "blocks "+name)), &blocks); err != nil {
-		t.Fatal(err)
-	}
-	return blocks
-}
-
 // options of a client of the box; the user is the superuser.
 func (b box) options(t testing.TB) Options {
 	t.Helper()

@@ -32,11 +32,11 @@ func (f *FS) call(ctx context.Context, op, name string, repeatable bool, fn func
 	for {
 		err := f.attempt(within, fn)
 		v := judge(err)
-		if !v.again {
-			return wrap(op, name, err)
-		}
 		if v.unsure && !repeatable {
 			return unknownOutcome(op, name, err)
+		}
+		if !v.again {
+			return wrap(op, name, f.o.User, err)
 		}
 		if over := ended(ctx); over != nil {
 			return hdfsio.Wrap(op, name, over)
@@ -61,7 +61,7 @@ func (f *FS) call(ctx context.Context, op, name string, repeatable bool, fn func
 // given is the error of a call that was given up.
 func (f *FS) given(op, name string, err error) error {
 	if isAnswer(err) { // not active, not ready
-		return wrap(op, name, err)
+		return wrap(op, name, f.o.User, err)
 	}
 	e := &hdfsio.Error{Op: op, Path: name, Kind: hdfsio.KindUnreachable, Err: fmt.Errorf("HDFS %s: %w", f.o.Service, plain(err)),
 		Hint: "is the NameNode running, and are host and port (or HADOOP_CONF_DIR) right?"}

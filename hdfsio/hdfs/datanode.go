@@ -48,6 +48,7 @@ type dataConn struct {
 	end    int64        // where the read ends
 	next   int64        // offset in the block where the next packet begins
 	data   []byte       // verified bytes from pos on, within packet
+	bad    error        // what comes after them
 	packet []byte
 	sums   []byte
 	msg    []byte // the request
@@ -62,7 +63,7 @@ func (d *dataConn) Close() error { return d.conn.Close() }
 
 // start asks for n bytes of a block from off on.
 func (d *dataConn) start(b *block, off, n int64) error {
-	d.pos, d.end, d.data = off, off+n, nil
+	d.pos, d.end, d.data, d.bad = off, off+n, nil, nil
 	header := appendBytes(nil, 1, appendBytes(appendBytes(nil, 1, b.raw), 2, b.token))
 	header = appendText(header, 2, "dkpipe")
 	op := appendBytes(nil, 1, header)
@@ -199,6 +200,9 @@ func (d *dataConn) read(p []byte) (int, error) {
 // receive takes one packet and verifies it. What fits into p whole goes there at once, and its length is returned;
 // everything else waits in d.data.
 func (d *dataConn) receive(p []byte) (int, error) {
+	if d.bad != nil {
+		return 0, d.bad
+	}
 	if err := d.conn.SetReadDeadline(time.Now().Add(d.timeout)); err != nil {
 		return 0, err
 	}
@@ -233,14 +237,8 @@ func (d *dataConn) receive(p []byte) (int, error) {
 		return 0, err
 	}
 	good, bad := d.verify(d.packet)
-	skip := int(d.pos - begin)
-	d.data = d.packet[min(skip, good):min(int64(good), max(d.end-begin, 0))]
-	if bad != nil {
-		m := copy(p, d.data)
-		d.data = nil
-		d.pos += int64(m)
-		return m, bad
-	}
+	skip := min(d.pos-begin, int64(good))
+	d.data, d.bad = d.packet[skip:max(skip, min(int64(good), d.end-begin))], bad
 	return 0, nil
 }
 

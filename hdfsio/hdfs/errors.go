@@ -101,14 +101,17 @@ var refusals = []refusal{
 	{"RpcNoSuchProtocolException", "", nil, hdfsio.KindUnsupported, "the server is not a NameNode; is the port that of its RPC service?"},
 }
 
-// wrap gives an error of a call its operation, path, kind and hint.
-func wrap(op, path string, err error) error {
+// wrap gives an error of a call its operation, path, kind and hint. The user is the one that HDFS sees.
+func wrap(op, path, user string, err error) error {
 	if err == nil {
 		return nil
 	}
 	var done *hdfsio.Error
 	if errors.As(err, &done) {
 		return err
+	}
+	if errors.Is(err, fs.ErrPermission) { // the library keeps nothing of the answer
+		err = &remote{exception: "AccessControlException", message: "permission denied for the user " + user}
 	}
 	var answer hdfs.Error
 	if !errors.As(err, &answer) {
@@ -164,7 +167,10 @@ func judge(err error) verdict {
 	case errors.Is(err, errNotSent):
 		return verdict{broken: true, again: true}
 	}
-	return verdict{broken: true, again: true, unsure: true}
+	// With no broken connection it is the library that stumbled, over something that another try would not change.
+	var conns *several
+	again := errors.As(err, &conns) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
+	return verdict{broken: true, again: again, unsure: true}
 }
 
 // isAnswer tells whether the server has answered, with what the library made of it.

@@ -230,6 +230,11 @@ func (f *FS) ReadDir(ctx context.Context, name string) ([]hdfsio.Info, error) {
 	var infos []hdfsio.Info
 	err = f.call(ctx, "list", name, true, func(c *client) error {
 		entries, err := c.ReadDir(name)
+		if err != nil && !isAnswer(err) && c.usable() { // the library says it in words only
+			if fi, err := c.Stat(name); err == nil && !fi.IsDir() {
+				return hdfsio.Wrap("list", name, syscall.ENOTDIR)
+			}
+		}
 		if err != nil {
 			return err
 		}

@@ -32,8 +32,9 @@ func (h *health) failed(block uint64, address string, corrupt bool) {
 		if h.corrupt == nil || len(h.corrupt) >= maxRemembered {
 			h.corrupt = make(map[copyOf]bool)
 		}
-		key := copyOf{block, address}
-		h.corrupt[key] = h.corrupt[key]
+		if key := (copyOf{block, address}); !h.corrupt[key] {
+			h.corrupt[key] = false
+		}
 		return
 	}
 	if h.nodes == nil || len(h.nodes) >= maxRemembered {

@@ -108,7 +108,7 @@ func (f *FS) callAndKeep(ctx context.Context, op, name string, fn func(c *client
 	case v.again:
 		return f.given(op, name, err)
 	}
-	e := wrap(op, name, err)
+	e := wrap(op, name, f.o.User, err)
 	if errors.Is(err, fs.ErrExist) {
 		return hdfsio.Wrap(op, name, fs.ErrExist)
 	}
@@ -179,7 +179,7 @@ func (w *writer) poison(op string, err error) error {
 			}
 			err = plain(err)
 		}
-		w.failed = wrap(op, w.name, err)
+		w.failed = wrap(op, w.name, w.fs.o.User, err)
 		var e *hdfsio.Error
 		if errors.As(w.failed, &e) && e.Hint == "" && e.Kind != hdfsio.KindInterrupted {
 			e.Hint = "the file is not usable: remove it and write it again"
