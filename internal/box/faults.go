@@ -138,7 +138,7 @@ func (s *supervisor) restart(name string) error {
 		if err != nil {
 			return &Error{Kind: kindInternal, Message: name + " cannot be started again", Err: err}
 		}
-		cmd = s.launcher.datanode(i, portOf(b.Datanodes[i].Address), s.client)
+		cmd = s.launcher.datanode(i, portOf(b.Datanodes[i].Address), s.clientProperties())
 	}
 	if err := s.startProcess(s.lifetime, name, cmd); err != nil {
 		return err

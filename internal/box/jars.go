@@ -175,7 +175,7 @@ func exercise(ctx context.Context, d *daemon, user string) error {
 			return probeSpark(ctx, address)
 		}
 	}
-	return errors.New("Spark did not say where it listens")
+	return errors.New("the harness did not say where Spark listens")
 }
 
 // stage calls work with a fresh folder that becomes the target when work succeeds.

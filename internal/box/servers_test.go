@@ -355,6 +355,19 @@ func TestAKilledJVMEndsTheBoxWhichSaysSo(t *testing.T) {
 	}
 }
 
+func TestDownKillsASupervisorThatDoesNotAnswer(t *testing.T) {
+	t.Parallel()
+	b := up(t, box.Options{Only: "hdfs"})
+	if err := syscall.Kill(b.PID, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	if err := box.Down(t.Context(), b.Dir); err != nil {
+		t.Fatal(err)
+	}
+	reap(b.PID)
+	await(t, "all processes are gone", func() bool { return len(processesOf(t, b.Dir)) == 0 })
+}
+
 func TestExecutorsEndWithWhateverIsKilled(t *testing.T) {
 	t.Parallel()
 	for _, victim := range []string{"supervisor", "jvm"} {

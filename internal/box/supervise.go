@@ -3,8 +3,10 @@ package box
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -69,19 +71,16 @@ func Run(ctx context.Context, o Options, ready func(Box)) error {
 	}
 	err = s.live(ctx, ready)
 	s.endAll()
-	state := s.finish(err)
+	err = errors.Join(err, s.finish(err))
 	end()
 	control.Wait()
-	if err == nil {
-		err = state
-	}
 	return err
 }
 
 // live starts the servers and waits for a reason to end them.
 func (s *supervisor) live(ctx context.Context, ready func(Box)) error {
 	o := s.o
-	start, cancel := context.WithTimeoutCause(ctx, o.Timeout, fmt.Errorf("the servers were not ready after %v", o.Timeout))
+	start, cancel := context.WithTimeout(ctx, o.Timeout)
 	defer cancel()
 	stopped := make(chan error, 1)
 	go func() { stopped <- s.start(start) }()
@@ -163,14 +162,15 @@ func (s *supervisor) startSeparate(ctx context.Context) error {
 			return err
 		}
 	}
+	client := s.clientProperties()
 	commands := map[string]*exec.Cmd{}
 	if s.o.hdfs() {
 		for i := range s.o.Datanodes {
-			commands[fmt.Sprint(datanode, i)] = s.launcher.datanode(i, "0", s.client)
+			commands[fmt.Sprint(datanode, i)] = s.launcher.datanode(i, "0", client)
 		}
 	}
 	if s.o.spark() {
-		commands[spark] = s.launcher.spark(s.client)
+		commands[spark] = s.launcher.spark(client)
 	}
 	errs := make(chan error, len(commands))
 	for name, cmd := range commands {
@@ -223,7 +223,7 @@ func (s *supervisor) startProcess(ctx context.Context, name string, cmd *exec.Cm
 
 // startError makes an error of the harness one of this package.
 func startError(d *daemon, err error) error {
-	if _, ok := err.(*Error); ok {
+	if _, ok := errors.AsType[*Error](err); ok {
 		return err
 	}
 	return &Error{Kind: kindInternal, Message: d.name + " did not start: " + err.Error() + d.lastWords(), Hint: "its log is " + d.log}
@@ -233,21 +233,21 @@ func startError(d *daemon, err error) error {
 func (s *supervisor) watch(d *daemon) {
 	<-d.done
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.daemons[d.name] == d {
 		delete(s.daemons, d.name)
 	}
 	s.box.Processes = slices.DeleteFunc(s.box.Processes, func(p Process) bool { return p.PID == d.pid })
-	last := len(s.daemons) == 0
-	running := s.box.State == Running && !s.stopping
-	b := s.box
-	s.mu.Unlock()
-	if running && last {
-		select {
-		case s.died <- d:
-		default:
-		}
-	} else if running {
-		_ = writeState(b) // what has died stays in the log; the next change writes again
+	if s.box.State != Running || s.stopping {
+		return
+	}
+	if len(s.daemons) > 0 {
+		_ = writeState(s.box) // Status asks this process, not the file; the next change writes again
+		return
+	}
+	select {
+	case s.died <- d:
+	default:
 	}
 }
 
@@ -304,11 +304,8 @@ func (s *supervisor) publish() error {
 	s.box.User, s.box.SparkUser = s.o.User, s.o.SparkUser
 	if s.o.hdfs() {
 		properties := map[string]string{}
-		for _, from := range []map[string]string{s.o.Hadoop, s.client} {
-			for k, v := range from {
-				properties[k] = v
-			}
-		}
+		maps.Copy(properties, s.o.Hadoop)
+		maps.Copy(properties, s.client)
 		s.box.Conf = filepath.Join(s.o.Dir, confDir)
 		if err := writeConf(s.box.Conf, properties); err != nil {
 			return err
@@ -327,6 +324,12 @@ func (s *supervisor) finish(err error) error {
 		s.box.State, s.box.Error = Failed, err.Error()
 	}
 	return writeState(s.box)
+}
+
+func (s *supervisor) clientProperties() map[string]string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.client)
 }
 
 func (s *supervisor) snapshot() Box {
