@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -30,6 +31,9 @@ func realServers(t testing.TB) servers {
 			t.Fatal(why)
 		}
 		t.Skip(why)
+	}
+	if info, err := os.Stat(name); err == nil && info.IsDir() {
+		name = filepath.Join(name, "box.json")
 	}
 	data, err := os.ReadFile(name)
 	if err != nil {

@@ -29,8 +29,8 @@ func valueSQL(t expr.Type, v expr.Value) string {
 	return "CAST(" + literal(n).text + " AS " + sparkType(t) + ")"
 }
 
-// rowsSQL is a relation of the rows with their numbers in column #.
-func rowsSQL(schema expr.Schema, rows [][]expr.Value) string {
+// valuesSQL is a relation of the rows with their numbers in column #.
+func valuesSQL(schema expr.Schema, rows [][]expr.Value) string {
 	var b strings.Builder
 	b.WriteString("(VALUES ")
 	for i, row := range rows {
@@ -108,7 +108,7 @@ func TestSparkGivesTheGoldenResults(t *testing.T) {
 				t.Errorf("%s: %v", g.Name, err)
 				continue
 			}
-			got, err := s.table(t.Context(), g.Name, "", "SELECT `#`, "+text+" AS x, typeof("+text+") FROM "+rowsSQL(g.Schema, g.Rows))
+			got, err := s.table(t.Context(), g.Name, "", "SELECT `#`, "+text+" AS x, typeof("+text+") FROM "+valuesSQL(g.Schema, g.Rows))
 			if err != nil {
 				t.Errorf("%s, %s: %v\n%s", name, g.Name, err, text)
 				continue
