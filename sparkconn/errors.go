@@ -160,9 +160,9 @@ func (s *Session) details(ctx context.Context, e *ServerError) {
 		if i == 0 && l.message != "" {
 			e.Message = l.message
 		}
-		if e.Class == "" && l.class != "" {
+		if e.Class == "" && l.class != "" || strings.HasPrefix(l.class, "MALFORMED_") { // says more than that a file cannot be read
 			e.Class, e.SQLState = l.class, l.state
-			if i > 0 {
+			if i > 0 && l.message != "" {
 				e.Message = l.message
 			}
 		}

@@ -312,11 +312,13 @@ func (s *stat) ranks(ctx context.Context, r *run, a *aggregate) error {
 	if s.typ.Width == 0 {
 		from = "(SELECT 0 AS pos, nanvl(CAST(" + s.id + " AS DOUBLE), CAST(NULL AS DOUBLE)) AS x FROM " + a.c.last() + " WHERE " + chosen(a.c) + ")"
 	}
-	pos, w := "0", 1
+	w := 1
 	if s.per && s.typ.Width != 0 {
-		pos, w = "pos", s.typ.Width
+		w = s.typ.Width
+	} else if s.typ.Width != 0 {
+		from = "(SELECT 0 AS pos, x FROM " + from + ")"
 	}
-	items := []string{pos}
+	items := []string{"pos"}
 	for _, q := range s.asked {
 		if s.approx {
 			items = append(items, "percentile_approx(x, "+number64(q)+", 10000)")
@@ -324,7 +326,7 @@ func (s *stat) ranks(ctx context.Context, r *run, a *aggregate) error {
 			items = append(items, "percentile_disc("+number64(q)+") WITHIN GROUP (ORDER BY x)")
 		}
 	}
-	t, err := r.table(ctx, "quantiles of "+s.column, a.c.with("SELECT "+strings.Join(items, ", ")+" FROM "+from+" GROUP BY "+pos))
+	t, err := r.table(ctx, "quantiles of "+s.column, a.c.with("SELECT "+strings.Join(items, ", ")+" FROM "+from+" GROUP BY pos"))
 	if err != nil {
 		return err
 	}

@@ -59,11 +59,6 @@ func (m message) setBool(name string, value bool) message {
 	return m
 }
 
-func (m message) setInt32(name string, value int32) message {
-	m.Set(m.field(name), protoreflect.ValueOfInt32(value))
-	return m
-}
-
 func (m message) setEnum(name, value string) message {
 	f := m.field(name)
 	v := f.Enum().Values().ByName(protoreflect.Name(value))

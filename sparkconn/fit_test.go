@@ -1,0 +1,403 @@
+package sparkconn
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"dkpipe/pipeline"
+	"dkpipe/pipeline/expr"
+)
+
+// plainStep is a step without statistics.
+type plainStep struct{ f expr.Fitted }
+
+func (s plainStep) Op() string                                             { return s.f.Op }
+func (s plainStep) Needs(expr.Schema) ([]expr.Stat, error)                 { return nil, nil }
+func (s plainStep) Fit(expr.Schema, []expr.StatValue) (expr.Fitted, error) { return s.f, nil }
+
+// statStep asks for statistics and shows what it got; it changes nothing.
+type statStep struct {
+	needs []expr.Stat
+	got   *[]expr.StatValue
+}
+
+func (statStep) Op() string                               { return "stats" }
+func (s statStep) Needs(expr.Schema) ([]expr.Stat, error) { return s.needs, nil }
+func (s statStep) Fit(_ expr.Schema, got []expr.StatValue) (expr.Fitted, error) {
+	*s.got = got
+	return expr.Fitted{Op: "stats", Params: json.RawMessage("{}")}, nil
+}
+func (statStep) Preview(expr.Schema) (expr.Fitted, error) { return expr.Fitted{Op: "stats"}, nil }
+
+// csvPlan is a plan over a CSV text in a file, without steps; x is its input.
+func csvPlan(t *testing.T, text string) pipeline.Plan {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "rows.csv")
+	if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return pipeline.Plan{
+		Source:  pipeline.Source{Format: pipeline.CSV, Files: []string{name}},
+		Columns: pipeline.Columns{X: []string{"x"}, Keep: []string{"id"}},
+		Split:   pipeline.Split{Key: "id", Seed: 1, Parts: []pipeline.Part{{Name: "train", Fraction: 0.8}, {Name: "test", Fraction: 0.2}}},
+		Shards:  3,
+	}
+}
+
+// sqlOver is a plan over a query.
+func sqlOver(query string) pipeline.Plan {
+	return pipeline.Plan{Source: pipeline.Source{Format: pipeline.SQL, Text: query}, Columns: pipeline.Columns{X: []string{"x"}, Keep: []string{"id"}},
+		Split: pipeline.Split{Key: "id", Seed: 1, Parts: []pipeline.Part{{Name: "train", Fraction: 0.8}, {Name: "test", Fraction: 0.2}}}, Shards: 3}
+}
+
+// inTrain says whether a row is a training row of these plans.
+func inTrain(id int64) bool {
+	return expr.Pmod64(expr.HashInt64(1, expr.HashInt64(id, expr.HashSeed)), hashRange) < 800_000
+}
+
+func TestStatisticsAreThoseOfTheTrainingRows(t *testing.T) {
+	s := dialReal(t)
+	const rows, width = 500, 3
+	rng := rand.New(rand.NewPCG(1, 2))
+	var b strings.Builder
+	var scalar []float64
+	positions := make([][]float64, width)
+	nullScalars, nullVectors, nanVectors := 0, 0, 0
+	words := map[string]int64{}
+	for id := range int64(rows) {
+		x, v := fmt.Sprintf("%v", rng.NormFloat64()*3+100), make([]string, width)
+		train := inTrain(id)
+		switch id % 50 {
+		case 3:
+			x = "NULL"
+		case 4:
+			x = "double('NaN')"
+		}
+		for i := range v {
+			v[i] = fmt.Sprintf("%v", float64(float32(rng.NormFloat64())))
+		}
+		if id%40 == 7 {
+			v[1] = "'NaN'"
+		}
+		vec := "array(" + strings.Join(v, ", ") + ")"
+		if id%60 == 8 {
+			vec = "NULL"
+		}
+		word := fmt.Sprintf("w%d", id%7*id%5)
+		fmt.Fprintf(&b, ", (%dL, CAST(%s AS DOUBLE), CAST(%s AS ARRAY<FLOAT>), '%s')", id, x, vec, word)
+		if !train {
+			continue
+		}
+		words[word]++
+		if f := math.NaN(); x == "NULL" || x[0] == 'd' {
+			nullScalars++
+		} else if _, err := fmt.Sscan(x, &f); err == nil {
+			scalar = append(scalar, f)
+		}
+		if vec == "NULL" {
+			nullVectors++
+			continue
+		}
+		if v[1] == "'NaN'" {
+			nanVectors++
+		}
+		for i := range v {
+			var f float64
+			if _, err := fmt.Sscan(v[i], &f); err == nil {
+				positions[i] = append(positions[i], float64(float32(f)))
+			}
+		}
+	}
+	all := slices.Concat(positions...)
+	p := sqlOver("SELECT * FROM (VALUES " + b.String()[2:] + ") AS t(id, x, v, w)")
+	kinds := []expr.StatKind{expr.Count, expr.CountInvalid, expr.Min, expr.Max, expr.Mean, expr.StddevPop, expr.StddevSamp}
+	step := statStep{got: new([]expr.StatValue)}
+	for _, c := range []struct {
+		column string
+		per    bool
+	}{{"x", false}, {"v", false}, {"v", true}} {
+		for _, k := range kinds {
+			step.needs = append(step.needs, expr.Stat{Kind: k, Column: c.column, PerPosition: c.per})
+		}
+		step.needs = append(step.needs, expr.Stat{Kind: expr.Quantiles, Column: c.column, PerPosition: c.per, Quantiles: []float64{0.5, 0, 0.9, 1}})
+	}
+	step.needs = append(step.needs, expr.Stat{Kind: expr.Distinct, Column: "w", Limit: 100}, expr.Stat{Kind: expr.Count, Column: "w"})
+	p.Steps = []expr.Step{step}
+	if _, err := (Engine{Session: s}).Fit(t.Context(), p); err != nil {
+		t.Fatal(err)
+	}
+	got := *step.got
+	check := func(at int, name string, invalid []float64, values ...[]float64) {
+		t.Helper()
+		for k, kind := range kinds {
+			if len(got[at+k].Values) != len(values) {
+				t.Errorf("%s: %s has %d values, want %d", name, kind, len(got[at+k].Values), len(values))
+				continue
+			}
+			for i, v := range values {
+				want := plainStat(kind, v, invalid[i])
+				if g := got[at+k].Values[i]; math.Abs(g-want) > 1e-12*math.Abs(want) {
+					t.Errorf("%s: %s at %d is %v, want %v", name, kind, i, g, want)
+				}
+			}
+		}
+		q := got[at+len(kinds)]
+		var want []float64
+		for _, v := range values {
+			sorted := slices.Sorted(slices.Values(v))
+			for _, f := range []float64{0.5, 0, 0.9, 1} {
+				want = append(want, sorted[max(0, int(math.Ceil(f*float64(len(v))))-1)])
+			}
+		}
+		if !slices.Equal(q.Values, want) || q.Approx {
+			t.Errorf("%s: quantiles %v (approximate: %v), want %v", name, q.Values, q.Approx, want)
+		}
+	}
+	nv := float64(nullVectors)
+	check(0, "scalar", []float64{float64(nullScalars)}, scalar)
+	check(8, "vector", []float64{nv + float64(nanVectors)}, all)
+	check(16, "positions", []float64{nv, nv + float64(nanVectors), nv}, positions...)
+	d := got[24]
+	for i, w := range d.Distinct {
+		if d.Counts[i] != words[w] || i > 0 && (d.Counts[i] > d.Counts[i-1] || d.Counts[i] == d.Counts[i-1] && w < d.Distinct[i-1]) {
+			t.Errorf("distinct %v with %v, want %v", d.Distinct, d.Counts, words)
+			break
+		}
+	}
+	if len(d.Distinct) != len(words) || got[25].Values[0] != float64(len(scalar)+nullScalars) {
+		t.Errorf("%d distinct values of %v, want %d of %d", len(d.Distinct), got[25].Values, len(words), len(scalar)+nullScalars)
+	}
+}
+
+// plainStat computes a statistic the obvious way.
+func plainStat(k expr.StatKind, v []float64, invalid float64) float64 {
+	n := float64(len(v))
+	mean, m2 := 0.0, 0.0
+	for _, x := range v {
+		mean += x / n
+	}
+	for _, x := range v {
+		m2 += (x - mean) * (x - mean)
+	}
+	switch k {
+	case expr.Count:
+		return n
+	case expr.CountInvalid:
+		return invalid
+	case expr.Min:
+		return slices.Min(v)
+	case expr.Max:
+		return slices.Max(v)
+	case expr.Mean:
+		return mean
+	case expr.StddevPop:
+		return math.Sqrt(m2 / n)
+	}
+	return math.Sqrt(m2 / (n - 1))
+}
+
+// wantError fails unless err is of the kind and its message has all the words.
+func wantError(t *testing.T, err error, kind pipeline.Kind, words ...string) {
+	t.Helper()
+	var e *pipeline.Error
+	if !errors.As(err, &e) || e.Kind != kind {
+		t.Errorf("error %v of kind %q, want kind %q", err, kindOf(err), kind)
+		return
+	}
+	for _, w := range words {
+		if !strings.Contains(err.Error(), w) {
+			t.Errorf("error %q lacks %q", err, w)
+		}
+	}
+	if e.Hint == "" {
+		t.Errorf("error %q has no next step", err)
+	}
+}
+
+func TestBadRowsAreNamed(t *testing.T) {
+	e := Engine{Session: dialReal(t)}
+	guard := func(rule expr.Invalid) expr.Step {
+		return plainStep{expr.Fitted{Op: "assemble", Params: json.RawMessage("{}"), Inputs: []string{"a", "b"}, Invalid: rule,
+			Outputs: []expr.Column{{Name: "x", Type: expr.Type{Kind: expr.Float32, Width: 2}, Expr: expr.To(expr.Float32, expr.Call(expr.Vector, expr.C("a"), expr.C("b")))}},
+			Guards:  []expr.Guard{{Expr: expr.Call(expr.IsValid, expr.C("a"), expr.C("b")), Says: "a value is NULL or NaN"}}}}
+	}
+	write := func(t *testing.T, p pipeline.Plan) (pipeline.Written, error) {
+		fitted, err := e.Fit(t.Context(), p)
+		if err != nil {
+			return pipeline.Written{}, err
+		}
+		return e.Write(t.Context(), fitted, pipeline.Stage{URI: t.TempDir()})
+	}
+	t.Run("a value that a step cannot take", func(t *testing.T) {
+		p := csvPlan(t, "id,a,b\n1,1,2\n2,1.5,\n3,4,5\n")
+		p.Steps = []expr.Step{guard(expr.Fail)}
+		_, err := write(t, p)
+		wantError(t, err, pipeline.Data, "rows.csv, the row with id 2", "assemble", `column "b" is NULL`)
+	})
+	t.Run("handle_invalid: skip", func(t *testing.T) {
+		p := csvPlan(t, "id,a,b\n1,1,2\n2,1.5,\n3,4,nan\n4,1,1\n")
+		p.Steps = []expr.Step{guard(expr.Skip)}
+		w, err := write(t, p)
+		if err != nil || w.Skipped != 2 {
+			t.Errorf("%d rows skipped, error %v; want 2", w.Skipped, err)
+		}
+	})
+	t.Run("all rows skipped", func(t *testing.T) {
+		p := csvPlan(t, "id,a,b\n1,,2\n2,1.5,\n")
+		p.Source.Types = map[string]string{"a": "float64", "b": "float64"}
+		p.Steps = []expr.Step{guard(expr.Skip)}
+		_, err := write(t, p)
+		wantError(t, err, pipeline.Data, "none of the 2 rows is left")
+	})
+	t.Run("a field that is not of its declared type", func(t *testing.T) {
+		for field, kind := range map[string]string{"1d": "float64", "0x1p3": "float64", "1e999": "float64", "1.5": "int64", "9223372036854775808": "int64", "yes": "bool"} {
+			p := csvPlan(t, "id,x\n1,\n2,"+field+"\n")
+			p.Source.Types = map[string]string{"id": "int64", "x": kind}
+			p.Columns.X = []string{"id"}
+			p.Columns.Keep = []string{"x"}
+			_, err := write(t, p)
+			wantError(t, err, pipeline.Data, "rows.csv, the row with id 2", `column "x"`, field, "no "+kind)
+		}
+	})
+	t.Run("a finished column with NULL or infinity", func(t *testing.T) {
+		for field, word := range map[string]string{"": "is NULL", "inf": "is Infinity", "1e300": "is 1.0E300"} {
+			p := csvPlan(t, "id,x\n1,2.5\n2,"+field+"\n3,0.5\n")
+			_, err := write(t, p)
+			wantError(t, err, pipeline.Data, "the row with id 2", "columns.x", `"x"`, word)
+		}
+	})
+	t.Run("a negative weight", func(t *testing.T) {
+		p := csvPlan(t, "id,x,w\n1,2.5,1\n2,1,-0.5\n")
+		p.Columns.Weight = "w"
+		_, err := write(t, p)
+		wantError(t, err, pipeline.Data, "the row with id 2", "columns.weight", "-0.5")
+	})
+	t.Run("a vector of another length", func(t *testing.T) {
+		p := sqlOver("SELECT id, array_repeat(CAST(id AS FLOAT), if(id = 5, 2, 3)) AS x FROM range(10)")
+		_, err := write(t, p)
+		wantError(t, err, pipeline.Data, "the row with id 5", `column "x"`, "2 elements", "3")
+	})
+	t.Run("a row with too few fields", func(t *testing.T) {
+		p := csvPlan(t, "id,x,y\n1,2.5,1\n2,1\n")
+		_, err := write(t, p)
+		wantError(t, err, pipeline.Data, "2,1")
+	})
+}
+
+func TestFieldsOfTextFilesAreReadAsTheEmbeddedEngineReadsThem(t *testing.T) {
+	e := Engine{Session: dialReal(t)}
+	p := csvPlan(t, "id,x,s,b,f\n1, 7,\"\",TRUE,+1.\n2,8\t,,false,-.5e1\n3,-9,\"a,\"\"b\"\"\",,NaN\n4,0,\" \\n ${x}\",True,-Infinity\n")
+	p.Split = pipeline.Split{}
+	p.Shards = 1
+	p.Columns.Keep = []string{"id", "s", "b", "f"}
+	fitted, err := e.Fit(t.Context(), p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stage, read := stageIn(t, []string{"train"})
+	w, err := e.Write(t.Context(), fitted, stage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows, err := read(w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[any]string{}
+	for _, r := range rows {
+		got[r.Keep[0]] = fmt.Sprintf("%v %q %v %v", r.Vectors[0], r.Keep[1], r.Keep[2], r.Keep[3])
+	}
+	want := map[any]string{int64(1): `[7] "" 1 1`, int64(2): `[8] %!q(<nil>) 0 -5`, int64(3): `[-9] "a,\"b\"" <nil> NaN`, int64(4): `[0] " \\n ${x}" 1 -Inf`}
+	for id, s := range want {
+		if got[id] != s {
+			t.Errorf("row %v is %s, want %s", id, got[id], s)
+		}
+	}
+}
+
+func TestRowsStandInTheOrderOfTheirHash(t *testing.T) {
+	e := Engine{Session: dialReal(t)}
+	p := sqlOver("SELECT id, CAST(id AS FLOAT) AS x, array(CAST(id AS DOUBLE), 1D) AS v FROM range(0, 2000, 1, 3)")
+	p.Columns.Y = []string{"v"}
+	stage, read := stageIn(t, []string{"train", "test"})
+	p.Fitted = []expr.Fitted{}
+	w, err := e.Write(t.Context(), p, stage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(w.Shards) != 6 {
+		t.Fatalf("%d shards, want 3 a part", len(w.Shards))
+	}
+	rows, err := read(w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at, seen := 0, map[int64]bool{}
+	for i, s := range w.Shards {
+		last := int64(math.MinInt64)
+		for range s.Rows {
+			r := rows[at]
+			at++
+			id := r.Keep[0].(int64)
+			h := expr.HashInt64(1, expr.HashInt64(id, expr.HashSeed))
+			if (s.Split == "train") != inTrain(id) || expr.Pmod64(h, 3) != int64(i%3) || int64(h) < last || seen[id] {
+				t.Fatalf("row %d with hash %d stands in shard %d of %s behind hash %d", id, int64(h), i%3, s.Split, last)
+			}
+			last, seen[id] = int64(h), true
+			if r.Vectors[0][0] != float32(id) || r.Vectors[1][0] != float32(id) || r.Vectors[1][1] != 1 {
+				t.Fatalf("row %d is %v", id, r.Vectors)
+			}
+		}
+	}
+	if len(seen) != 2000 {
+		t.Errorf("%d rows", len(seen))
+	}
+}
+
+func TestExplainNeedsNoServer(t *testing.T) {
+	p := csvPlan(t, "")
+	p.Steps = []expr.Step{scaled{"a", "x"}}
+	text, err := Engine{}.Explain(t.Context(), p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{":min(a)", ":max(a)", "`a`", "xxhash64(`id`, 1L)", "csv.`" + p.Source.Files[0] + "`"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %s in\n%s", want, text)
+		}
+	}
+}
+
+// scaled maps a column from the range of the training rows to 0..1.
+type scaled struct{ column, output string }
+
+func (scaled) Op() string { return "scaled" }
+func (s scaled) Needs(in expr.Schema) ([]expr.Stat, error) {
+	if _, ok := in.Lookup(s.column); !ok {
+		return nil, in.Missing("scaled", s.column)
+	}
+	return []expr.Stat{{Kind: expr.Min, Column: s.column}, {Kind: expr.Max, Column: s.column}}, nil
+}
+func (s scaled) Fit(in expr.Schema, got []expr.StatValue) (expr.Fitted, error) {
+	return s.build(in, expr.Num(got[0].Values[0]), expr.Num(got[1].Values[0]))
+}
+func (s scaled) Preview(in expr.Schema) (expr.Fitted, error) {
+	if _, err := s.Needs(in); err != nil {
+		return expr.Fitted{}, err
+	}
+	d := expr.Type{Kind: expr.Float64}
+	return s.build(in, expr.Unfitted("min("+s.column+")", d), expr.Unfitted("max("+s.column+")", d))
+}
+func (s scaled) build(in expr.Schema, lo, hi *expr.Node) (expr.Fitted, error) {
+	n := expr.To(expr.Float32, expr.Call(expr.Div, expr.Call(expr.Sub, expr.C(s.column), lo), expr.Call(expr.Sub, hi, lo)))
+	t, err := expr.TypeOf(n, in)
+	return expr.Fitted{Op: "scaled", Params: json.RawMessage("{}"), Inputs: []string{s.column}, Outputs: []expr.Column{{Name: s.output, Type: t, Expr: n}}}, err
+}
