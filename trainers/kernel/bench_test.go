@@ -1,0 +1,87 @@
+package kernel
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+)
+
+// benchShapes are the products of a step of the 784-500-500-10 network, and two cubes.
+func benchShapes() []gemmCase {
+	var all []gemmCase
+	for _, batch := range []int{128, 32} {
+		all = append(all,
+			gemmCase{m: batch, n: 500, k: 784},               // forward
+			gemmCase{transB: true, m: batch, n: 500, k: 500}, // gradient of the input
+			gemmCase{transA: true, m: 784, n: 500, k: batch}, // gradient of the weights
+			gemmCase{m: batch, n: 10, k: 500},
+			gemmCase{transB: true, m: batch, n: 500, k: 10},
+			gemmCase{transA: true, m: 500, n: 10, k: batch})
+	}
+	return append(all, gemmCase{m: 1, n: 500, k: 784}, gemmCase{m: 8, n: 8, k: 8},
+		gemmCase{m: 512, n: 512, k: 512}, gemmCase{m: 1024, n: 1024, k: 1024})
+}
+
+func (c gemmCase) label() string {
+	op := func(t bool) string {
+		if t {
+			return "T"
+		}
+		return "N"
+	}
+	return fmt.Sprintf("%dx%dx%d-%s%s", c.m, c.n, c.k, op(c.transA), op(c.transB))
+}
+
+// BenchmarkGemm runs all sets in turn in every round, so that a slower moment of the machine hits them alike, and
+// reports the median rate of each. ns/op is the time of a round.
+func BenchmarkGemm(b *testing.B) {
+	sets := candidates()
+	for _, g := range benchShapes() {
+		b.Run(g.label(), func(b *testing.B) {
+			x, y, c := make([]float32, g.m*g.k), make([]float32, g.k*g.n), make([]float32, g.m*g.n)
+			for i := range x {
+				x[i] = float32(i%7) + 1
+			}
+			lda, ldb := g.k, g.n
+			if g.transA {
+				lda = g.m
+			}
+			if g.transB {
+				ldb = g.k
+			}
+			flop := 2 * float64(g.m) * float64(g.n) * float64(g.k)
+			calls := 1 + int(1e6/flop) // a clock reading must not count
+			times := make([][]time.Duration, len(sets))
+			b.ReportAllocs()
+			for b.Loop() {
+				for i, s := range sets {
+					start := time.Now()
+					for range calls {
+						s.Gemm(g.transA, g.transB, g.m, g.n, g.k, 1, x, lda, y, ldb, 0, c, g.n)
+					}
+					times[i] = append(times[i], time.Since(start))
+				}
+			}
+			for i, s := range sets {
+				slices.Sort(times[i])
+				median := times[i][len(times[i])/2].Seconds() / float64(calls)
+				b.ReportMetric(flop/median/1e9, s.Name()+"-GF/s")
+			}
+		})
+	}
+}
+
+func BenchmarkAxpy(b *testing.B) {
+	for _, s := range candidates() {
+		for _, n := range []int{500, 648010} {
+			b.Run(fmt.Sprintf("%s/%d", s.Name(), n), func(b *testing.B) {
+				x, y := make([]float32, n), make([]float32, n)
+				b.SetBytes(int64(4 * n))
+				for b.Loop() {
+					s.Axpy(0.5, x, y)
+				}
+			})
+		}
+	}
+}

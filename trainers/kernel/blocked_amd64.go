@@ -1,0 +1,260 @@
+package kernel
+
+import (
+	"sync"
+	"unsafe"
+)
+
+// blockedSet multiplies by assembly micro-kernels. It works on blocks that fit the caches, in the way of
+//
+//	Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", ACM TOMS 34(3), 2008,
+//
+// but copies an operand into blocks only where that pays: the products of a training step are so small that copying
+// the weights costs up to a third of the time. Its two kinds differ in the micro-kernel alone and give the same bits.
+type blockedSet struct {
+	name  string
+	wide  bool // AVX-512 strips of 32 columns, else AVX2 strips of 16
+	width int  // columns of a strip
+
+	mu   sync.Mutex
+	free []*workspace // as many as there ever were calls at the same time
+}
+
+var _ Set = (*blockedSet)(nil)
+
+func newAVX512() *blockedSet { return &blockedSet{name: "avx512", wide: true, width: 32} }
+
+func newAVX2() *blockedSet { return &blockedSet{name: "avx2", width: 16} }
+
+const (
+	blockK     = 256 // depth: a strip of B of that depth and a tile's rows of A share the first-level cache
+	blockM     = 256 // rows of A a block; with blockK 256 KiB, a quarter of the second-level cache
+	blockN     = 512 // columns of packed B
+	inPlaceM   = 256 // up to so many rows of C, B is read where it stands
+	turnedRows = 48  // rows of a transposed product that are turned back at a time
+	maxTile    = 12
+	maxWidth   = 32
+)
+
+// workspace holds the packed blocks of one call. Its size does not depend on the matrices.
+type workspace struct {
+	b    [blockK * blockN]float32
+	a    [blockK * (blockM + maxTile)]float32
+	turn [turnedRows * maxWidth]float32
+}
+
+func (s *blockedSet) acquire() *workspace {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := len(s.free); n > 0 {
+		w := s.free[n-1]
+		s.free = s.free[:n-1]
+		return w
+	}
+	return new(workspace)
+}
+
+func (s *blockedSet) release(w *workspace) {
+	s.mu.Lock()
+	s.free = append(s.free, w)
+	s.mu.Unlock()
+}
+
+func (s *blockedSet) Name() string { return s.name }
+
+func (s *blockedSet) Axpy(alpha float32, x, y []float32) {
+	if len(x) == 0 {
+		return
+	}
+	y = y[:len(x)]
+	axpy(len(x), alpha, unsafe.Pointer(&x[0]), unsafe.Pointer(&y[0]))
+}
+
+// product is one call of Gemm. The slices are checked: every address that the loops form from m, n, k is inside.
+type product struct {
+	transA, transB bool
+	m, n, k        int
+	alpha, beta    float32
+	a, b, c        []float32
+	lda, ldb, ldc  int
+}
+
+func (s *blockedSet) Gemm(transA, transB bool, m, n, k int, alpha float32, a []float32, lda int, b []float32, ldb int, beta float32, c []float32, ldc int) {
+	if m == 0 || n == 0 {
+		return
+	}
+	checkMatrix(c, m, n, ldc)
+	if k == 0 || alpha == 0 {
+		scale(m, n, beta, c, ldc)
+		return
+	}
+	if transA {
+		checkMatrix(a, k, m, lda)
+	} else {
+		checkMatrix(a, m, k, lda)
+	}
+	if transB {
+		checkMatrix(b, n, k, ldb)
+	} else {
+		checkMatrix(b, k, n, ldb)
+	}
+	p := product{transA, transB, m, n, k, alpha, beta, a, b, c, lda, ldb, ldc}
+	packA := transA && n > 2*s.width // else the few strips read the columns of A where they stand
+	packB := transB || m > inPlaceM
+	var w *workspace
+	if packA || packB {
+		w = s.acquire()
+		defer s.release(w)
+	}
+	// Either way something is turned: all of B, or A and, once for each block of k, C.
+	if transB && !transA && m*k+m*n*blocks(k, blockK) < n*k {
+		s.turned(&p, w)
+		return
+	}
+	s.straight(&p, w, packA, packB)
+}
+
+// checkMatrix panics if rows × cols elements with that stride are not inside x: the assembly has no bounds checks.
+func checkMatrix(x []float32, rows, cols, stride int) {
+	if rows < 0 || cols < 0 {
+		panic("kernel: negative size")
+	}
+	if stride < cols {
+		panic("kernel: row stride below the width")
+	}
+	if cols > len(x) || rows-1 > (len(x)-cols)/stride { // that is (rows-1)*stride+cols > len(x), but cannot overflow
+		panic("kernel: slice too short for the matrix")
+	}
+}
+
+// bytes is the size of n elements.
+func bytes(n int) uintptr { return uintptr(n) * unsafe.Sizeof(float32(0)) }
+
+// blocks is how many blocks of at most size cover n.
+func blocks(n, size int) int { return (n + size - 1) / size }
+
+// evenly is the size of equal blocks that cover n, at most size, rounded up to a multiple of unit, which divides size.
+func evenly(n, size, unit int) int {
+	each := blocks(n, blocks(n, size))
+	return blocks(each, unit) * unit
+}
+
+// straight is C = op(A)*op(B) strip by strip.
+func (s *blockedSet) straight(p *product, w *workspace, packA, packB bool) {
+	kb, mb, nb := evenly(p.k, blockK, 4), evenly(p.m, blockM, maxTile), p.n
+	if packB {
+		nb = min(nb, blockN)
+	}
+	t := strip{aStride: bytes(p.lda), aNext: bytes(p.lda), bRow: bytes(p.ldb), cRow: bytes(p.ldc), alpha: p.alpha}
+	if p.transA {
+		t.aNext = bytes(1)
+	}
+	if packA {
+		t.aStride = 0
+	}
+	for j := 0; j < p.n; j += nb {
+		nj := min(nb, p.n-j)
+		for l := 0; l < p.k; l += kb {
+			t.k, t.beta = min(kb, p.k-l), 1
+			if l == 0 {
+				t.beta = p.beta
+			}
+			if packB {
+				s.packB(w, p, l, j, t.k, nj)
+				t.bRow = bytes(s.width)
+			}
+			for i := 0; i < p.m; i += mb {
+				t.rows = min(mb, p.m-i)
+				switch {
+				case packA:
+					s.packA(w, p, i, l, t.rows, t.k)
+					t.a, t.aNext = unsafe.Pointer(&w.a), bytes(t.k)
+				case p.transA:
+					t.a = unsafe.Pointer(&p.a[l*p.lda+i])
+				default:
+					t.a = unsafe.Pointer(&p.a[i*p.lda+l])
+				}
+				for o := 0; o < nj; o += s.width {
+					if packB {
+						t.b = unsafe.Pointer(&w.b[o*t.k])
+					} else {
+						t.b = unsafe.Pointer(&p.b[l*p.ldb+j+o])
+					}
+					t.c = unsafe.Pointer(&p.c[i*p.ldc+j+o])
+					s.run(&t, p.transA, min(s.width, nj-o))
+				}
+			}
+		}
+	}
+}
+
+// turned is C^T = B*A^T with B as it is stored: A, the smaller operand, is packed, and C is turned back piece by piece.
+func (s *blockedSet) turned(p *product, w *workspace) {
+	kb := evenly(p.k, blockK, 4)
+	t := strip{aStride: bytes(p.ldb), aNext: bytes(p.ldb), bRow: bytes(s.width), cRow: bytes(s.width), alpha: p.alpha,
+		b: unsafe.Pointer(&w.b), c: unsafe.Pointer(&w.turn)}
+	for l := 0; l < p.k; l += kb {
+		t.k = min(kb, p.k-l)
+		beta := float32(1)
+		if l == 0 {
+			beta = p.beta
+		}
+		for i := 0; i < p.m; i += s.width {
+			mi := min(s.width, p.m-i)
+			transposeInto(w.b[:], s.width, p.a[i*p.lda+l:], p.lda, mi, t.k)
+			for j := 0; j < p.n; j += turnedRows {
+				t.rows = min(turnedRows, p.n-j)
+				t.a = unsafe.Pointer(&p.b[j*p.ldb+l])
+				s.run(&t, false, mi)
+				transposeAdd(p.c[i*p.ldc+j:], p.ldc, w.turn[:], s.width, t.rows, mi, beta)
+			}
+		}
+	}
+}
+
+// run computes one strip of cols columns.
+func (s *blockedSet) run(t *strip, transA bool, cols int) {
+	edge, narrow := cols < s.width, cols <= s.width/2
+	t.last = cols
+	if !narrow {
+		t.last -= s.width / 2
+	}
+	switch {
+	case s.wide && !transA:
+		switch {
+		case narrow:
+			stripAVX512RowsNarrow(t)
+		case edge:
+			stripAVX512RowsEdge(t)
+		default:
+			stripAVX512Rows(t)
+		}
+	case s.wide:
+		switch {
+		case narrow:
+			stripAVX512ColsNarrow(t)
+		case edge:
+			stripAVX512ColsEdge(t)
+		default:
+			stripAVX512Cols(t)
+		}
+	case !transA:
+		switch {
+		case narrow:
+			stripAVX2RowsNarrow(t)
+		case edge:
+			stripAVX2RowsEdge(t)
+		default:
+			stripAVX2Rows(t)
+		}
+	default:
+		switch {
+		case narrow:
+			stripAVX2ColsNarrow(t)
+		case edge:
+			stripAVX2ColsEdge(t)
+		default:
+			stripAVX2Cols(t)
+		}
+	}
+}
