@@ -31,7 +31,9 @@ func (a *app) dataCommand() *cobra.Command {
 			"path; quote them, or the shell takes them for local files.",
 		Example: "  dkpipe data import --in 'raw/*-ubyte.gz' --out hdfs://ns/data/fashion\n" +
 			"  dkpipe data ls -R hdfs://ns/data\n  dkpipe data verify out/model",
-		RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
+		Args:                       cobra.NoArgs, // so that a command that does not exist is an error
+		SuggestionsMinimumDistance: 2,
+		RunE:                       func(c *cobra.Command, _ []string) error { return c.Help() }}
 	c.AddCommand(a.dataImportCommand(), a.dataPutCommand(), a.dataGetCommand(), a.dataCatCommand(), a.dataLsCommand(),
 		a.dataRmCommand(), a.dataDuCommand(), a.dataChecksumCommand(), a.dataVerifyCommand())
 	return c

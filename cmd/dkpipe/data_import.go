@@ -140,8 +140,7 @@ func (j *job) importTable(ctx context.Context, o importOptions, r *importReport)
 		return err
 	}
 	r.Output, r.Format = target.String(), pipeline.Format(o.to)
-	replaces, err := importTarget(ctx, target, o.force)
-	if err != nil {
+	if _, err := importTarget(ctx, target, o.force); err != nil { // before the work; and again after it
 		return err
 	}
 	source, err := j.importSource(ctx, o)
@@ -166,11 +165,7 @@ func (j *job) importTable(ctx context.Context, o importOptions, r *importReport)
 	err = j.writeTable(ctx, o, source, table, opener, &tableFolder{at: stage, shape: shape, format: r.Format, rowsPerFile: o.rowsPerFile}, r)
 	if err == nil {
 		j.app.crash("imported")
-		if replaces {
-			err = j.replaceFolder(ctx, stage, target)
-		} else if err = move(ctx, stage, target); errors.Is(err, fs.ErrExist) {
-			err = usage("somebody else made it: look at it, or choose another name", "%s appeared while the table was written", target)
-		}
+		err = j.publishTable(ctx, stage, target, o.force)
 	}
 	if err != nil {
 		j.discard(ctx, stage)
@@ -180,6 +175,21 @@ func (j *job) importTable(ctx context.Context, o importOptions, r *importReport)
 		r.Entries[i].Path = target.join(r.Entries[i].Path).String()
 	}
 	return nil
+}
+
+// publishTable gives a complete table its name.
+func (j *job) publishTable(ctx context.Context, stage, target place, force bool) error {
+	replaces, err := importTarget(ctx, target, force)
+	if err != nil {
+		return err
+	}
+	if replaces {
+		return j.replaceFolder(ctx, stage, target)
+	}
+	if err = move(ctx, stage, target); errors.Is(err, fs.ErrExist) {
+		return usage("somebody else made it: look at it, or choose another name", "%s appeared while the table was written", target)
+	}
+	return err
 }
 
 // writeTable runs the whole source into a folder.
@@ -219,7 +229,7 @@ func (j *job) writeTable(ctx context.Context, o importOptions, source importSour
 	return nil
 }
 
-// importTarget looks at what is at the target now; true when it is a table that will be replaced.
+// importTarget looks at what is at the target now; true when it is an empty folder or a table that will be replaced.
 func importTarget(ctx context.Context, target place, force bool) (bool, error) {
 	if isRoot(target.path) {
 		return false, usage("name a folder to be made below it", "--out: %s is a whole store or the working directory", target)
@@ -232,8 +242,8 @@ func importTarget(ctx context.Context, target place, force bool) (bool, error) {
 		return false, usage("name a folder", "--out: %s is a file; import makes a folder of files", target)
 	}
 	below, err := target.fs.ReadDir(ctx, target.path)
-	if err != nil || len(below) == 0 { // an empty folder gives way to a rename
-		return false, err
+	if err != nil || len(below) == 0 {
+		return err == nil, err
 	}
 	if !force {
 		return false, usage("--force replaces it; or choose another name", "--out: %s exists", target)
