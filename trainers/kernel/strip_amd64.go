@@ -2,7 +2,7 @@ package kernel
 
 import "unsafe"
 
-//go:generate go run gen/tiles.go -out .
+//go:generate go run gen_tiles.go -out .
 
 // strip tells a micro-kernel about one column strip of C = alpha*A*B + beta*C. Strides are in bytes. The assembly
 // reads it and does not change it.
