@@ -127,8 +127,8 @@ func checkMatrix(x []float32, rows, cols, stride int) {
 	}
 }
 
-// bytes is the size of n elements.
-func bytes(n int) uintptr { return uintptr(n) * unsafe.Sizeof(float32(0)) }
+// sizeOf is the size in bytes of n elements.
+func sizeOf(n int) uintptr { return uintptr(n) * unsafe.Sizeof(float32(0)) }
 
 // blocks is how many blocks of at most size cover n.
 func blocks(n, size int) int { return (n + size - 1) / size }
@@ -145,9 +145,9 @@ func (s *blockedSet) straight(p *product, w *workspace, packA, packB bool) {
 	if packB {
 		nb = min(nb, blockN)
 	}
-	t := strip{aStride: bytes(p.lda), aNext: bytes(p.lda), bRow: bytes(p.ldb), cRow: bytes(p.ldc), alpha: p.alpha}
+	t := strip{aStride: sizeOf(p.lda), aNext: sizeOf(p.lda), bRow: sizeOf(p.ldb), cRow: sizeOf(p.ldc), alpha: p.alpha}
 	if p.transA {
-		t.aNext = bytes(1)
+		t.aNext = sizeOf(1)
 	}
 	if packA {
 		t.aStride = 0
@@ -161,14 +161,14 @@ func (s *blockedSet) straight(p *product, w *workspace, packA, packB bool) {
 			}
 			if packB {
 				s.packB(w, p, l, j, t.k, nj)
-				t.bRow = bytes(s.width)
+				t.bRow = sizeOf(s.width)
 			}
 			for i := 0; i < p.m; i += mb {
 				t.rows = min(mb, p.m-i)
 				switch {
 				case packA:
 					s.packA(w, p, i, l, t.rows, t.k)
-					t.a, t.aNext = unsafe.Pointer(&w.a), bytes(t.k)
+					t.a, t.aNext = unsafe.Pointer(&w.a), sizeOf(t.k)
 				case p.transA:
 					t.a = unsafe.Pointer(&p.a[l*p.lda+i])
 				default:
@@ -191,7 +191,7 @@ func (s *blockedSet) straight(p *product, w *workspace, packA, packB bool) {
 // turned is C^T = B*A^T with B as it is stored: A, the smaller operand, is packed, and C is turned back piece by piece.
 func (s *blockedSet) turned(p *product, w *workspace) {
 	kb := evenly(p.k, blockK, 4)
-	t := strip{aStride: bytes(p.ldb), aNext: bytes(p.ldb), bRow: bytes(s.width), cRow: bytes(s.width), alpha: p.alpha,
+	t := strip{aStride: sizeOf(p.ldb), aNext: sizeOf(p.ldb), bRow: sizeOf(s.width), cRow: sizeOf(s.width), alpha: p.alpha,
 		b: unsafe.Pointer(&w.b), c: unsafe.Pointer(&w.turn)}
 	for l := 0; l < p.k; l += kb {
 		t.k = min(kb, p.k-l)

@@ -56,7 +56,7 @@ func (s *blockedSet) packB(w *workspace, p *product, l, j, k, cols int) {
 func transposeInto(dst []float32, dstStride int, src []float32, srcStride, rows, cols int) {
 	whole, r := cols&^7, 0
 	for ; whole > 0 && r+8 <= rows; r += 8 {
-		transpose8(unsafe.Pointer(&dst[r]), bytes(dstStride), unsafe.Pointer(&src[r*srcStride]), bytes(srcStride), whole/8)
+		transpose8(unsafe.Pointer(&dst[r]), sizeOf(dstStride), unsafe.Pointer(&src[r*srcStride]), sizeOf(srcStride), whole/8)
 		for c := whole; c < cols; c++ {
 			for i := r; i < r+8; i++ {
 				dst[c*dstStride+i] = src[i*srcStride+c]
@@ -78,7 +78,7 @@ func transposeAdd(dst []float32, dstStride int, src []float32, srcStride, rows, 
 	}
 	whole, r := cols&^7, 0
 	for ; whole > 0 && r+8 <= rows; r += 8 {
-		transposeAdd8(unsafe.Pointer(&dst[r]), bytes(dstStride), unsafe.Pointer(&src[r*srcStride]), bytes(srcStride), whole/8, beta)
+		transposeAdd8(unsafe.Pointer(&dst[r]), sizeOf(dstStride), unsafe.Pointer(&src[r*srcStride]), sizeOf(srcStride), whole/8, beta)
 		for c := whole; c < cols; c++ {
 			for i := r; i < r+8; i++ {
 				dst[c*dstStride+i] = addScaled(src[i*srcStride+c], beta, dst[c*dstStride+i])
