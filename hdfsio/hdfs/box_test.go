@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -20,7 +22,12 @@ import (
 	"dkpipe/hdfsio"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		breakable.stop()
+		os.Exit(code)
+	}))
+}
 
 // box is a real HDFS on this machine, as box.json describes it.
 type box struct {
@@ -29,11 +36,8 @@ type box struct {
 		Address string `json:"address"`
 		Dir     string `json:"dir"`
 	} `json:"datanodes"`
-	Dir       string `json:"dir"`
-	User      string `json:"user"`
-	Processes []struct {
-		Name string `json:"name"`
-	} `json:"processes"`
+	Dir  string `json:"dir"`
+	User string `json:"user"`
 }
 
 // theBox gives the HDFS that the environment names.
@@ -46,21 +50,27 @@ func theBox(t testing.TB) box {
 		}
 		t.Skip("DKPIPE_BOX names no box.json of a real HDFS (dkpipe box up)")
 	}
+	b, err := readBox(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// readBox reads box.json, or the one in a folder.
+func readBox(file string) (box, error) {
+	var b box
 	if info, err := os.Stat(file); err == nil && info.IsDir() {
 		file = filepath.Join(file, "box.json")
 	}
 	data, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
+	if err == nil {
+		err = json.Unmarshal(data, &b)
 	}
-	var b box
-	if err := json.Unmarshal(data, &b); err != nil {
-		t.Fatal(err)
+	if err == nil && b.HDFS == "" {
+		err = fmt.Errorf("%s is a box without an HDFS", file)
 	}
-	if b.HDFS == "" {
-		t.Fatalf("%s is a box without an HDFS", file)
-	}
-	return b
+	return b, err
 }
 
 // needs skips a test that the box is too small for.
@@ -71,15 +81,125 @@ func (b box) needs(t testing.TB, datanodes int) {
 	}
 }
 
-// separate skips a test that ends or stops single servers.
-func (b box) separate(t testing.TB) {
+// breakable are the boxes that tests may break, because nobody else uses them. They start when first needed.
+var breakable ownBoxes
+
+type ownBoxes struct {
+	mu   sync.Mutex
+	open map[string]*ownBox
+}
+
+type ownBox struct {
+	box  box
+	err  error
+	cmd  *exec.Cmd
+	dir  string
+	keep bool // it was there before
+}
+
+// separateBox gives a box whose servers are processes of their own.
+func separateBox(t testing.TB) box {
+	return breakable.get(t, "DKPIPE_FAULT_BOX", `{"Only":"hdfs","Datanodes":3,"Separate":true,"Dir":%q}`)
+}
+
+// haBox gives a box with two NameNodes.
+func haBox(t testing.TB) box {
+	return breakable.get(t, "DKPIPE_FAULT_BOX_HA", `{"Only":"hdfs","Datanodes":1,"HA":true,"Heap":"400m","Dir":%q}`)
+}
+
+// get gives the box that a variable names, or starts one.
+func (o *ownBoxes) get(t testing.TB, variable, options string) box {
 	t.Helper()
-	for _, p := range b.Processes {
-		if p.Name == "namenode" {
-			return
+	if testing.Short() {
+		t.Skip("it starts servers of its own, which takes a while")
+	}
+	theBox(t) // whoever has no servers has none to break either
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	b := o.open[variable]
+	if b == nil {
+		if b = new(ownBox); os.Getenv(variable) != "" {
+			b.box, b.err = readBox(os.Getenv(variable))
+			b.keep = true
+		} else {
+			b.err = b.start(options)
+		}
+		if o.open == nil {
+			o.open = make(map[string]*ownBox)
+		}
+		o.open[variable] = b
+	}
+	if b.err != nil {
+		t.Fatalf("a box of its own: %v", b.err)
+	}
+	return b.box
+}
+
+// start builds dkpipe and runs the supervisor of a box.
+func (b *ownBox) start(options string) error {
+	var err error
+	if b.dir, err = os.MkdirTemp("", "hdfs-test"); err != nil {
+		return err
+	}
+	program := filepath.Join(b.dir, "dkpipe")
+	if out, err := exec.Command("go", "build", "-o", program, "dkpipe/cmd/dkpipe").CombinedOutput(); err != nil {
+		return fmt.Errorf("%w: %s", err, out)
+	}
+	input := filepath.Join(b.dir, "options.json")
+	if err := os.WriteFile(input, fmt.Appendf(nil, options, filepath.Join(b.dir, "box")), 0o600); err != nil {
+		return err
+	}
+	in, err := os.Open(input)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, theirs, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	b.cmd = exec.Command(program, "box", "supervise")
+	b.cmd.Stdin, b.cmd.Stdout, b.cmd.Stderr = in, theirs, os.Stderr
+	err = b.cmd.Start()
+	theirs.Close()
+	if err != nil {
+		return err
+	}
+	if err := out.SetReadDeadline(time.Now().Add(5 * time.Minute)); err != nil {
+		return err
+	}
+	for reports := json.NewDecoder(out); ; {
+		var r struct {
+			Box   *box
+			Error json.RawMessage
+		}
+		if err := reports.Decode(&r); err != nil {
+			return err
+		}
+		if r.Error != nil {
+			return errors.New(string(r.Error))
+		}
+		if r.Box != nil {
+			b.box = *r.Box
+			return nil
 		}
 	}
-	t.Skip("the box is one process; this needs servers of their own (dkpipe box up --separate)")
+}
+
+// stop ends what was started; a supervisor that ends takes its servers along.
+func (o *ownBoxes) stop() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, b := range o.open {
+		if b.cmd != nil && b.cmd.Process != nil {
+			b.cmd.Process.Signal(os.Interrupt)
+			b.cmd.Wait()
+		}
+		if !b.keep && b.dir != "" {
+			os.RemoveAll(b.dir)
+		}
+	}
 }
 
 // control gives the box a command of a fault test.

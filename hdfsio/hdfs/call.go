@@ -22,6 +22,36 @@ const (
 // final, except that it is not active or not ready yet. Broken connections lead to another try, on another client and
 // at another NameNode; when the call may have been made before, this is done only if doing it again is the same.
 func (f *FS) call(ctx context.Context, op, name string, repeatable bool, fn func(c *client) error) error {
+	return f.tryOn(ctx, op, name, repeatable, func(ctx context.Context) error {
+		c, err := f.take(ctx)
+		if err != nil {
+			return err
+		}
+		err = c.run(ctx, fn)
+		f.give(c, judge(err).broken)
+		return err
+	})
+}
+
+// callAndKeep is call for what must not be repeated, on a client that stays with the caller when all went well.
+func (f *FS) callAndKeep(ctx context.Context, op, name string, fn func(c *client) error) (kept *client, err error) {
+	err = f.tryOn(ctx, op, name, false, func(ctx context.Context) error {
+		c, err := f.take(ctx)
+		if err != nil {
+			return err
+		}
+		if err = c.run(ctx, fn); err != nil {
+			f.give(c, judge(err).broken)
+			return err
+		}
+		kept = c
+		return nil
+	})
+	return kept, err
+}
+
+// tryOn makes attempts until one gives a final answer, or the time is over.
+func (f *FS) tryOn(ctx context.Context, op, name string, repeatable bool, attempt func(ctx context.Context) error) error {
 	if err := ended(ctx); err != nil {
 		return hdfsio.Wrap(op, name, err)
 	}
@@ -30,7 +60,7 @@ func (f *FS) call(ctx context.Context, op, name string, repeatable bool, fn func
 	var failing time.Time
 	wait := time.Duration(0)
 	for {
-		err := f.attempt(within, fn)
+		err := attempt(within)
 		v := judge(err)
 		if v.unsure && !repeatable {
 			return unknownOutcome(op, name, err)
@@ -84,17 +114,6 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	case <-t.C:
 		return true
 	}
-}
-
-// attempt makes one call on one client.
-func (f *FS) attempt(ctx context.Context, fn func(c *client) error) error {
-	c, err := f.take(ctx)
-	if err != nil {
-		return err
-	}
-	err = c.run(ctx, fn)
-	f.give(c, judge(err).broken)
-	return err
 }
 
 // take gives a client out of the pool, or a new one.

@@ -57,7 +57,7 @@ func newClient(ctx context.Context, o *Options, addresses []string) (*client, er
 	stop()
 	if err != nil {
 		c.kill(err)
-		return nil, fmt.Errorf("%w: %w", errNotSent, c.cause(ctx, err))
+		return nil, fmt.Errorf("%w: %w", errNotSent, c.cause(ended(ctx), err))
 	}
 	c.Client = lib
 	return c, nil
@@ -177,9 +177,10 @@ func (s *several) Error() string {
 	return b.String()
 }
 
-// cause finds the true reason of an error of the library, which flattens those of connections to text.
-func (c *client) cause(ctx context.Context, err error) error {
-	if over := ended(ctx); over != nil {
+// cause finds the true reason of an error of the library, which flattens those of connections to text. over is why
+// the context has ended, or nil.
+func (c *client) cause(over, err error) error {
+	if over != nil {
 		return over
 	}
 	if isAnswer(err) {
@@ -187,6 +188,9 @@ func (c *client) cause(ctx context.Context, err error) error {
 	}
 	if b := c.broken(); b != nil {
 		return b
+	}
+	if strings.Contains(err.Error(), "no available namenodes") {
+		return fmt.Errorf("%w: %w", errNotActive, err)
 	}
 	return err
 }
@@ -200,7 +204,7 @@ func (c *client) run(ctx context.Context, fn func(c *client) error) error {
 	if err == nil || isAnswer(err) {
 		return err
 	}
-	err = c.cause(ctx, err)
+	err = c.cause(ended(ctx), err)
 	if c.writes() == before {
 		return fmt.Errorf("%w: %w", errNotSent, err)
 	}

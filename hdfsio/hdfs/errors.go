@@ -119,6 +119,9 @@ func wrap(op, path, user string, err error) error {
 		if errors.As(err, &pe) {
 			err = pe.Err
 		}
+		if errors.Is(err, errNotActive) {
+			return &hdfsio.Error{Op: op, Path: path, Kind: hdfsio.KindUnreachable, Hint: "try again when one has taken over", Err: err}
+		}
 		return hdfsio.Wrap(op, path, err)
 	}
 	class := answer.Exception()
@@ -164,7 +167,7 @@ func judge(err error) verdict {
 		return verdict{broken: true, again: true}
 	case isAnswer(err):
 		return verdict{}
-	case errors.Is(err, errNotSent):
+	case errors.Is(err, errNotSent), errors.Is(err, errNotActive):
 		return verdict{broken: true, again: true}
 	}
 	// With no broken connection it is the library that stumbled, over something that another try would not change.
@@ -198,7 +201,9 @@ func isAnswer(err error) bool {
 var (
 	// errNotSent marks errors before anything of a call was sent.
 	errNotSent = errors.New("no connection to a NameNode")
-	errClosed  = fmt.Errorf("the HDFS was closed: %w", fs.ErrClosed)
+	// errNotActive marks the text that the library makes when all NameNodes say that they are standing by.
+	errNotActive = errors.New("no NameNode of the name service is active")
+	errClosed    = fmt.Errorf("the HDFS was closed: %w", fs.ErrClosed)
 )
 
 // silent is a server that did not do for so long what it should.

@@ -175,7 +175,7 @@ func TestAFlippedByteInEveryReplicaIsCorruptAndNotDelivered(t *testing.T) {
 }
 
 func TestADatanodeThatStopsIsReplacedWhileReading(t *testing.T) {
-	b := theBox(t)
+	b := separateBox(t)
 	b.needs(t, 2)
 	f := b.dial(t, func(o *Options) { o.Replication = 2 })
 	name := path.Join(folder(t, f), "f")

@@ -39,7 +39,7 @@ func want(t testing.TB, err error, kind hdfsio.Kind, name string) {
 }
 
 func TestADatanodeThatStopsWhileAFileIsWrittenPoisonsIt(t *testing.T) {
-	b := theBox(t)
+	b := separateBox(t)
 	b.needs(t, 2)
 	f := b.dial(t, func(o *Options) { o.Replication = len(b.Datanodes) })
 	for i := range b.Datanodes {
@@ -143,7 +143,7 @@ func TestCancellingTheContextPoisonsAFile(t *testing.T) {
 }
 
 func TestAbortFromAnotherGoroutineEndsAWrite(t *testing.T) {
-	b := theBox(t)
+	b := separateBox(t)
 	f := b.dial(t, nil)
 	name := path.Join(folder(t, f), "f")
 	w := create(t, f, name)
@@ -187,7 +187,7 @@ func TestAbortLeavesTheFileOfSomebodyElseAlone(t *testing.T) {
 }
 
 func TestAFileWithTooFewReplicasIsGivenUpInTime(t *testing.T) {
-	b := theBox(t)
+	b := separateBox(t)
 	f := b.dial(t, func(o *Options) { o.Timeout = 2 * time.Second })
 	name := path.Join(folder(t, f), "f")
 	w := create(t, f, name)
@@ -206,7 +206,7 @@ func TestAFileWithTooFewReplicasIsGivenUpInTime(t *testing.T) {
 }
 
 func TestSafeModeIsNamedWithTheNextStep(t *testing.T) {
-	b := theBox(t)
+	b := separateBox(t)
 	f := b.dial(t, nil)
 	dir := folder(t, f)
 	put(t, f, path.Join(dir, "f"), []byte("x"))

@@ -64,8 +64,7 @@ func (f *FS) Create(ctx context.Context, name string) (hdfsio.Writer, error) {
 	}
 	w := &writer{fs: f, name: name}
 	mode := os.FileMode(0o666 &^ *f.o.Umask)
-	err = f.callAndKeep(ctx, "create", name, func(c *client) (err error) {
-		w.c = c
+	w.c, err = f.callAndKeep(ctx, "create", name, func(c *client) (err error) {
 		w.lib, err = c.CreateFile(name, f.o.Replication, f.o.BlockSize, mode)
 		return err
 	})
@@ -83,36 +82,6 @@ func (f *FS) Create(ctx context.Context, name string) (hdfsio.Writer, error) {
 		return nil, hdfsio.Wrap("create", name, err)
 	}
 	return w, nil
-}
-
-// callAndKeep is call for something that is not repeatable, on a client that the caller keeps if all goes well.
-func (f *FS) callAndKeep(ctx context.Context, op, name string, fn func(c *client) error) error {
-	if err := ended(ctx); err != nil {
-		return hdfsio.Wrap(op, name, err)
-	}
-	within, cancel := context.WithTimeout(ctx, f.o.Timeout)
-	defer cancel()
-	c, err := f.take(within)
-	if err != nil {
-		return f.given(op, name, err)
-	}
-	err = c.run(within, fn)
-	if err == nil {
-		return nil
-	}
-	v := judge(err)
-	f.give(c, v.broken)
-	switch {
-	case v.unsure:
-		return unknownOutcome(op, name, err)
-	case v.again:
-		return f.given(op, name, err)
-	}
-	e := wrap(op, name, f.o.User, err)
-	if errors.Is(err, fs.ErrExist) {
-		return hdfsio.Wrap(op, name, fs.ErrExist)
-	}
-	return e
 }
 
 // watch ties the writer to the context of Create.
@@ -170,16 +139,7 @@ func (w *writer) poison(op string, err error) error {
 		return hdfsio.Wrap(op, w.name, err)
 	}
 	if w.failed == nil {
-		if over := w.cancelled(); over != nil {
-			err = over
-		}
-		if !isAnswer(err) {
-			if b := w.c.broken(); b != nil && w.cancelled() == nil {
-				err = b
-			}
-			err = plain(err)
-		}
-		w.failed = wrap(op, w.name, w.fs.o.User, err)
+		w.failed = wrap(op, w.name, w.fs.o.User, plain(w.c.cause(w.cancelled(), err)))
 		var e *hdfsio.Error
 		if errors.As(w.failed, &e) && e.Hint == "" && e.Kind != hdfsio.KindInterrupted {
 			e.Hint = "the file is not usable: remove it and write it again"
