@@ -184,10 +184,10 @@ func readPromises(ctx context.Context, at place) (*promises, error) {
 		}
 		switch kind := pipelineKind(err); {
 		case err == nil:
-		case kind == pipeline.Corrupt && p.broken == nil:
-			p.broken = err
-		case kind != pipeline.Corrupt:
+		case kind != pipeline.Corrupt && kind != pipeline.Unsupported:
 			return nil, err
+		case p.broken == nil:
+			p.broken = err
 		}
 	}
 	if len(p.files) == 0 && p.broken == nil {
