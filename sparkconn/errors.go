@@ -100,7 +100,7 @@ func (e *ServerError) tidy() {
 		e.SQLState = m[1]
 	}
 	text := e.Message
-	for _, mark := range []string{"\n\tat ", "\n\nJVM stacktrace", "\nDriver stacktrace", "\n== SQL", "\n;"} {
+	for _, mark := range []string{"\n\tat ", "\n\nJVM stacktrace", "\nDriver stacktrace", "\n== SQL", "\n;", "\ndata: "} {
 		if i := strings.Index(text, mark); i >= 0 {
 			text = text[:i]
 		}
@@ -276,6 +276,8 @@ func (s *Session) unreachable(what string, e *ServerError, hint string) error {
 		hint = "a web server answers there; the port of Spark Connect is 15002 unless it was changed"
 	case strings.Contains(text, "first record does not look like a TLS handshake"):
 		hint = "the server speaks plaintext: leave use_ssl=true out, or use the port of its TLS proxy"
+	case strings.Contains(text, "application protocol"):
+		hint = "what answers there speaks TLS but no HTTP/2, so it is no Spark Connect server; check the port"
 	case strings.Contains(text, "certificate"):
 		hint = "the server's certificate is not trusted: add its authority to the system, or pass Options.TLS"
 	case !s.remote.TLS && (strings.Contains(text, "server preface") || strings.Contains(text, "frame too large") || strings.Contains(text, "EOF")):

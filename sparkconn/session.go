@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -148,9 +149,9 @@ func (s *Session) greet(ctx context.Context) error {
 		case first.Err() != nil || e.Code == codes.DeadlineExceeded:
 			e.Message = fmt.Sprintf("no answer within %s", limit)
 			return s.unreachable("connecting", e, "")
-		case e.Code == codes.Unimplemented:
+		case e.Code == codes.Unimplemented && !strings.Contains(e.Message, "HTTP status"):
 			return s.unreachable("connecting", e, "a gRPC server answers there that is not Spark Connect; check the port")
-		case e.Code == codes.Unavailable || e.Code == codes.Internal && e.id == "" || e.Code == codes.Unknown && e.Reason == "":
+		case e.Code == codes.Unavailable || e.Code == codes.Unimplemented || e.Code == codes.Internal && e.id == "" || e.Code == codes.Unknown && e.Reason == "":
 			return s.unreachable("connecting", e, "")
 		}
 		return s.fail(ctx, "connecting to "+s.remote.String(), err)
