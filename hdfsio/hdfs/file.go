@@ -14,11 +14,12 @@ import (
 	"dkpipe/hdfsio"
 )
 
-// Reading ahead. Callers that want much at once get exactly that; callers that read on in small pieces get a read that
-// goes on behind what they asked for, which the sockets' buffers fill while they work. It grows as they go on, so that
-// one that stops early has wasted at most as much as it used.
+// Reading ahead. Callers that read on get a read that goes on behind what they asked for, which the sockets' buffers
+// fill while they work. It grows as they go on, so that one that stops early has wasted at most as much as it used.
+// Those that take much at once, as readers of columns do, are believed later: they often skip the next column.
 const (
 	bigRead     = 4 << 20
+	bigSteps    = 2 // big reads, one behind the other, before that
 	firstWindow = 512 << 10
 	lastWindow  = 32 << 20
 	maxParked   = 8 // reads of one file that can be continued
@@ -51,6 +52,7 @@ type file struct {
 type trail struct {
 	at     int64
 	window int64
+	steps  int // reads so far, one behind the other
 }
 
 var _ hdfsio.File = (*file)(nil)
@@ -169,40 +171,62 @@ func (r *reading) tried(address string) bool {
 	return slices.ContainsFunc(r.failures, func(x failure) bool { return x.replica.address == address })
 }
 
-// readBlock reads into p what one block holds of it, and tries all replicas before it gives up.
+// readBlock reads into p what one block holds of it.
 func (f *file) readBlock(p []byte, off int64) (int, error) {
-	r := f.begin(off)
-	pos := off - r.block.start
-	p = p[:min(int64(len(p)), r.block.size-pos, f.size-off)]
-	d := f.resume(r.index, pos)
-	resumed := d != nil
+	index, pos, left := f.place(off)
+	p = p[:min(int64(len(p)), left, f.size-off)]
 	window := f.ahead(off, len(p))
+	d := f.resume(index, pos)
+	if d == nil {
+		return f.fetch(p, off, window, nil, nil)
+	}
+	n, err := d.read(p)
+	if err == nil {
+		f.leave(index, d)
+	} else {
+		f.forget(d)
+	}
+	if n == len(p) {
+		return n, nil
+	}
+	m, err := f.fetch(p[n:], off+int64(n), window, d, err)
+	return n + m, err
+}
+
+// place gives the block of an offset, the offset within it, and how much is left of it from there.
+func (f *file) place(off int64) (index int, pos, left int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	index = f.layout.find(off)
+	b := &f.layout.blocks[index]
+	return index, off - b.start, b.start + b.size - off
+}
+
+// fetch fills p from one block with new reads, and tries all replicas before it gives up. A read that could be
+// continued, but not to the end of p, is given with its error: wrong bytes count against the replica, but not that
+// the connection was gone, because it lay idle.
+func (f *file) fetch(p []byte, off, window int64, before *dataConn, err error) (int, error) {
+	r := f.begin(off)
+	if errors.Is(err, errChecksum) {
+		f.failed(&r, before.address, err)
+	}
+	pos := off - r.block.start
 	n := 0
 	for n < len(p) {
-		var err error
-		if d == nil {
-			ask := min(max(window, int64(len(p)-n)), r.block.size-pos-int64(n), f.size-off-int64(n))
-			if d, err = f.connect(&r, pos+int64(n), ask); err != nil {
-				return n, err
-			}
+		ask := min(max(window, int64(len(p)-n)), r.block.size-pos-int64(n), f.size-off-int64(n))
+		d, err := f.connect(&r, pos+int64(n), ask)
+		if err != nil {
+			return n, err
 		}
 		m, err := d.read(p[n:])
 		n += m
-		if err == nil && n < len(p) && d.pos >= d.end { // a read that was resumed ends before p does
-			f.release(d)
-			d, resumed = nil, false
-			continue
-		}
 		if err == nil {
+			f.leave(r.index, d)
 			break
 		}
 		f.forget(d)
-		if !resumed || errors.Is(err, errChecksum) { // one that lay for a while may have been closed by the datanode
-			f.failed(&r, d.address, err)
-		}
-		d, resumed = nil, false
+		f.failed(&r, d.address, err)
 	}
-	f.leave(r.index, d)
 	f.reportBad(&r)
 	return n, nil
 }
@@ -368,7 +392,8 @@ func (f *file) ahead(off int64, n int) int64 {
 	i := slices.IndexFunc(f.trails, func(t trail) bool { return t.at == off })
 	switch {
 	case i >= 0:
-		if n < bigRead {
+		t.steps = f.trails[i].steps + 1
+		if n < bigRead || t.steps >= bigSteps {
 			t.window = min(max(2*f.trails[i].window, firstWindow), lastWindow)
 		}
 		f.trails = slices.Delete(f.trails, i, i+1)
