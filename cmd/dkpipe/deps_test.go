@@ -44,11 +44,12 @@ var mayImport = map[string][]string{
 	"hdfsio/hdfs":                        {"hdfsio"},
 	"sparkconn":                          {"pipeline", "pipeline/expr"},
 	"sparkconn/sparktest":                {},
+	"internal/box/boxtest":               {"internal/box"},
 	"internal/box":                       {},
 	"cmd/dkpipe":                         {"*"},
 }
 
-var suites = []string{"pipeline/pipetest", "hdfsio/hdfstest", "ps/pstest", "trainers/trainertest"}
+var suites = []string{"pipeline/pipetest", "hdfsio/hdfstest", "ps/pstest", "trainers/trainertest", "internal/box/boxtest"}
 
 // TestImportPolicy reads the import clauses itself: a test that shells out to the go tool would be answered from the
 // test cache and miss a forbidden import.

@@ -158,7 +158,7 @@ func (a *app) checkSpec(ctx context.Context, flags *specFlags) []check {
 
 // checkSource reads the source's header and plans the job on it.
 func (j *job) checkSource(ctx context.Context) check {
-	plan, engine, err := j.plan(ctx)
+	plan, engine, err := j.plan(ctx, true)
 	if err == nil {
 		_, err = engine.Explain(ctx, plan)
 	}

@@ -132,8 +132,16 @@ type evalJob struct {
 	train         spec.Train // batch size, kernel, loss, metrics
 }
 
-// scanBudget is the memory for reading ahead in a single pass: nothing is worth keeping.
-const scanBudget = 1 << 20
+// scanBudget is the memory for reading ahead in a single pass, in which nothing is worth keeping. It must hold a row
+// group: ours are 256 KiB, Spark's some MiB.
+func scanBudget(m *dataset.Manifest) int64 {
+	for _, c := range m.Columns {
+		if c.Role != dataset.RoleKeep && c.Encoding != dataset.EncodingF32LE {
+			return 64 << 20
+		}
+	}
+	return 1 << 20
+}
 
 // evaluateSplit runs a split through as many replicas as there are cores.
 func evaluateSplit(ctx context.Context, e evalJob) (trainers.Evaluation, error) {
@@ -141,7 +149,7 @@ func evaluateSplit(ctx context.Context, e evalJob) (trainers.Evaluation, error) 
 		return trainers.Evaluation{}, &pipeline.Error{Kind: pipeline.Data, Message: fmt.Sprintf("%s has no %s rows", e.data.folder, e.split),
 			Hint: "choose another --split"}
 	}
-	feed, err := dataset.NewFeed(e.data.folder, e.data.manifest, dataset.FeedOptions{Split: e.split, BatchSize: e.train.BatchSize, BudgetBytes: scanBudget})
+	feed, err := dataset.NewFeed(e.data.folder, e.data.manifest, dataset.FeedOptions{Split: e.split, BatchSize: e.train.BatchSize, BudgetBytes: scanBudget(e.data.manifest)})
 	if err != nil {
 		return trainers.Evaluation{}, err
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"dkpipe/hdfsio"
@@ -15,6 +16,7 @@ import (
 	"dkpipe/pipeline/dataset"
 	"dkpipe/pipeline/local"
 	"dkpipe/pipeline/spec"
+	"dkpipe/sparkconn"
 )
 
 // job is one run of a spec: what its stages share. The commands run, preprocess and train are different choices of
@@ -27,7 +29,8 @@ type job struct {
 	events  *eventLog
 	bars    *progress
 	report  *report
-	id      string // names the run in manifests and bundles
+	session *sparkconn.Session // nil until a Spark server is needed
+	id      string             // names the run in manifests and bundles
 	started time.Time
 }
 
@@ -66,6 +69,11 @@ func (j *job) finish(ctx context.Context, err error) error {
 	}
 	if err := j.events.close(); err != nil {
 		j.report.Warnings = append(j.report.Warnings, "events: "+err.Error())
+	}
+	if j.session != nil {
+		if err := j.session.Close(); err != nil {
+			j.app.log.Warn("closing the Spark session", "error", err)
+		}
 	}
 	if err := j.stores.Close(); err != nil {
 		j.app.log.Warn("closing stores", "error", err)
@@ -139,7 +147,7 @@ func (j *job) preprocess(ctx context.Context) (prepared, bool, error) {
 	if err != nil {
 		return prepared{}, false, err
 	}
-	plan, engine, err := j.plan(ctx)
+	plan, engine, err := j.plan(ctx, true)
 	if err != nil {
 		return prepared{}, false, err
 	}
@@ -165,19 +173,50 @@ func (j *job) preprocess(ctx context.Context) (prepared, bool, error) {
 	return p, false, err
 }
 
-// plan resolves the source and makes the plan and its engine.
-func (j *job) plan(ctx context.Context) (pipeline.Plan, pipeline.Engine, error) {
-	if j.spec.Spark.Remote != "" {
-		return pipeline.Plan{}, nil, &pipeline.Error{Kind: pipeline.Unsupported, Message: "spark.remote is set to " + j.spec.Spark.Remote,
-			Hint: "leave spark.remote and SPARK_REMOTE out to use the embedded engine"}
-	}
+// plan resolves the source and makes the plan and its engine. connect says whether a Spark server is asked; without, the
+// engine can explain and nothing else.
+func (j *job) plan(ctx context.Context, connect bool) (pipeline.Plan, pipeline.Engine, error) {
 	_, paths := sourceOf(j.spec)
-	files, err := expand(ctx, j.stores, paths)
-	if err != nil {
-		return pipeline.Plan{}, nil, err
+	if j.spec.Spark.Remote == "" {
+		files, err := expand(ctx, j.stores, paths)
+		if err != nil {
+			return pipeline.Plan{}, nil, err
+		}
+		plan, err := buildPlan(j.spec, files)
+		return plan, &local.Engine{Open: anywhere{j.stores}}, err
 	}
-	plan, err := buildPlan(j.spec, files)
-	return plan, &local.Engine{Open: anywhere{j.stores}}, err
+	plan, err := buildPlan(j.spec, paths) // Spark reads folders and globs itself
+	if err != nil || !connect {
+		return plan, sparkconn.Engine{}, err
+	}
+	if j.session == nil {
+		if j.session, err = sparkconn.Dial(ctx, j.spec.Spark.Remote, sparkconn.Options{}); err != nil {
+			return plan, nil, err
+		}
+	}
+	return plan, sparkconn.Engine{Session: j.session}, nil
+}
+
+// stageFor says where an engine writes, and lets Spark's files become part of the stage.
+func stageFor(engine pipeline.Engine, root place, stage *publish.Stage) (pipeline.Engine, string, error) {
+	e, ok := engine.(sparkconn.Engine)
+	if !ok {
+		return engine, stage.Path(), nil
+	}
+	e.Adopt = func(ctx context.Context, name string) (int64, string, error) {
+		f, err := stage.Adopt(ctx, name)
+		return f.Bytes, f.SHA256, err
+	}
+	u := root.uri
+	u.Path = stage.Path()
+	if u.Local() {
+		abs, err := filepath.Abs(u.Path)
+		if err != nil {
+			return nil, "", err
+		}
+		u.Path = abs
+	}
+	return e, u.String(), nil
 }
 
 // sortBudget is the memory for sorting rows into shards; more rows wait as sorted runs on local disk.
@@ -202,7 +241,11 @@ func (j *job) writeDataset(ctx context.Context, root place, lock *publish.Lock, 
 		return p, err
 	}
 	defer writer.Close()
-	written, err := engine.Write(ctx, plan, pipeline.Stage{URI: stage.Path(), Sink: writer,
+	engine, uri, err := stageFor(engine, root, stage)
+	if err != nil {
+		return p, err
+	}
+	written, err := engine.Write(ctx, plan, pipeline.Stage{URI: uri, Sink: writer,
 		Progress: func(rows, total int64) { b.set(rows, total, thousands(rows)+" rows read") }})
 	if err != nil {
 		return p, err
@@ -276,12 +319,20 @@ func (j *job) manifest(plan pipeline.Plan, w pipeline.Written, v publish.Version
 		return nil, err
 	}
 	m := dataset.Manifest{
-		Version: int(v), Created: time.Now().UTC(), Run: j.id, Slot: j.flags.slot, Engine: "local", SpecSHA256: j.spec.SHA256,
+		Version: int(v), Created: time.Now().UTC(), Run: j.id, Slot: j.flags.slot, Engine: j.engineName(), SpecSHA256: j.spec.SHA256,
 		Source:  dataset.Source{Format: plan.Source.Format, Files: plan.Source.Files, Text: plan.Source.Text, Types: plan.Source.Types},
 		Columns: w.Columns, Transform: transform, Shards: w.Shards,
 		Split: dataset.Split{Key: plan.Split.Key, Seed: plan.Split.Seed, Parts: plan.Split.Parts},
 	}
 	return m.Encode()
+}
+
+// engineName says in manifests what prepared the data.
+func (j *job) engineName() string {
+	if j.session == nil {
+		return "local"
+	}
+	return "spark " + j.session.Version()
 }
 
 // describe fills the report's lines about a dataset.

@@ -46,7 +46,7 @@ func (j *job) runPreprocess(ctx context.Context) error {
 }
 
 func (j *job) explain(ctx context.Context) error {
-	plan, engine, err := j.plan(ctx)
+	plan, engine, err := j.plan(ctx, false)
 	if err != nil {
 		return err
 	}
