@@ -162,7 +162,7 @@ func (j *job) importTable(ctx context.Context, o importOptions, r *importReport)
 	if err := stage.fs.Mkdir(ctx, stage.path); err != nil {
 		return err
 	}
-	err = j.writeTable(ctx, o, source, table, opener, &tableFolder{at: stage, shape: shape, format: r.Format, rowsPerFile: o.rowsPerFile}, r)
+	err = j.writeTable(ctx, source, table, opener, &tableFolder{at: stage, shape: shape, format: r.Format, rowsPerFile: o.rowsPerFile}, r)
 	if err == nil {
 		j.app.crash("imported")
 		err = j.publishTable(ctx, stage, target, o.force)
@@ -193,7 +193,8 @@ func (j *job) publishTable(ctx context.Context, stage, target place, force bool)
 }
 
 // writeTable runs the whole source into a folder.
-func (j *job) writeTable(ctx context.Context, o importOptions, source importSource, table *local.Table, opener *countingOpener, out *tableFolder, r *importReport) (err error) {
+func (j *job) writeTable(ctx context.Context, source importSource, table *local.Table, opener *countingOpener, out *tableFolder,
+	r *importReport) (err error) {
 	bar := j.bars.start("import", source.bytes)
 	defer func() { bar.done(err == nil, thousands(r.Rows)+" rows") }()
 	if source.parts != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -286,12 +287,12 @@ func (j *job) verify(ctx context.Context, versions []*promises, r *verifyReport)
 			r.Files, r.Bytes = r.Files+1, r.Bytes+v.Bytes
 			if wrong != nil {
 				r.Bad++
-				first = cmpError(first, wrong)
+				first = cmp.Or(first, wrong)
 			}
 		}
 		if p.broken != nil && r.Bad == before {
 			r.Bad++
-			first = cmpError(first, p.broken)
+			first = cmp.Or(first, p.broken)
 		}
 		if r.Bad == before {
 			r.Versions = append(r.Versions, p.at.String())
@@ -304,14 +305,6 @@ func (j *job) verify(ctx context.Context, versions []*promises, r *verifyReport)
 		return hinted{fmt.Errorf("%w; %s bad in all", first, plural(r.Bad, "file")), failed(ctx, first).Hint}
 	}
 	return first
-}
-
-// cmpError keeps the first error.
-func cmpError(first, next error) error {
-	if first != nil {
-		return first
-	}
-	return next
 }
 
 // check reads one file. wrong says how it differs from what was promised; err is trouble with the store.
