@@ -19,7 +19,7 @@ const piece = 256 << 10
 
 // Waiting for a NameNode that has not yet heard of enough replicas.
 const (
-	firstReplicaWait = 50 * time.Millisecond
+	firstReplicaWait = 2 * time.Millisecond
 	lastReplicaWait  = 2 * time.Second
 )
 
