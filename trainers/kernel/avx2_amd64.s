@@ -67,8 +67,7 @@ tile6:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
-	MOVQ DI, AX
-	SHLQ $4, AX
+	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
 	SUBQ $4, CX
 	JLT tail6
@@ -320,8 +319,7 @@ tile4:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
-	MOVQ DI, AX
-	SHLQ $4, AX
+	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
 	SUBQ $4, CX
 	JLT tail4
@@ -508,8 +506,7 @@ tile2:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
-	MOVQ DI, AX
-	SHLQ $4, AX
+	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
 	SUBQ $4, CX
 	JLT tail2
@@ -635,8 +632,7 @@ tile1:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
-	MOVQ DI, AX
-	SHLQ $4, AX
+	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
 	SUBQ $4, CX
 	JLT tail1
@@ -778,8 +774,7 @@ tile6:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
-	MOVQ DI, AX
-	SHLQ $4, AX
+	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
 	SUBQ $4, CX
 	JLT tail6
@@ -1031,8 +1026,7 @@ tile4:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
-	MOVQ DI, AX
-	SHLQ $4, AX
+	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
 	SUBQ $4, CX
 	JLT tail4
@@ -1219,8 +1213,7 @@ tile2:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
-	MOVQ DI, AX
-	SHLQ $4, AX
+	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
 	SUBQ $4, CX
 	JLT tail2
@@ -1346,8 +1339,7 @@ tile1:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
-	MOVQ DI, AX
-	SHLQ $4, AX
+	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
 	SUBQ $4, CX
 	JLT tail1
@@ -1483,8 +1475,7 @@ tile6:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
-	MOVQ DI, AX
-	SHLQ $4, AX
+	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
 	SUBQ $4, CX
 	JLT tail6
@@ -1667,8 +1658,7 @@ tile4:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
-	MOVQ DI, AX
-	SHLQ $4, AX
+	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
 	SUBQ $4, CX
 	JLT tail4
@@ -1808,8 +1798,7 @@ tile2:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
-	MOVQ DI, AX
-	SHLQ $4, AX
+	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
 	SUBQ $4, CX
 	JLT tail2
@@ -1909,8 +1898,7 @@ tile1:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
-	MOVQ DI, AX
-	SHLQ $4, AX
+	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
 	SUBQ $4, CX
 	JLT tail1
@@ -2034,8 +2022,7 @@ tile6:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
-	MOVQ DI, AX
-	SHLQ $4, AX
+	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
 	SUBQ $4, CX
 	JLT tail6
@@ -2287,8 +2274,7 @@ tile4:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
-	MOVQ DI, AX
-	SHLQ $4, AX
+	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
 	SUBQ $4, CX
 	JLT tail4
@@ -2476,8 +2462,7 @@ tile2:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
-	MOVQ DI, AX
-	SHLQ $4, AX
+	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
 	SUBQ $4, CX
 	JLT tail2
@@ -2606,8 +2591,7 @@ tile1:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
-	MOVQ DI, AX
-	SHLQ $4, AX
+	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
 	SUBQ $4, CX
 	JLT tail1
@@ -2751,8 +2735,7 @@ tile6:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
-	MOVQ DI, AX
-	SHLQ $4, AX
+	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
 	SUBQ $4, CX
 	JLT tail6
@@ -3004,8 +2987,7 @@ tile4:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
-	MOVQ DI, AX
-	SHLQ $4, AX
+	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
 	SUBQ $4, CX
 	JLT tail4
@@ -3193,8 +3175,7 @@ tile2:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
-	MOVQ DI, AX
-	SHLQ $4, AX
+	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
 	SUBQ $4, CX
 	JLT tail2
@@ -3323,8 +3304,7 @@ tile1:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
-	MOVQ DI, AX
-	SHLQ $4, AX
+	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
 	SUBQ $4, CX
 	JLT tail1
@@ -3462,8 +3442,7 @@ tile6:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
-	MOVQ DI, AX
-	SHLQ $4, AX
+	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
 	SUBQ $4, CX
 	JLT tail6
@@ -3646,8 +3625,7 @@ tile4:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
-	MOVQ DI, AX
-	SHLQ $4, AX
+	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
 	SUBQ $4, CX
 	JLT tail4
@@ -3788,8 +3766,7 @@ tile2:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
-	MOVQ DI, AX
-	SHLQ $4, AX
+	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
 	SUBQ $4, CX
 	JLT tail2
@@ -3892,8 +3869,7 @@ tile1:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
-	MOVQ DI, AX
-	SHLQ $4, AX
+	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
 	SUBQ $4, CX
 	JLT tail1

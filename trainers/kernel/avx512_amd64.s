@@ -88,8 +88,7 @@ tile12:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
-	MOVQ DI, AX
-	SHLQ $4, AX
+	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
 	SUBQ $4, CX
 	JLT tail12
@@ -533,8 +532,7 @@ tile8:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
-	MOVQ DI, AX
-	SHLQ $4, AX
+	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
 	SUBQ $4, CX
 	JLT tail8
@@ -847,8 +845,7 @@ tile4:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
-	MOVQ DI, AX
-	SHLQ $4, AX
+	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
 	SUBQ $4, CX
 	JLT tail4
@@ -1040,8 +1037,7 @@ tile2:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
-	MOVQ DI, AX
-	SHLQ $4, AX
+	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
 	SUBQ $4, CX
 	JLT tail2
@@ -1172,8 +1168,7 @@ tile1:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
-	MOVQ DI, AX
-	SHLQ $4, AX
+	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
 	SUBQ $4, CX
 	JLT tail1
@@ -1352,8 +1347,7 @@ tile12:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
-	MOVQ DI, AX
-	SHLQ $4, AX
+	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
 	SUBQ $4, CX
 	JLT tail12
@@ -1797,8 +1791,7 @@ tile8:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
-	MOVQ DI, AX
-	SHLQ $4, AX
+	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
 	SUBQ $4, CX
 	JLT tail8
@@ -2111,8 +2104,7 @@ tile4:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
-	MOVQ DI, AX
-	SHLQ $4, AX
+	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
 	SUBQ $4, CX
 	JLT tail4
@@ -2304,8 +2296,7 @@ tile2:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
-	MOVQ DI, AX
-	SHLQ $4, AX
+	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
 	SUBQ $4, CX
 	JLT tail2
@@ -2436,8 +2427,7 @@ tile1:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
-	MOVQ DI, AX
-	SHLQ $4, AX
+	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
 	SUBQ $4, CX
 	JLT tail1
@@ -2604,8 +2594,7 @@ tile12:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
-	MOVQ DI, AX
-	SHLQ $4, AX
+	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
 	SUBQ $4, CX
 	JLT tail12
@@ -2911,8 +2900,7 @@ tile8:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
-	MOVQ DI, AX
-	SHLQ $4, AX
+	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
 	SUBQ $4, CX
 	JLT tail8
@@ -3131,8 +3119,7 @@ tile4:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
-	MOVQ DI, AX
-	SHLQ $4, AX
+	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
 	SUBQ $4, CX
 	JLT tail4
@@ -3272,8 +3259,7 @@ tile2:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
-	MOVQ DI, AX
-	SHLQ $4, AX
+	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
 	SUBQ $4, CX
 	JLT tail2
@@ -3373,8 +3359,7 @@ tile1:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
-	MOVQ DI, AX
-	SHLQ $4, AX
+	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
 	SUBQ $4, CX
 	JLT tail1
@@ -3528,8 +3513,7 @@ tile12:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
-	MOVQ DI, AX
-	SHLQ $4, AX
+	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
 	SUBQ $4, CX
 	JLT tail12
@@ -3968,8 +3952,7 @@ tile8:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
-	MOVQ DI, AX
-	SHLQ $4, AX
+	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
 	SUBQ $4, CX
 	JLT tail8
@@ -4280,8 +4263,7 @@ tile4:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
-	MOVQ DI, AX
-	SHLQ $4, AX
+	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
 	SUBQ $4, CX
 	JLT tail4
@@ -4474,8 +4456,7 @@ tile2:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
-	MOVQ DI, AX
-	SHLQ $4, AX
+	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
 	SUBQ $4, CX
 	JLT tail2
@@ -4609,8 +4590,7 @@ tile1:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
-	MOVQ DI, AX
-	SHLQ $4, AX
+	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
 	SUBQ $4, CX
 	JLT tail1
@@ -4789,8 +4769,7 @@ tile12:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
-	MOVQ DI, AX
-	SHLQ $4, AX
+	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
 	SUBQ $4, CX
 	JLT tail12
@@ -5229,8 +5208,7 @@ tile8:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
-	MOVQ DI, AX
-	SHLQ $4, AX
+	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
 	SUBQ $4, CX
 	JLT tail8
@@ -5541,8 +5519,7 @@ tile4:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
-	MOVQ DI, AX
-	SHLQ $4, AX
+	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
 	SUBQ $4, CX
 	JLT tail4
@@ -5735,8 +5712,7 @@ tile2:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
-	MOVQ DI, AX
-	SHLQ $4, AX
+	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
 	SUBQ $4, CX
 	JLT tail2
@@ -5870,8 +5846,7 @@ tile1:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
-	MOVQ DI, AX
-	SHLQ $4, AX
+	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
 	SUBQ $4, CX
 	JLT tail1
@@ -6038,8 +6013,7 @@ tile12:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
-	MOVQ DI, AX
-	SHLQ $4, AX
+	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
 	SUBQ $4, CX
 	JLT tail12
@@ -6340,8 +6314,7 @@ tile8:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
-	MOVQ DI, AX
-	SHLQ $4, AX
+	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
 	SUBQ $4, CX
 	JLT tail8
@@ -6558,8 +6531,7 @@ tile4:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
-	MOVQ DI, AX
-	SHLQ $4, AX
+	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
 	SUBQ $4, CX
 	JLT tail4
@@ -6700,8 +6672,7 @@ tile2:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
-	MOVQ DI, AX
-	SHLQ $4, AX
+	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
 	SUBQ $4, CX
 	JLT tail2
@@ -6804,8 +6775,7 @@ tile1:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
-	MOVQ DI, AX
-	SHLQ $4, AX
+	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
 	SUBQ $4, CX
 	JLT tail1

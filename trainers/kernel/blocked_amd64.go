@@ -30,16 +30,35 @@ const (
 	blockK     = 256 // depth: a strip of B of that depth and a tile's rows of A share the first-level cache
 	blockM     = 256 // rows of A a block; with blockK 256 KiB, a quarter of the second-level cache
 	blockN     = 512 // columns of packed B
-	inPlaceM   = 256 // up to so many rows of C, B is read where it stands
+	ahead      = 16  // rows of B from a prefetch to its use
 	turnedRows = 48  // rows of a transposed product that are turned back at a time
 	maxTile    = 12
 	maxWidth   = 32
+	rowGap     = 16 // elements between copied rows, so that they do not all start in the same set of the cache
 )
+
+// aliases tells that rows so many elements apart fall into few sets of a cache: of an 8-way first-level cache of
+// 32 KiB, rows 4 KiB apart share one set, so a tile of 12 rows does not fit although it is small. Widths of 512 and
+// 1024 are common in networks.
+func aliases(stride int) bool { return stride%512 == 0 }
+
+// inPlace is up to how many rows of C the rows of B, so far apart, are read where they stand. It is measured. More
+// rows pay for a copy of B. So do a few if its rows compete for sets of the caches: then the rate without a copy
+// depends on where the pages lie, and falls to a third where they lie badly.
+func (s *blockedSet) inPlace(stride int) int {
+	switch {
+	case aliases(stride) || stride%256 == 0 && !s.wide: // narrow strips ask for rows four times as often
+		return 16
+	case s.wide:
+		return 256
+	}
+	return 96
+}
 
 // workspace holds the packed blocks of one call. Its size does not depend on the matrices.
 type workspace struct {
 	b    [blockK * blockN]float32
-	a    [blockK * (blockM + maxTile)]float32
+	a    [(blockK + rowGap) * (blockM + maxTile)]float32
 	turn [turnedRows * maxWidth]float32
 }
 
@@ -88,19 +107,10 @@ func (s *blockedSet) Gemm(transA, transB bool, m, n, k int, alpha float32, a []f
 		scale(m, n, beta, c, ldc)
 		return
 	}
-	if transA {
-		checkMatrix(a, k, m, lda)
-	} else {
-		checkMatrix(a, m, k, lda)
-	}
-	if transB {
-		checkMatrix(b, n, k, ldb)
-	} else {
-		checkMatrix(b, k, n, ldb)
-	}
+	checkOperands(transA, transB, m, n, k, a, lda, b, ldb)
 	p := product{transA, transB, m, n, k, alpha, beta, a, b, c, lda, ldb, ldc}
-	packA := transA && n > 2*s.width // else the few strips read the columns of A where they stand
-	packB := transB || m > inPlaceM
+	packA := (transA || aliases(lda) && m > 2) && n > 2*s.width // else the few strips read A where it stands
+	packB := transB || m > s.inPlace(ldb)
 	var w *workspace
 	if packA || packB {
 		w = s.acquire()
@@ -114,26 +124,13 @@ func (s *blockedSet) Gemm(transA, transB bool, m, n, k int, alpha float32, a []f
 	s.straight(&p, w, packA, packB)
 }
 
-// checkMatrix panics if rows × cols elements with that stride are not inside x: the assembly has no bounds checks.
-func checkMatrix(x []float32, rows, cols, stride int) {
-	if rows < 0 || cols < 0 {
-		panic("kernel: negative size")
-	}
-	if stride < cols {
-		panic("kernel: row stride below the width")
-	}
-	if cols > len(x) || rows-1 > (len(x)-cols)/stride { // that is (rows-1)*stride+cols > len(x), but cannot overflow
-		panic("kernel: slice too short for the matrix")
-	}
-}
-
 // sizeOf is the size in bytes of n elements.
 func sizeOf(n int) uintptr { return uintptr(n) * unsafe.Sizeof(float32(0)) }
 
 // blocks is how many blocks of at most size cover n.
 func blocks(n, size int) int { return (n + size - 1) / size }
 
-// evenly is the size of equal blocks that cover n, at most size, rounded up to a multiple of unit, which divides size.
+// evenly is the size of equal blocks that cover n, at most size, rounded up to a multiple of unit.
 func evenly(n, size, unit int) int {
 	each := blocks(n, blocks(n, size))
 	return blocks(each, unit) * unit
@@ -145,12 +142,9 @@ func (s *blockedSet) straight(p *product, w *workspace, packA, packB bool) {
 	if packB {
 		nb = min(nb, blockN)
 	}
-	t := strip{aStride: sizeOf(p.lda), aNext: sizeOf(p.lda), bRow: sizeOf(p.ldb), cRow: sizeOf(p.ldc), alpha: p.alpha}
+	t := strip{aStride: sizeOf(p.lda), aNext: sizeOf(p.lda), bRow: sizeOf(p.ldb), ahead: sizeOf(ahead * p.ldb), cRow: sizeOf(p.ldc), alpha: p.alpha}
 	if p.transA {
 		t.aNext = sizeOf(1)
-	}
-	if packA {
-		t.aStride = 0
 	}
 	for j := 0; j < p.n; j += nb {
 		nj := min(nb, p.n-j)
@@ -161,14 +155,17 @@ func (s *blockedSet) straight(p *product, w *workspace, packA, packB bool) {
 			}
 			if packB {
 				s.packB(w, p, l, j, t.k, nj)
-				t.bRow = sizeOf(s.width)
+				t.bRow, t.ahead = sizeOf(s.width), sizeOf(ahead*s.width)
 			}
 			for i := 0; i < p.m; i += mb {
 				t.rows = min(mb, p.m-i)
 				switch {
-				case packA:
+				case packA && p.transA:
 					s.packA(w, p, i, l, t.rows, t.k)
-					t.a, t.aNext = unsafe.Pointer(&w.a), sizeOf(t.k)
+					t.a, t.aStride, t.aNext = unsafe.Pointer(&w.a), 0, sizeOf(t.k)
+				case packA:
+					copyRows(w.a[:], t.k+rowGap, p.a[i*p.lda+l:], p.lda, t.rows, t.k)
+					t.a, t.aStride, t.aNext = unsafe.Pointer(&w.a), sizeOf(t.k+rowGap), sizeOf(t.k+rowGap)
 				case p.transA:
 					t.a = unsafe.Pointer(&p.a[l*p.lda+i])
 				default:
@@ -191,22 +188,30 @@ func (s *blockedSet) straight(p *product, w *workspace, packA, packB bool) {
 // turned is C^T = B*A^T with B as it is stored: A, the smaller operand, is packed, and C is turned back piece by piece.
 func (s *blockedSet) turned(p *product, w *workspace) {
 	kb := evenly(p.k, blockK, 4)
-	t := strip{aStride: sizeOf(p.ldb), aNext: sizeOf(p.ldb), bRow: sizeOf(s.width), cRow: sizeOf(s.width), alpha: p.alpha,
-		b: unsafe.Pointer(&w.b), c: unsafe.Pointer(&w.turn)}
+	t := strip{bRow: sizeOf(s.width), ahead: sizeOf(ahead * s.width), c: unsafe.Pointer(&w.turn), cRow: sizeOf(s.width), alpha: p.alpha}
 	for l := 0; l < p.k; l += kb {
 		t.k = min(kb, p.k-l)
 		beta := float32(1)
 		if l == 0 {
 			beta = p.beta
 		}
-		for i := 0; i < p.m; i += s.width {
-			mi := min(s.width, p.m-i)
-			transposeInto(w.b[:], s.width, p.a[i*p.lda+l:], p.lda, mi, t.k)
+		for i := 0; i < p.m; i += blockN {
+			mi := min(blockN, p.m-i)
+			packStrips(w.b[:], s.width, p.a[i*p.lda+l:], p.lda, mi, t.k)
 			for j := 0; j < p.n; j += turnedRows {
 				t.rows = min(turnedRows, p.n-j)
-				t.a = unsafe.Pointer(&p.b[j*p.ldb+l])
-				s.run(&t, false, mi)
-				transposeAdd(p.c[i*p.ldc+j:], p.ldc, w.turn[:], s.width, t.rows, mi, beta)
+				t.a, t.aStride = unsafe.Pointer(&p.b[j*p.ldb+l]), sizeOf(p.ldb)
+				if aliases(p.ldb) {
+					copyRows(w.a[:], t.k+rowGap, p.b[j*p.ldb+l:], p.ldb, t.rows, t.k)
+					t.a, t.aStride = unsafe.Pointer(&w.a), sizeOf(t.k+rowGap)
+				}
+				t.aNext = t.aStride
+				for o := 0; o < mi; o += s.width {
+					cols := min(s.width, mi-o)
+					t.b = unsafe.Pointer(&w.b[o*t.k])
+					s.run(&t, false, cols)
+					transposeAdd(p.c[(i+o)*p.ldc+j:], p.ldc, w.turn[:], s.width, t.rows, cols, beta)
+				}
 			}
 		}
 	}

@@ -111,8 +111,9 @@ func (f form) step(w *writer, rows, u int) {
 	for v := range f.vectors {
 		f.load(w, times(v*f.lanes*4, "SI", "DI", "R13", u), f.vec(f.b+v), v)
 	}
-	// The row of B needed 16 steps later: rows of B are a stride apart, which the processor's own prefetch misses.
-	// The last address is that of the last element, for rows that do not start on a cache line.
+	// A row of B that is needed some steps later: rows are a stride apart, which the processor's own prefetch misses.
+	// The last element is asked for because rows need not start on a cache line. In a strip of one cache line that is
+	// enough: the line of the first element then was the last one of the strip before.
 	last := f.vectors*f.lanes*4 - 4
 	for d := 0; d < last; d += 64 {
 		w.op("PREFETCHT0 %s", times(d, "AX", "DI", "R13", u))
@@ -191,8 +192,7 @@ func (f form) prologue(w *writer, rows int) {
 	w.op("MOVQ strip_bRow(AX), DI")
 	w.op("MOVQ strip_k(AX), CX")
 	w.op("LEAQ (DI)(DI*2), R13")
-	w.op("MOVQ DI, AX")
-	w.op("SHLQ $4, AX")
+	w.op("MOVQ strip_ahead(AX), AX")
 	w.op("ADDQ SI, AX")
 }
 

@@ -25,10 +25,12 @@ func (gonumSet) Gemm(transA, transB bool, m, n, k int, alpha float32, a []float3
 	if m == 0 || n == 0 {
 		return
 	}
+	checkMatrix(c, m, n, ldc)
 	if k == 0 || alpha == 0 {
 		scale(m, n, beta, c, ldc)
 		return
 	}
+	checkOperands(transA, transB, m, n, k, a, lda, b, ldb)
 	tA, tB := blas.NoTrans, blas.NoTrans
 	if transA {
 		tA = blas.Trans

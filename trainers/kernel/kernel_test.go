@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"slices"
+	"sync"
 	"testing"
 )
 
@@ -220,6 +221,70 @@ func TestGemmIsSingleThreadedAndAllocatesNothing(t *testing.T) {
 	})
 }
 
+// The assembly has no bounds checks, so the sets must look before they start.
+func TestShortSlicesPanic(t *testing.T) {
+	everySet(t, func(t *testing.T, s Set) {
+		x := make([]float32, 100)
+		for name, f := range map[string]func(){
+			"A":          func() { s.Gemm(false, false, 5, 5, 5, 1, x[:24], 5, x[:25], 5, 0, x[:25], 5) },
+			"A^T":        func() { s.Gemm(true, false, 5, 5, 6, 1, x[:29], 5, x[:30], 5, 0, x[:25], 5) },
+			"B":          func() { s.Gemm(false, false, 5, 5, 5, 1, x[:25], 5, x[:24], 5, 0, x[:25], 5) },
+			"B^T":        func() { s.Gemm(false, true, 5, 5, 6, 1, x[:30], 6, x[:29], 6, 0, x[:25], 5) },
+			"C":          func() { s.Gemm(false, false, 5, 5, 5, 1, x[:25], 5, x[:25], 5, 0, x[:24], 5) },
+			"C of k = 0": func() { s.Gemm(false, false, 5, 5, 0, 1, nil, 5, nil, 5, 0, x[:24], 5) },
+			"stride":     func() { s.Gemm(false, false, 5, 5, 5, 1, x, 5, x, 4, 0, x, 5) },
+			"m":          func() { s.Gemm(false, false, -1, 5, 5, 1, x, 5, x, 5, 0, x, 5) },
+			"y":          func() { s.Axpy(1, x[:5], x[:4:4]) },
+		} {
+			func() {
+				defer func() {
+					if recover() == nil {
+						t.Errorf("%s: no panic", name)
+					}
+				}()
+				f()
+			}()
+		}
+	})
+}
+
+// One set serves all replicas of a process.
+func TestConcurrentCallsDoNotMix(t *testing.T) {
+	everySet(t, func(t *testing.T, s Set) {
+		const workers = 6
+		var wg sync.WaitGroup
+		for w := range workers {
+			wg.Go(func() {
+				r := rand.New(rand.NewPCG(13, uint64(w)))
+				m, n, k := 30+11*w, 150, 100
+				a, b, c := randomSlice(r, m*k), randomSlice(r, k*n), make([]float32, m*n)
+				want := make([][]float32, 4) // by transposes
+				for i := range 40 {
+					tA, tB, lda, ldb := i&1 == 1, i&2 == 2, k, n
+					if tA {
+						lda = m
+					}
+					if tB {
+						ldb = k
+					}
+					s.Gemm(tA, tB, m, n, k, 1, a, lda, b, ldb, 0, c, n)
+					if want[i%4] == nil {
+						want[i%4] = slices.Clone(c)
+					}
+					if !sameBits(c, want[i%4]) {
+						t.Errorf("worker %d: call %d gave another product than call %d", w, i, i%4)
+						return
+					}
+				}
+				for trans := range 4 { // and the first products were right
+					checkGemm(t, s, r, gemmCase{transA: trans&1 == 1, transB: trans&2 == 2, m: m, n: n, k: 40, alpha: 1})
+				}
+			})
+		}
+		wg.Wait()
+	})
+}
+
 func TestSelect(t *testing.T) {
 	for _, name := range append(Names(), "auto", "") {
 		s, err := Select(name)
@@ -229,6 +294,9 @@ func TestSelect(t *testing.T) {
 		if name != "" && name != "auto" && s.Name() != name {
 			t.Errorf("Select(%q) gave %s", name, s.Name())
 		}
+	}
+	if s, err := Select("auto"); err != nil || s.Name() != Names()[0] {
+		t.Errorf("auto is %v, %v; the best is %s", s, err, Names()[0])
 	}
 	_, err := Select("mlk")
 	var e *NameError

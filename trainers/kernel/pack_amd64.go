@@ -39,15 +39,33 @@ func packTile(dst []float32, width int, src []float32, stride, k int) {
 
 // packB copies a block of op(B) into w.b, strip by strip, each row of a strip s.width long.
 func (s *blockedSet) packB(w *workspace, p *product, l, j, k, cols int) {
+	if p.transB {
+		packStrips(w.b[:], s.width, p.b[j*p.ldb+l:], p.ldb, cols, k)
+		return
+	}
 	for o := 0; o < cols; o += s.width {
-		dst, width := w.b[o*k:][:s.width*k], min(s.width, cols-o)
-		if p.transB {
-			transposeInto(dst, s.width, p.b[(j+o)*p.ldb+l:], p.ldb, width, k)
-			continue
-		}
-		src := p.b[l*p.ldb+j+o:]
-		for q := range k {
-			copy(dst[q*s.width:][:width], src[q*p.ldb:])
+		copyRows(w.b[o*k:], s.width, p.b[l*p.ldb+j+o:], p.ldb, k, min(s.width, cols-o))
+	}
+}
+
+// packStrips packs the transpose of rows × k of src in strips of the given width.
+func packStrips(dst []float32, width int, src []float32, stride, rows, k int) {
+	for o := 0; o < rows; o += width {
+		transposeInto(dst[o*k:], width, src[o*stride:], stride, min(width, rows-o), k)
+	}
+}
+
+// copyRows copies rows × cols of src to dst. The widths of a strip are arrays, as in packTile.
+func copyRows(dst []float32, dstStride int, src []float32, srcStride, rows, cols int) {
+	for i := range rows {
+		to, from := dst[i*dstStride:], src[i*srcStride:]
+		switch cols {
+		case 32:
+			*(*[32]float32)(to) = *(*[32]float32)(from)
+		case 16:
+			*(*[16]float32)(to) = *(*[16]float32)(from)
+		default:
+			copy(to[:cols], from)
 		}
 	}
 }

@@ -11,6 +11,7 @@ type strip struct {
 	aStride uintptr // Rows kernels: from row to row of A. Cols kernels: from one k to the next; 0 if packed tile by tile.
 	aNext   uintptr // what a tile adds to a for each of its rows
 	bRow    uintptr // from one k to the next
+	ahead   uintptr // from a row of B to the one to prefetch with it
 	cRow    uintptr
 	k       int
 	rows    int
