@@ -75,7 +75,7 @@ func explain(o *source, p pipeline.Plan) (string, error) {
 		fmt.Fprintf(&b, "-- fit: %s over the training rows\n", strings.Join(wanted, ", "))
 	}
 	fmt.Fprintf(&b, "-- write: %d shards a part, partitioned by %s and %s, rows sorted by the hash of their key\n", max(1, p.Shards), partColumn, shardColumn)
-	b.WriteString(rowsSQL(c, outputs, p.Shards))
+	b.WriteString(rowsSQL(c, outputs, p.Shards, false))
 	b.WriteString("\n")
 	return b.String(), nil
 }

@@ -333,8 +333,9 @@ func product(shape []int) int {
 	return n
 }
 
-// rowsSQL is the query for the finished rows: sorted by hash within a shard, a shard in one task.
-func rowsSQL(c *chain, outputs []output, shards int) string {
+// rowsSQL is the query for the finished rows: sorted by hash within a shard, a shard in one task. withHash adds the
+// hash to the columns.
+func rowsSQL(c *chain, outputs []output, shards int, withHash bool) string {
 	shards = max(1, shards)
 	items := make([]string, 0, len(outputs)+3)
 	names := make([]string, 0, len(outputs)+2)
@@ -345,6 +346,9 @@ func rowsSQL(c *chain, outputs []output, shards int) string {
 	}
 	items = append(items, c.part+" AS "+partColumn, "CAST(pmod("+hashColumn+", "+strconv.Itoa(shards)+"L) AS INT) AS "+shardColumn, hashColumn)
 	names = append(names, partColumn, shardColumn)
+	if withHash {
+		names = append(names, hashColumn)
+	}
 	where := stateColumn + " = 0"
 	if len(c.checks) > 0 {
 		where = "CASE WHEN " + stateColumn + " > 0 THEN CAST(raise_error(concat('" + checkMark + "', " + stateColumn + ")) AS BOOLEAN) ELSE " + where + " END"
@@ -362,7 +366,7 @@ func stageFolder(stage pipeline.Stage) string {
 func (r *run) writeFiles(ctx context.Context, c *chain, outputs []output, stage pipeline.Stage, avro bool) error {
 	p := newMessage("Plan")
 	w := p.in("command.write_operation").set("source", "parquet").set("path", stageFolder(stage)).setEnum("mode", "SAVE_MODE_ERROR_IF_EXISTS")
-	sqlRelation(w.in("input"), rowsSQL(c, outputs, r.p.Shards))
+	sqlRelation(w.in("input"), rowsSQL(c, outputs, r.p.Shards, false))
 	w.append("partitioning_columns", partColumn, shardColumn)
 	w.put("options", map[string]string{
 		"compression": "none", "maxRecordsPerFile": "0", "parquet.enable.dictionary": "false",
