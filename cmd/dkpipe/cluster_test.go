@@ -41,7 +41,10 @@ func newCluster(t *testing.T) *cluster {
 	for _, part := range []string{"train", "t10k"} {
 		files = append(files, filepath.Join(fashionFolder, part+"-images-idx3-ubyte.gz"), filepath.Join(fashionFolder, part+"-labels-idx1-ubyte.gz"))
 	}
-	c.run(t, 0, "data", "import", "--in", strings.Join(files, ","), "--out", root+"/raw")
+	p := start(t, c.dir, c.env, "data", "import", "--in", strings.Join(files, ","), "--out", root+"/raw")
+	if code := p.wait(t); code != 0 {
+		t.Fatalf("data import: exit code %d\n%s\n%s", code, &p.stdout, &p.stderr)
+	}
 	return c
 }
 
