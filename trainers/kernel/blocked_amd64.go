@@ -37,9 +37,8 @@ const (
 	rowGap     = 16 // elements between copied rows, so that they do not all start in the same set of the cache
 )
 
-// aliases tells that rows so many elements apart fall into few sets of a cache: of an 8-way first-level cache of
-// 32 KiB, rows 4 KiB apart share one set, so a tile of 12 rows does not fit although it is small. Widths of 512 and
-// 1024 are common in networks.
+// aliases tells that rows so many elements apart fall into few sets of the caches: in an 8-way first-level cache of
+// 32 KiB, rows 4 KiB apart share one set, so 12 of them displace each other. Widths of 512 and 1024 are common.
 func aliases(stride int) bool { return stride%512 == 0 }
 
 // inPlace is up to how many rows of C the rows of B, so far apart, are read where they stand. It is measured. More
@@ -116,7 +115,7 @@ func (s *blockedSet) Gemm(transA, transB bool, m, n, k int, alpha float32, a []f
 		w = s.acquire()
 		defer s.release(w)
 	}
-	// Either way something is turned: all of B, or A and, once for each block of k, C.
+	// Something must be transposed: all of B, or A and, once for each block of k, C.
 	if transB && !transA && m*k+m*n*blocks(k, blockK) < n*k {
 		s.turned(&p, w)
 		return
@@ -186,6 +185,7 @@ func (s *blockedSet) straight(p *product, w *workspace, packA, packB bool) {
 }
 
 // turned is C^T = B*A^T with B as it is stored: A, the smaller operand, is packed, and C is turned back piece by piece.
+// Where this is cheaper, m is below blockK (m*k + m*n*k/blockK < n*k), so a block of A fits the place of one of B.
 func (s *blockedSet) turned(p *product, w *workspace) {
 	kb := evenly(p.k, blockK, 4)
 	t := strip{bRow: sizeOf(s.width), ahead: sizeOf(ahead * s.width), c: unsafe.Pointer(&w.turn), cRow: sizeOf(s.width), alpha: p.alpha}
@@ -195,23 +195,20 @@ func (s *blockedSet) turned(p *product, w *workspace) {
 		if l == 0 {
 			beta = p.beta
 		}
-		for i := 0; i < p.m; i += blockN {
-			mi := min(blockN, p.m-i)
-			packStrips(w.b[:], s.width, p.a[i*p.lda+l:], p.lda, mi, t.k)
-			for j := 0; j < p.n; j += turnedRows {
-				t.rows = min(turnedRows, p.n-j)
-				t.a, t.aStride = unsafe.Pointer(&p.b[j*p.ldb+l]), sizeOf(p.ldb)
-				if aliases(p.ldb) {
-					copyRows(w.a[:], t.k+rowGap, p.b[j*p.ldb+l:], p.ldb, t.rows, t.k)
-					t.a, t.aStride = unsafe.Pointer(&w.a), sizeOf(t.k+rowGap)
-				}
-				t.aNext = t.aStride
-				for o := 0; o < mi; o += s.width {
-					cols := min(s.width, mi-o)
-					t.b = unsafe.Pointer(&w.b[o*t.k])
-					s.run(&t, false, cols)
-					transposeAdd(p.c[(i+o)*p.ldc+j:], p.ldc, w.turn[:], s.width, t.rows, cols, beta)
-				}
+		packStrips(w.b[:], s.width, p.a[l:], p.lda, p.m, t.k)
+		for j := 0; j < p.n; j += turnedRows {
+			t.rows = min(turnedRows, p.n-j)
+			t.a, t.aStride = unsafe.Pointer(&p.b[j*p.ldb+l]), sizeOf(p.ldb)
+			if aliases(p.ldb) {
+				copyRows(w.a[:], t.k+rowGap, p.b[j*p.ldb+l:], p.ldb, t.rows, t.k)
+				t.a, t.aStride = unsafe.Pointer(&w.a), sizeOf(t.k+rowGap)
+			}
+			t.aNext = t.aStride
+			for i := 0; i < p.m; i += s.width {
+				cols := min(s.width, p.m-i)
+				t.b = unsafe.Pointer(&w.b[i*t.k])
+				s.run(&t, false, cols)
+				transposeAdd(p.c[i*p.ldc+j:], p.ldc, w.turn[:], s.width, t.rows, cols, beta)
 			}
 		}
 	}

@@ -104,7 +104,7 @@ func TestGemmStaysInsideItsOperands(t *testing.T) {
 			f.front = i%2 == 1
 			g := gemmCase{
 				transA: r.IntN(2) == 1, transB: r.IntN(2) == 1,
-				m: r.IntN(81), n: r.IntN(81), k: r.IntN(81),
+				m: r.IntN(1 + r.IntN(81)), n: r.IntN(1 + r.IntN(81)), k: r.IntN(1 + r.IntN(81)),
 				alpha: scalars[r.IntN(len(scalars))], beta: scalars[r.IntN(len(scalars))],
 			}
 			if r.IntN(2) == 1 {
@@ -131,6 +131,21 @@ func TestLargeGemmStaysInsideItsOperands(t *testing.T) {
 			for trans := range 4 {
 				f.front = i%2 == 1
 				g := gemmCase{transA: trans&1 == 1, transB: trans&2 == 2, m: d[0], n: d[1], k: d[2], padA: i % 3, padB: i % 2, padC: i % 4, alpha: 0.5, beta: float32(trans % 2)}
+				checkFenced(t, s, r, f, g, 0.3)
+			}
+		}
+	})
+}
+
+// Rows a multiple of 1 KiB or 2 KiB apart, which the assembly sets copy where they read others in place.
+func TestGemmOfAliasedRowsStaysInsideItsOperands(t *testing.T) {
+	everySet(t, func(t *testing.T, s Set) {
+		r := rand.New(rand.NewPCG(15, 0))
+		f := newFences(t, 1024*100)
+		for i, d := range [][3]int{{20, 100, 512}, {40, 512, 70}, {3, 90, 512}, {70, 65, 1024}, {17, 1024, 33}, {65, 256, 90}, {2, 512, 90}, {90, 33, 512}} {
+			for trans := range 4 {
+				f.front = i%2 == 1
+				g := gemmCase{transA: trans&1 == 1, transB: trans&2 == 2, m: d[0], n: d[1], k: d[2], alpha: -1, beta: float32(i % 3)}
 				checkFenced(t, s, r, f, g, 0.3)
 			}
 		}
