@@ -4,5 +4,9 @@
 // one at start and nothing above this package knows which. Parallelism comes from running several workers, never
 // from threads inside a product, because two multi-threaded workers on two cores are slower than one.
 //
+// There are three: avx512 and avx2 are assembly for amd64, written by the generator gen_tiles.go and run where the
+// processor and its operating system allow; gonum runs everywhere. The two assembly sets give the same bits as each
+// other, for every shape, so a model trained on one machine is the model trained on another with either of them.
+//
 // Every Set passes the same conformance table (see the tests), whose reference is a float64 triple loop.
 package kernel
