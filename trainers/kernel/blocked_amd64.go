@@ -42,8 +42,8 @@ const (
 func aliases(stride int) bool { return stride%512 == 0 }
 
 // inPlace is up to how many rows of C the rows of B, so far apart, are read where they stand. It is measured. More
-// rows pay for a copy of B. So do a few if its rows compete for sets of the caches: then the rate without a copy
-// depends on where the pages lie, and falls to a third where they lie badly.
+// rows pay for a copy of B. So do a few if its rows compete for sets of the caches: then the rate without a copy varies
+// between processes and can fall to a third (BENCHMARKS.md).
 func (s *blockedSet) inPlace(stride int) int {
 	switch {
 	case aliases(stride) || stride%256 == 0 && !s.wide: // narrow strips ask for rows four times as often

@@ -18,7 +18,8 @@ func Names() []string {
 
 // Select gives the set of that name. The empty name and "auto" mean the fastest one that this machine can run.
 // Select once and share the set: the assembly sets keep 0.8 MB of workspace for each call that runs at the same time,
-// so that no call allocates after the first ones. Select reads no environment: a command that lets DKPIPE_KERNEL overrule its spec passes the value on.
+// so that no call allocates after the first ones. Select reads no environment: a command that lets DKPIPE_KERNEL
+// overrule its spec passes the value on.
 // An unknown name is a *NameError.
 func Select(name string) (Set, error) {
 	sets := candidates()
