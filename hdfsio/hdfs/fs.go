@@ -213,7 +213,7 @@ func (f *FS) tell(ctx context.Context, b *block, bad []replica) {
 	defer cancel()
 	for _, r := range bad {
 		_ = f.call(ctx, "report", fmt.Sprintf("blk_%d", b.id), true, func(c *client) error {
-			if _, err := c.ServerDefaults(); err != nil { // connects to the active NameNode
+			if _, err := c.Stat("/"); err != nil { // connects to the active NameNode
 				return err
 			}
 			return c.report(b, r)
