@@ -46,7 +46,7 @@ func (a *app) dataChecksumCommand() *cobra.Command {
 					return err
 				}
 				all := total(files)
-				bar := j.bars.start("checksum", all)
+				bar := j.bars.start("checksum", 0)
 				defer func() { bar.done(err == nil, humanBytes(r.Bytes)) }()
 				for _, f := range files {
 					s, sumErr := sumFile(ctx, f.place, func(n int64) { bar.set(r.Bytes+n, all, humanBytes(r.Bytes+n)) })

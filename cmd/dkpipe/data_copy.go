@@ -161,7 +161,7 @@ func (j *job) copy(ctx context.Context, name string, tasks []copyTask, r *copyRe
 	for _, t := range tasks {
 		all += t.from.info.Size + total(t.below)
 	}
-	bar := j.bars.start(name, all)
+	bar := j.bars.start(name, 0)
 	defer func() { bar.done(err == nil, humanBytes(r.Bytes)) }()
 	file := func(from entry, to place) (sum, error) {
 		s, err := copyFile(ctx, from.place, to, func(n int64) { bar.set(r.Bytes+n, all, humanBytes(r.Bytes+n)) })

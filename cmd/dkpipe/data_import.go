@@ -195,7 +195,7 @@ func (j *job) publishTable(ctx context.Context, stage, target place, force bool)
 // writeTable runs the whole source into a folder.
 func (j *job) writeTable(ctx context.Context, source importSource, table *local.Table, opener *countingOpener, out *tableFolder,
 	r *importReport) (err error) {
-	bar := j.bars.start("import", source.bytes)
+	bar := j.bars.start("import", 0)
 	defer func() { bar.done(err == nil, thousands(r.Rows)+" rows") }()
 	if source.parts != nil {
 		r.Parts = map[string]int64{}
@@ -218,7 +218,7 @@ func (j *job) writeTable(ctx context.Context, source importSource, table *local.
 			return err
 		}
 		r.Rows += rec.NumRows()
-		bar.set(min(opener.read.Load(), source.bytes-1), 0, thousands(r.Rows)+" rows")
+		bar.set(min(opener.read.Load(), source.bytes), source.bytes, thousands(r.Rows)+" rows")
 	}
 	if err := out.finish(ctx); err != nil {
 		return err

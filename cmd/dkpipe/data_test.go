@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"dkpipe/hdfsio"
 	"dkpipe/hdfsio/hdfstest"
@@ -122,6 +123,24 @@ func memTree(t *testing.T, mem *hdfsio.Mem) map[string]string {
 		t.Fatal(err)
 	}
 	return out
+}
+
+// TestBarsEnd runs what has a progress bar as on a terminal: a bar that never ends would keep the command for ever.
+func TestBarsEnd(t *testing.T) {
+	t.Chdir(files(t, fourIDX(t, t.TempDir()), "m/v/_version.json", `{"format":"dkpipe-version/1","files":[{"path":"x","bytes":1,"sha256":"6b86b273ff34fce19d6b804eff5a3f5747ada4eaa22f1d49c01e52ddb7875b4b"}]}`,
+		"m/v/x", "1", "empty", ""))
+	for _, args := range []string{"import --in raw --out table", "import --in raw/t10k* --out table --force", "put raw raw2", "put empty empty2", "put none raw3",
+		"checksum raw", "checksum empty", "verify m/v", "verify raw"} {
+		a := newApp(io.Discard, io.Discard, func(string) string { return "" })
+		a.tty = true
+		ended := make(chan int, 1)
+		go func() { ended <- a.main(t.Context(), append([]string{"data"}, strings.Fields(args)...)) }()
+		select {
+		case <-ended:
+		case <-time.After(time.Minute):
+			t.Fatalf("data %s does not end", args)
+		}
+	}
 }
 
 func TestLsAndDuShowWhatIsThere(t *testing.T) {

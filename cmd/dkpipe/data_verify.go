@@ -273,7 +273,7 @@ func (j *job) verify(ctx context.Context, versions []*promises, r *verifyReport)
 			all += f[0].Bytes
 		}
 	}
-	bar := j.bars.start("verify", all)
+	bar := j.bars.start("verify", 0)
 	defer func() { bar.done(err == nil, humanBytes(r.Bytes)) }()
 	var first error
 	for _, p := range versions {
