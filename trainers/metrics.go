@@ -3,6 +3,7 @@ package trainers
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -169,6 +170,18 @@ func resolveRowFunc(name string, predWidth, targetWidth int) (rowFunc, error) {
 			name, predWidth, want, targetWidth), Hint: "one_hot the label for categorical_crossentropy, leave it an index for sparse_categorical_crossentropy"}
 	}
 	return e.f, nil
+}
+
+// CheckMetrics finds a name that Evaluate does not know, as an error of kind unsupported. Widths are checked with the data.
+func CheckMetrics(names []string) error {
+	for _, name := range names {
+		_, err := resolveRowFunc(name, 2, 2)
+		var e *pipeline.Error
+		if errors.As(err, &e) && e.Kind == pipeline.Unsupported {
+			return err
+		}
+	}
+	return nil
 }
 
 // epsilon keeps probabilities away from 0 and 1 before a logarithm is taken, as Keras does.

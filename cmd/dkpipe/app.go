@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -48,6 +49,7 @@ func newApp(stdout, stderr io.Writer, env func(string) string) *app {
 
 // main runs one command and gives its exit code. Whatever happens, --json leaves exactly one object on stdout.
 func (a *app) main(ctx context.Context, args []string) int {
+	a.json = slices.Contains(args, "--json") // also when a flag before it is wrong and parsing ends there
 	root := a.command()
 	root.SetArgs(args)
 	root.SetOut(a.stdout)
@@ -113,7 +115,7 @@ func (a *app) command() *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.PersistentFlags().BoolVar(&a.json, "json", false, "print exactly one JSON object on stdout at the end")
+	root.PersistentFlags().BoolVar(&a.json, "json", a.json, "print exactly one JSON object on stdout at the end")
 	root.PersistentFlags().StringVar(&a.events, "events", "", "append JSON lines to `FILE` while the command runs")
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return &pipeline.Error{Kind: pipeline.Usage, Message: err.Error(), Hint: c.CommandPath() + " --help lists the flags"}
@@ -132,8 +134,11 @@ func (a *app) command() *cobra.Command {
 }
 
 func wrapArgs(c *cobra.Command) {
-	if c.Args != nil {
+	switch {
+	case c.Args != nil:
 		c.Args = usageArgs(c.Args)
+	case c.HasSubCommands(): // a group takes no arguments: what stands there is a subcommand mistyped
+		c.Args = usageArgs(cobra.NoArgs)
 	}
 	for _, s := range c.Commands() {
 		wrapArgs(s)

@@ -77,6 +77,13 @@ func (j *job) openBundle(ctx context.Context, uri string) (*bundle.Bundle, place
 	if warning != "" {
 		j.report.Warnings = append(j.report.Warnings, warning)
 	}
+	index, err := hdfsio.ReadFile(ctx, p.fs, p.join(bundle.Name).path, 64<<20)
+	if err != nil {
+		return nil, place{}, err
+	}
+	if err := checkMarker(ctx, p, bundle.Name, index); err != nil {
+		return nil, place{}, err
+	}
 	b, err := bundle.Load(ctx, bundleFolder{folder{p}}, p.String())
 	return b, p, err
 }

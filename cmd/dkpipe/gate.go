@@ -8,10 +8,12 @@ import (
 	"io/fs"
 	"math"
 	"path"
+	"strings"
 
 	"dkpipe/hdfsio"
 	"dkpipe/hdfsio/publish"
 	"dkpipe/pipeline"
+	"dkpipe/pipeline/spec"
 	"dkpipe/trainers"
 	"dkpipe/trainers/bundle"
 )
@@ -32,11 +34,7 @@ func (j *job) gate(ctx context.Context, root place, t *trained) error {
 	if g == nil {
 		return nil
 	}
-	split, ok := gateSplit(t.metrics)
-	if !ok {
-		return &pipeline.Error{Kind: pipeline.BadSpec, Message: g.Pos.String() + ": there are no test or validation rows to measure " + g.Metric + " on",
-			Hint: "give the split a test share: split: {key: id, train: 0.8, test: 0.2}"}
-	}
+	split, _ := gateSplit(t.metrics) // checkGate has seen that there is one; without rows in it the next line fails
 	got, ok := t.metrics[split].Metrics.Get(g.Metric)
 	if !ok {
 		return &pipeline.Error{Kind: pipeline.BadSpec, Message: fmt.Sprintf("%s: the metric %q is not measured", g.Pos, g.Metric),
@@ -44,7 +42,7 @@ func (j *job) gate(ctx context.Context, root place, t *trained) error {
 	}
 	broken := func(format string, args ...any) error {
 		return &pipeline.Error{Kind: pipeline.Gate, Message: fmt.Sprintf("%s %s is %.4f, ", split, g.Metric, got) + fmt.Sprintf(format, args...),
-			Hint: "the version is kept and LATEST was not moved; look at it with: dkpipe model inspect " + root.String()}
+			Hint: "the version is kept and LATEST was not moved; look at it with: dkpipe model inspect and its path"}
 	}
 	switch {
 	case math.IsNaN(got):
@@ -62,6 +60,25 @@ func (j *job) gate(ctx context.Context, root place, t *trained) error {
 	}
 	if got < before-*g.NotBelowLatestBy {
 		return broken("LATEST has %.4f and the gate allows %g less", before, *g.NotBelowLatestBy)
+	}
+	return nil
+}
+
+// lessIsBetter tells losses and errors from scores.
+func lessIsBetter(metric string) bool { return !strings.Contains(metric, "acc") }
+
+// checkGate finds what is wrong with a gate before anything is trained.
+func checkGate(s *spec.Spec) error {
+	g := s.Gate
+	switch {
+	case g == nil:
+		return nil
+	case s.Split.Test == 0 && s.Split.Validation == 0:
+		return &pipeline.Error{Kind: pipeline.BadSpec, Message: g.Pos.String() + ": there are no test or validation rows to measure " + g.Metric + " on",
+			Hint: "give the split a test share: split: {key: id, train: 0.8, test: 0.2}"}
+	case g.NotBelowLatestBy != nil && lessIsBetter(g.Metric):
+		return &pipeline.Error{Kind: pipeline.BadSpec, Message: fmt.Sprintf("%s: not_below_latest_by is for metrics of which more is better, not for %s", g.Pos, g.Metric),
+			Hint: "use at_most for it"}
 	}
 	return nil
 }

@@ -3,10 +3,12 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path"
 	"path/filepath"
 	"time"
 
@@ -39,6 +41,10 @@ func (a *app) newJob(command string, flags *specFlags, need spec.Section) (*job,
 	s, err := flags.read(a, need)
 	if err != nil {
 		return nil, err
+	}
+	if s.Dataset.Path != "" && s.Dataset.Path == s.Output.Path {
+		return nil, &pipeline.Error{Kind: pipeline.BadSpec, Message: s.File + ": dataset.path and output.path are the same, " + s.Output.Path,
+			Hint: "give datasets and models folders of their own"}
 	}
 	events, err := a.openEvents()
 	if err != nil {
@@ -79,6 +85,27 @@ func (j *job) finish(ctx context.Context, err error) error {
 		j.app.log.Warn("closing stores", "error", err)
 	}
 	return j.app.say(j.report)
+}
+
+// checkMarker compares the file that describes a version with the hash that was published with it. A folder that is
+// not a version of a root has none and is taken as it is.
+func checkMarker(ctx context.Context, at place, name string, b []byte) error {
+	v, err := publish.ParseVersion(at.uri.Base())
+	if err != nil {
+		return nil
+	}
+	contents, err := publish.Inspect(ctx, at.fs, path.Dir(at.path), v)
+	if err != nil {
+		return err
+	}
+	sum := sha256.Sum256(b)
+	for _, f := range contents.Files {
+		if f.Path == name && f.SHA256 != hex.EncodeToString(sum[:]) {
+			return &pipeline.Error{Kind: pipeline.Corrupt, Message: at.join(name).String() + " is not the file that was published",
+				Hint: "look at the store, or take another version: dkpipe data verify " + at.String()}
+		}
+	}
+	return nil
 }
 
 // lock takes the right to publish in a root.
@@ -132,6 +159,9 @@ func readDataset(ctx context.Context, at place) (prepared, error) {
 	name := at.join(dataset.ManifestName)
 	b, err := hdfsio.ReadFile(ctx, name.fs, name.path, dataset.MaxManifestBytes)
 	if err != nil {
+		return prepared{}, err
+	}
+	if err := checkMarker(ctx, at, dataset.ManifestName, b); err != nil {
 		return prepared{}, err
 	}
 	m, err := dataset.Decode(name.String(), b)

@@ -36,7 +36,10 @@ type workerJob struct {
 const ticketVariable = "DKPIPE_TICKET"
 
 // stopGrace is how long a worker process may take to commit what it has and end, after it was asked to.
-const stopGrace = 15 * time.Second
+const stopGrace = 12 * time.Second
+
+// leaveGrace is how long a worker process may take to end by itself when the run is complete.
+const leaveGrace = 3 * time.Second
 
 // processes starts the workers of a run as processes of their own, which exchange with the parameter server in this
 // one over a unix socket.
@@ -140,7 +143,7 @@ func (l *processes) launch(ctx context.Context, srv *ps.Server, w ps.Worker) err
 	logs.Go(func() { l.job.passLog(stderr, w) })
 	ended := make(chan struct{})
 	var watcher sync.WaitGroup
-	watcher.Go(func() { l.end(ctx, cmd.Process, ended) })
+	watcher.Go(func() { l.end(ctx, srv, cmd.Process, ended) })
 	logs.Wait()
 	err = cmd.Wait()
 	close(ended)
@@ -148,11 +151,19 @@ func (l *processes) launch(ctx context.Context, srv *ps.Server, w ps.Worker) err
 	return workerError(w, err, stdout.Bytes())
 }
 
-// end asks a worker process to end when ctx does, and kills it when it takes too long.
-func (l *processes) end(ctx context.Context, p *os.Process, ended <-chan struct{}) {
+// end asks a worker process to end when ctx does or nothing is left to do, and kills it when it takes too long: one that
+// hangs, or was stopped, must not keep the run from its end.
+func (l *processes) end(ctx context.Context, srv *ps.Server, p *os.Process, ended <-chan struct{}) {
 	select {
 	case <-ended:
 		return
+	case <-srv.Finished():
+		select {
+		case <-ended:
+			return
+		case <-ctx.Done():
+		case <-time.After(leaveGrace):
+		}
 	case <-ctx.Done():
 	}
 	_ = p.Signal(syscall.SIGTERM) // fails only when it has ended

@@ -14,7 +14,7 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	// The first signal asks for an orderly end; after it the default handling is back, so a second one ends at once.
 	context.AfterFunc(ctx, stop)
 	// Buffers are made once and used again, so collecting twice as often costs little and halves what lies dead.

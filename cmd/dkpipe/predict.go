@@ -81,6 +81,9 @@ func (j *job) runPredict(ctx context.Context, o predictOptions) error {
 	if format != pipeline.CSV && format != pipeline.Parquet {
 		return usage("end the name in .csv or .parquet", "%s: predictions are written as CSV or Parquet", o.out)
 	}
+	if strings.HasSuffix(o.out, ".gz") {
+		return usage("end the name in .csv or .parquet", "%s: predictions are not compressed as a whole", o.out)
+	}
 	b, where, err := j.openBundle(ctx, o.model)
 	if err != nil {
 		return err
@@ -88,6 +91,9 @@ func (j *job) runPredict(ctx context.Context, o predictOptions) error {
 	files, err := expand(ctx, j.stores, []string{o.in})
 	if err != nil {
 		return err
+	}
+	if slices.ContainsFunc(files, func(f string) bool { return path.Clean(f) == path.Clean(o.out) }) {
+		return usage("write to another file", "--out %s is one of the files of --in", o.out)
 	}
 	inFormat, err := formatOf(files[0])
 	if err != nil {
@@ -198,6 +204,11 @@ func newPredictor(b *bundle.Bundle, table *local.Table, o predictOptions) (*pred
 	}
 	if p.probabilities {
 		fields = append(fields, arrow.Field{Name: "probabilities", Type: arrow.FixedSizeListOf(int32(p.width), arrow.PrimitiveTypes.Float32), Nullable: true})
+	}
+	for i, f := range fields[:len(p.keep)] {
+		if f.Name == "prediction" || f.Name == "probabilities" {
+			return nil, usage("name the columns to pass through with --keep", "column %d of the rows is called %s, like what predict adds", i+1, f.Name)
+		}
 	}
 	p.schema = arrow.NewSchema(fields, nil)
 	return p, nil

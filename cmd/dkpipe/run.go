@@ -2,11 +2,18 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"dkpipe/hdfsio/publish"
+	"dkpipe/pipeline"
 	"dkpipe/pipeline/spec"
+	"dkpipe/trainers"
+	"dkpipe/trainers/kernel"
+	"dkpipe/trainers/model"
 )
 
 func (a *app) runCommand() *cobra.Command {
@@ -47,9 +54,34 @@ func (j *job) runAll(ctx context.Context) error {
 	})
 }
 
-// checkTraining makes everything of the training that does not depend on the data.
+// checkTraining finds what is wrong with the training without the data: names, settings that exclude each other, a gate
+// that cannot be measured. What depends on widths is found when the data is there.
 func (j *job) checkTraining() error {
-	_, algErr := buildAlgorithm(j.spec.Train.Trainer)
-	_, optErr := buildOptimizer(j.spec.Train.Optimizer, 1)
-	return spec.Join(algErr, optErr)
+	t := j.spec.Train
+	alg, algErr := buildAlgorithm(t.Trainer)
+	_, optErr := buildOptimizer(t.Optimizer, 1)
+	if err := spec.Join(algErr, optErr); err != nil {
+		return err
+	}
+	if c, ok := alg.(trainers.Checker); ok {
+		if _, err := c.Check(t.Workers, t.Window); err != nil {
+			return placed(t.Pos, err)
+		}
+	}
+	if _, err := kernel.Select(t.Kernel); err != nil {
+		return placed(t.Pos, err)
+	}
+	if !slices.Contains(model.Losses(), t.Loss) {
+		return &pipeline.Error{Kind: pipeline.BadSpec, Message: fmt.Sprintf("%s: there is no loss %q", t.Pos, t.Loss),
+			Hint: "known: " + strings.Join(model.Losses(), ", ")}
+	}
+	if err := trainers.CheckMetrics(t.Metrics); err != nil {
+		return placed(t.Pos, err)
+	}
+	for _, l := range j.spec.Model.Layers {
+		if _, err := model.NewOp(l.Name); err != nil {
+			return located(l, err)
+		}
+	}
+	return checkGate(j.spec)
 }

@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"dkpipe/pipeline"
 	"dkpipe/pipeline/spec"
@@ -16,9 +17,12 @@ type specFlags struct {
 	params []string
 	slot   string
 	force  bool
+
+	flags *pflag.FlagSet
 }
 
 func (f *specFlags) register(c *cobra.Command) {
+	f.flags = c.Flags()
 	c.Flags().StringVarP(&f.file, "file", "f", "", "the spec, a YAML `FILE`")
 	// StringArray, not StringSlice: a comma inside brackets belongs to the value, and spec.SplitSet knows which.
 	c.Flags().StringArrayVar(&f.set, "set", nil, "overrule a field: `a.b=value` (YAML), repeatable; a comma separates pairs")
@@ -33,6 +37,9 @@ func (f *specFlags) registerForce(c *cobra.Command) {
 
 // read decodes the spec for a command that needs these sections.
 func (f *specFlags) read(a *app, need spec.Section) (*spec.Spec, error) {
+	if f.slot == "" && f.flags.Changed("slot") {
+		return nil, &pipeline.Error{Kind: pipeline.Usage, Message: "--slot is empty", Hint: "give the slot a name; in a crontab, % must be written \\%"}
+	}
 	if f.file == "" {
 		return nil, &pipeline.Error{Kind: pipeline.Usage, Message: "no spec given", Hint: "name one with -f, for example -f examples/quickstart/job.yaml"}
 	}

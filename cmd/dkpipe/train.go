@@ -44,6 +44,9 @@ func (a *app) trainCommand() *cobra.Command {
 
 func (j *job) runTrain(ctx context.Context) error {
 	return j.withModelLock(ctx, func(root place, lock *publish.Lock) error {
+		if err := j.checkTraining(); err != nil {
+			return err
+		}
 		data, err := openPlace(ctx, j.stores, j.spec.Dataset.Path)
 		if err != nil {
 			return err
@@ -96,13 +99,11 @@ func (j *job) trainAndPublish(ctx context.Context, root place, lock *publish.Loc
 		return err
 	}
 	j.app.crash("trained")
-	// An interrupted run still has a model worth keeping; what follows has a time limit of its own then.
-	save := ctx
-	if t.result.Interrupted {
-		var cancel func()
-		save, cancel = context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
-		defer cancel()
-	}
+	// The model is worth keeping, whether training was interrupted or is complete: from here on, being asked to stop
+	// leaves a time limit to finish in.
+	save, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(saveGrace, cancel) })()
 	if err := j.evaluateAll(save, p, t); err != nil {
 		return err
 	}
@@ -120,16 +121,22 @@ func (j *job) trainAndPublish(ctx context.Context, root place, lock *publish.Loc
 		return &pipeline.Error{Kind: pipeline.Interrupted, Message: fmt.Sprintf("interrupted after %s of %s samples; what was learned is in %s",
 			thousands(t.result.Samples), thousands(j.samplesOf(p)), j.report.Model), Hint: "LATEST was not moved; run the same command again for a whole run"}
 	case gateErr != nil:
-		return gateErr
+		if _, err := lock.Retain(save, j.spec.Output.KeepVersions); err != nil {
+			return err
+		}
+		return hinted{gateErr, "the version is kept and LATEST was not moved; look at it with: dkpipe model inspect " + j.report.Model}
 	}
-	if err := j.point(ctx, lock, version); err != nil {
+	if err := j.point(save, lock, version); err != nil {
 		return err
 	}
 	j.report.latest = true
 	j.nextSteps(root)
-	_, err = lock.Retain(ctx, j.spec.Output.KeepVersions)
+	_, err = lock.Retain(save, j.spec.Output.KeepVersions)
 	return err
 }
+
+// saveGrace is how long a run may take to publish what it has learned after it was asked to stop.
+const saveGrace = 30 * time.Second
 
 func (j *job) samplesOf(p prepared) int64 {
 	return p.manifest.Rows("train") * int64(j.spec.Train.Epochs)
@@ -175,7 +182,7 @@ func (j *job) train(ctx context.Context, p prepared) (*trained, error) {
 	if _, err := cfg.Optimizer(1); err != nil {
 		return nil, err
 	}
-	for _, w := range trainers.Lint(cfg) {
+	for _, w := range append(trainers.Lint(cfg), j.longWindow(p)...) {
 		j.report.Warnings = append(j.report.Warnings, w)
 		j.app.log.Warn(w)
 	}
@@ -200,6 +207,17 @@ func (j *job) train(ctx context.Context, p prepared) (*trained, error) {
 	}
 	j.report.Epochs = j.spec.Train.Epochs
 	return &trained{definition: def, result: result, layout: replica.Layout()}, nil
+}
+
+// longWindow warns when a worker would commit less than once an epoch.
+func (j *job) longWindow(p prepared) []string {
+	t := j.spec.Train
+	steps := int(p.manifest.Rows("train")) / max(1, t.BatchSize*t.Workers)
+	if t.Window <= max(1, steps) || t.Trainer.Name == "single" || t.Trainer.Name == "averaging" {
+		return nil
+	}
+	return []string{fmt.Sprintf("train.window is %d, and a worker has about %d steps in an epoch: it commits less than once an epoch; set it to %d or less",
+		t.Window, steps, max(1, steps/4))}
 }
 
 func (j *job) reportWorkers(r trainers.Result) {

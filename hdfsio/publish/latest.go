@@ -24,9 +24,9 @@ type Found struct {
 }
 
 // Latest finds the version that LATEST names and checks that its files are there. When LATEST is absent, broken, or
-// names what is not complete, it falls back to the newest complete version that LATEST has named before, and if there
-// is none, to the newest complete one at all, and says so in Warning. Nothing at all is an error of class
-// fs.ErrNotExist that says which commands make one.
+// names what is not complete, it falls back to the newest complete version that LATEST has named before, and says so in
+// Warning. A version that LATEST never named is not served: a gate may have refused it. Nothing at all is an error of
+// class fs.ErrNotExist that says what to do.
 func Latest(ctx context.Context, fsys hdfsio.FS, root string) (Found, error) {
 	named, c, err := readLatest(ctx, fsys, root)
 	if err == nil {
@@ -45,30 +45,29 @@ func Latest(ctx context.Context, fsys hdfsio.FS, root string) (Found, error) {
 		return Found{}, err
 	}
 	known := func(v Version) bool { return slices.ContainsFunc(history, func(m Move) bool { return m.Version == v }) }
-	for _, promoted := range []bool{true, false} {
-		for _, v := range slices.Backward(versions) {
-			if known(v) != promoted {
-				continue
-			}
-			c, err := Inspect(ctx, fsys, root, v)
-			if err == nil {
-				warning := fmt.Sprintf("%v: using %s, the newest complete version that LATEST has named", why, v)
-				if !promoted {
-					warning = fmt.Sprintf("%v: using %s, the newest complete version, which LATEST has never named (a gate may have kept it back)", why, v)
-				}
-				return Found{Version: v, Path: path.Join(root, v.String()), Contents: c, Warning: warning}, nil
-			}
-			if !unusable(err) {
-				return Found{}, err
-			}
+	refused := Version(0) // the newest complete one that LATEST never named
+	for _, v := range slices.Backward(versions) {
+		c, err := Inspect(ctx, fsys, root, v)
+		switch {
+		case unusable(err):
+		case err != nil:
+			return Found{}, err
+		case known(v):
+			warning := fmt.Sprintf("%v: using %s, the newest complete version that LATEST has named", why, v)
+			return Found{Version: v, Path: path.Join(root, v.String()), Contents: c, Warning: warning}, nil
+		default:
+			refused = max(refused, v)
 		}
 	}
-	cause := fmt.Errorf("no version is here: %w", fs.ErrNotExist)
-	if len(versions) > 0 {
+	cause, hint := fmt.Errorf("no version is here: %w", fs.ErrNotExist), "dkpipe preprocess makes a dataset, dkpipe train a model, dkpipe run both"
+	switch {
+	case refused > 0:
+		cause = fmt.Errorf("LATEST has never named one of the versions here (a gate may have kept them back): %w", fs.ErrNotExist)
+		hint = fmt.Sprintf("name one to take it all the same: %s", path.Join(root, refused.String()))
+	case len(versions) > 0:
 		cause = fmt.Errorf("none of the %d versions here is complete: %w", len(versions), fs.ErrNotExist)
 	}
-	return Found{}, &hdfsio.Error{Op: "read", Path: root, Kind: hdfsio.KindData, Err: cause,
-		Hint: "dkpipe preprocess makes a dataset, dkpipe train a model, dkpipe run both"}
+	return Found{}, &hdfsio.Error{Op: "read", Path: root, Kind: hdfsio.KindData, Err: cause, Hint: hint}
 }
 
 // readLatest follows LATEST. It follows again when LATEST moved meanwhile: then the version that it named may have

@@ -41,19 +41,17 @@ func TestLatestFallsBackWithAWarning(t *testing.T) {
 		want    Version
 		warning string
 	}{
-		"whole":             {func(*testing.T, *hdfsio.Mem) {}, 2, ""},
-		"absent":            {func(t *testing.T, m *hdfsio.Mem) { remove(t, m, latestName) }, 2, "not exist"},
-		"empty":             {func(t *testing.T, m *hdfsio.Mem) { write(t, m, root+"/"+latestName, "") }, 2, "not the name of a version"},
-		"a path":            {func(t *testing.T, m *hdfsio.Mem) { write(t, m, root+"/"+latestName, "../v000001\n") }, 2, "not the name of a version"},
-		"huge":              {func(t *testing.T, m *hdfsio.Mem) { write(t, m, root+"/"+latestName, strings.Repeat("v", 5000)) }, 2, "5000 bytes"},
-		"dangling":          {func(t *testing.T, m *hdfsio.Mem) { write(t, m, root+"/"+latestName, "v000009\n") }, 2, "v000009, which is not there"},
-		"version removed":   {func(t *testing.T, m *hdfsio.Mem) { remove(t, m, "v000002") }, 1, "v000002, which is not there"},
-		"file removed":      {func(t *testing.T, m *hdfsio.Mem) { remove(t, m, "v000002/weights") }, 1, "the file is missing"},
-		"file cut":          {func(t *testing.T, m *hdfsio.Mem) { write(t, m, root+"/v000002/weights", "tw") }, 1, "2 bytes"},
-		"marker removed":    {func(t *testing.T, m *hdfsio.Mem) { remove(t, m, "v000002/"+markerName) }, 1, markerName},
-		"marker broken":     {func(t *testing.T, m *hdfsio.Mem) { write(t, m, root+"/v000002/"+markerName, "{") }, 1, markerName},
-		"history gone, too": {func(t *testing.T, m *hdfsio.Mem) { remove(t, m, latestName); remove(t, m, historyName) }, 3, "a gate may have kept it back"},
-		"only v3 is left":   {func(t *testing.T, m *hdfsio.Mem) { remove(t, m, "v000001"); remove(t, m, "v000002") }, 3, "a gate may have kept it back"},
+		"whole":           {func(*testing.T, *hdfsio.Mem) {}, 2, ""},
+		"absent":          {func(t *testing.T, m *hdfsio.Mem) { remove(t, m, latestName) }, 2, "not exist"},
+		"empty":           {func(t *testing.T, m *hdfsio.Mem) { write(t, m, root+"/"+latestName, "") }, 2, "not the name of a version"},
+		"a path":          {func(t *testing.T, m *hdfsio.Mem) { write(t, m, root+"/"+latestName, "../v000001\n") }, 2, "not the name of a version"},
+		"huge":            {func(t *testing.T, m *hdfsio.Mem) { write(t, m, root+"/"+latestName, strings.Repeat("v", 5000)) }, 2, "5000 bytes"},
+		"dangling":        {func(t *testing.T, m *hdfsio.Mem) { write(t, m, root+"/"+latestName, "v000009\n") }, 2, "v000009, which is not there"},
+		"version removed": {func(t *testing.T, m *hdfsio.Mem) { remove(t, m, "v000002") }, 1, "v000002, which is not there"},
+		"file removed":    {func(t *testing.T, m *hdfsio.Mem) { remove(t, m, "v000002/weights") }, 1, "the file is missing"},
+		"file cut":        {func(t *testing.T, m *hdfsio.Mem) { write(t, m, root+"/v000002/weights", "tw") }, 1, "2 bytes"},
+		"marker removed":  {func(t *testing.T, m *hdfsio.Mem) { remove(t, m, "v000002/"+markerName) }, 1, markerName},
+		"marker broken":   {func(t *testing.T, m *hdfsio.Mem) { write(t, m, root+"/v000002/"+markerName, "{") }, 1, markerName},
 	} {
 		t.Run(what, func(t *testing.T) {
 			m := setup(t)
@@ -64,6 +62,32 @@ func TestLatestFallsBackWithAWarning(t *testing.T) {
 			}
 			if found.Path != path.Join(root, c.want.String()) {
 				t.Errorf("path %s", found.Path)
+			}
+		})
+	}
+}
+
+// A version that LATEST never named may be one that a gate refused: it is named in the hint, not served.
+func TestWhatLatestNeverNamedIsNotServed(t *testing.T) {
+	for what, gone := range map[string][]string{"LATEST and history gone": {latestName, historyName}, "served versions gone": {"v000001", "v000002"}} {
+		t.Run(what, func(t *testing.T) {
+			_, m := memory()
+			l := acquire(t, m, Options{})
+			for _, tag := range []string{"one", "two"} {
+				if err := l.MoveLatest(t.Context(), publish1(t, l, tag)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			publish1(t, l, "kept back by a gate")
+			for _, name := range gone {
+				if err := m.Remove(t.Context(), root+"/"+name); err != nil {
+					t.Fatal(err)
+				}
+			}
+			found, err := Latest(t.Context(), m, root)
+			var e *hdfsio.Error
+			if !errors.As(err, &e) || !errors.Is(err, fs.ErrNotExist) || !strings.Contains(e.Hint, "v000003") {
+				t.Fatalf("%s, %v; want an error whose hint names v000003", found.Version, err)
 			}
 		})
 	}

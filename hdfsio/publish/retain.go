@@ -4,13 +4,15 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"slices"
 	"strings"
 )
 
 // Retain removes old versions and gives their numbers. It keeps the version that LATEST names, the keep-1 newest ones
 // below it, to which one may want to go back, and every one above it: those were kept back by a gate, or LATEST was
 // rolled back from them, and somebody will want to look at them. With keep < 1, or when LATEST does not name a
-// complete version, nothing is removed.
+// complete version, nothing is removed. Of the versions below it that LATEST never named, which a gate refused, as many
+// are kept.
 //
 // A version first becomes .trash-…, in one step, so that readers never see a part of it.
 func (l *Lock) Retain(ctx context.Context, keep int) ([]Version, error) {
@@ -28,16 +30,26 @@ func (l *Lock) Retain(ctx context.Context, keep int) ([]Version, error) {
 	if err != nil {
 		return nil, err
 	}
+	history, err := History(ctx, l.fs, l.root)
+	if err != nil {
+		return nil, err
+	}
 	var old []Version
-	for _, v := range versions {
-		if v < latest {
+	served, refused := 0, 0
+	for _, v := range slices.Backward(versions) {
+		if v >= latest {
+			continue
+		}
+		// Each sort has a quota of its own: what a gate refused must not push out what one may want to go back to.
+		n := &refused
+		if slices.ContainsFunc(history, func(m Move) bool { return m.Version == v }) {
+			n = &served
+		}
+		if *n++; *n >= keep {
 			old = append(old, v)
 		}
 	}
-	if len(old) < keep {
-		return nil, nil
-	}
-	old = old[:len(old)-(keep-1)]
+	slices.Reverse(old)
 	for i, v := range old {
 		if err := l.Check(ctx); err != nil {
 			return old[:i], err
