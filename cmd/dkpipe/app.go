@@ -63,7 +63,7 @@ func (a *app) main(ctx context.Context, args []string) int {
 		return exitCode(said.kind)
 	}
 	f := failed(ctx, err)
-	a.sayFailure(cmd.Name(), f)
+	a.sayFailure(strings.TrimPrefix(cmd.CommandPath(), "dkpipe "), f)
 	return exitCode(f.Kind)
 }
 

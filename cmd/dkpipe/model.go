@@ -31,7 +31,7 @@ func (a *app) modelInspectCommand() *cobra.Command {
 		Example: "  dkpipe model inspect out/model\n  dkpipe model inspect out/model/v000002 --json",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			j := a.looseJob("inspect")
+			j := a.looseJob("model inspect")
 			b, at, err := j.openBundle(c.Context(), args[0])
 			if err != nil {
 				return err
@@ -67,7 +67,7 @@ func (a *app) modelRollbackCommand() *cobra.Command {
 		Args:    cobra.RangeArgs(1, 2),
 		RunE: func(c *cobra.Command, args []string) error {
 			ctx := c.Context()
-			j := a.looseJob("rollback")
+			j := a.looseJob("model rollback")
 			root, err := openPlace(ctx, j.stores, args[0])
 			if err != nil {
 				return err

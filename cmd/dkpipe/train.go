@@ -186,7 +186,7 @@ func (j *job) train(ctx context.Context, p prepared) (*trained, error) {
 		j.report.Warnings = append(j.report.Warnings, w)
 		j.app.log.Warn(w)
 	}
-	watch := &trainWatch{job: j, bar: j.bars.start("train", j.samplesOf(p))}
+	watch := &trainWatch{job: j, bar: j.bars.start("train", 0)}
 	cfg.Observer = watch
 	if j.spec.Train.Launch == "process" {
 		stop, err := j.launchProcesses(ctx, p, &cfg)
@@ -336,7 +336,7 @@ type trainWatch struct {
 
 // Progress implements trainers.Observer.
 func (w *trainWatch) Progress(p trainers.Progress) {
-	w.bar.set(p.Samples, 0, fmt.Sprintf("epoch %d  loss %.4f  %s samples/s", p.Epoch, p.Loss, thousands(int64(float64(p.Samples)/max(p.Seconds, 1e-9)))))
+	w.bar.set(p.Samples, p.Of, fmt.Sprintf("epoch %d  loss %.4f  %s samples/s", p.Epoch, p.Loss, thousands(int64(float64(p.Samples)/max(p.Seconds, 1e-9)))))
 	if p.Commits%100 == 0 {
 		w.job.events.add("progress", map[string]any{"worker": p.Worker, "epoch": p.Epoch, "loss": trainers.Number(p.Loss), "samples": p.Samples, "of": p.Of, "commits": p.Commits})
 	}
