@@ -44,6 +44,7 @@ func TestADatanodeThatStopsWhileAFileIsWrittenPoisonsIt(t *testing.T) {
 	f := b.dial(t, func(o *Options) { o.Replication = len(b.Datanodes) })
 	for i := range b.Datanodes {
 		t.Run(fmt.Sprint("datanode ", i), func(t *testing.T) {
+			waitWritable(t, b) // a datanode that is still coming would not be in the file's pipeline
 			name := path.Join(folder(t, f), "f")
 			w := create(t, f, name)
 			piece := noise(1 << 20)
