@@ -14,8 +14,17 @@ import (
 // Columns that a chain carries beside those of the plan. Names of sources do not begin like this.
 const (
 	hashColumn  = "__dkpipe_hash"  // BIGINT: xxhash64(key, seed)
-	stateColumn = "__dkpipe_state" // INT: 0 fine, -1 left out, k > 0 broke check k
+	stateColumn = "__dkpipe_state" // INT: NULL fine, -1 left out, k > 0 broke check k
 	fileColumn  = "__dkpipe_file"  // STRING: the file, in queries for an example of a bad row
+)
+
+// rowColumn is a column whose only merit is that Spark does not take it for a function of the others, so a filter with
+// a condition on it stays where it stands. Pushed down, a filter would compute wide columns once more for itself, and
+// Spark's optimizer was seen to take minutes over what follows from such a filter.
+const (
+	rowColumn  = "__dkpipe_row"
+	numberRows = "monotonically_increasing_id() AS " + rowColumn
+	filterHere = rowColumn + " >= 0"
 )
 
 // A row's state takes the place of errors: no expression raises one, a row that breaks a check gets the check's number
@@ -81,10 +90,10 @@ func newChain(o *source, split pipeline.Split, withFile bool, extras []extra) (*
 		items = append(items, x.sql+" AS "+x.name)
 		c.carry = append(c.carry, x.name)
 	}
-	state := "0"
+	state := fine
 	if tests != nil {
 		cond := strings.Join(tests, " AND ")
-		state = "CASE WHEN " + cond + " THEN 0 ELSE 1 END"
+		state = "CASE WHEN " + cond + " THEN " + fine + " ELSE 1 END"
 		c.checks = append(c.checks, check{level: 0, sql: cond, op: "source", says: "a value is not of its column's type", reads: bad,
 			hint: "correct the row, or declare the column's type in source.types"})
 	}
@@ -235,18 +244,22 @@ func (c *chain) demand(state string, k check) string {
 	return c.then(state, k.sql, len(c.checks))
 }
 
+// fine is the state of a row that has broken nothing.
+const fine = "CAST(NULL AS INT)"
+
 // then gives rows that are fine so far and do not meet cond another state. States of one SELECT are collected in one
-// CASE, in order.
+// CASE, in order. The state before stands once in the text: Spark puts expressions into each other, and what stands
+// twice at every step would double with every step.
 func (c *chain) then(state, cond string, code int) string {
 	branch := " WHEN NOT coalesce(" + cond + ", false) THEN " + strconv.Itoa(code)
-	if head, ok := strings.CutSuffix(state, " ELSE 0 END"); ok {
-		return head + branch + " ELSE 0 END"
+	if head, ok := strings.CutSuffix(state, " END)"); ok {
+		return head + branch + " END)"
 	}
-	return "CASE WHEN " + state + " <> 0 THEN " + state + branch + " ELSE 0 END"
+	return "coalesce(" + state + ", CASE" + branch + " END)"
 }
 
-// push appends a SELECT of the columns of next, those of made computed anew.
-func (c *chain) push(next expr.Schema, made map[string]string, state string) error {
+// push appends a SELECT of the columns of next, those of made computed anew, and further items.
+func (c *chain) push(next expr.Schema, made map[string]string, state string, more ...string) error {
 	items := make([]string, 0, len(next)+len(c.carry)+2)
 	for _, f := range next {
 		id, err := identifier(f.Name)
@@ -262,7 +275,7 @@ func (c *chain) push(next expr.Schema, made map[string]string, state string) err
 	if state != stateColumn {
 		state += " AS " + stateColumn
 	}
-	items = append(items, state, hashColumn)
+	items = append(append(items, state, hashColumn), more...)
 	if err := distinctNames(next); err != nil {
 		return err
 	}

@@ -143,3 +143,34 @@ func floatsAt(a any, k int) ([]float32, error) {
 	}
 	return nil, fmt.Errorf("type %T", a)
 }
+
+func TestWriteIntoHDFS(t *testing.T) {
+	where := realServers(t)
+	if where.HDFS == "" {
+		t.Skip("the box has no HDFS")
+	}
+	s := dialReal(t)
+	p := livePlan()
+	adopted := 0
+	e := Engine{Session: s, Adopt: func(_ context.Context, path string) (int64, string, error) {
+		adopted++
+		return 7, "hash of " + path, nil
+	}}
+	stage := pipeline.Stage{URI: where.HDFS + "/sparkconn-test/" + s.ID()}
+	w, err := e.Write(t.Context(), p, stage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := int64(0)
+	for _, sh := range w.Shards {
+		rows += sh.Rows
+		if sh.Bytes != 7 || sh.SHA256 != "hash of "+sh.Path {
+			t.Errorf("%+v was not adopted", sh)
+		}
+	}
+	if rows != 700 || adopted != 6 {
+		t.Errorf("%d rows, %d shards", rows, adopted)
+	}
+	_, err = e.Write(t.Context(), p, stage)
+	wantError(t, err, pipeline.BadSpec, "PATH_ALREADY_EXISTS")
+}

@@ -280,6 +280,8 @@ func (s *Session) unreachable(what string, e *ServerError, hint string) error {
 		hint = "what answers there speaks TLS but no HTTP/2, so it is no Spark Connect server; check the port"
 	case strings.Contains(text, "certificate"):
 		hint = "the server's certificate is not trusted: add its authority to the system, or pass Options.TLS"
+	case strings.Contains(text, "use of closed network connection"), strings.Contains(text, "i/o timeout"), strings.Contains(text, "no answer within"):
+		hint = "something took the connection and said nothing: the server may be starting or overloaded, or the port is another program's"
 	case !s.remote.TLS && (strings.Contains(text, "server preface") || strings.Contains(text, "frame too large") || strings.Contains(text, "EOF")):
 		hint = "what answers there is no plaintext Spark Connect server; if it speaks TLS, add ;use_ssl=true"
 	case strings.Contains(text, "connection refused"):

@@ -38,29 +38,38 @@ func explain(o *source, p pipeline.Plan) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	var wanted []string
+	var wanted, open []string
 	for i := range max(len(p.Steps), len(p.Fitted)) {
 		var f expr.Fitted
 		if i < len(p.Fitted) {
 			f = p.Fitted[i]
 		} else {
 			needs, err := p.Steps[i].Needs(c.schema)
+			if err == nil {
+				f, err = expr.Preview(p.Steps[i], c.schema)
+			}
+			if err != nil && o.s == nil { // a glob, for example, needs the names that only the source knows
+				open = append(open, fmt.Sprintf("-- step %d, %s, depends on the source's columns: %v", i+1, p.Steps[i].Op(), err))
+				if f, ok := o.made[i]; ok {
+					err = c.push(append(c.schema[:len(c.schema):len(c.schema)], f), map[string]string{f.Name: ":" + p.Steps[i].Op()}, stateColumn)
+					if err != nil {
+						return "", err
+					}
+				}
+				continue
+			}
 			if err != nil {
 				return "", err
 			}
 			for _, n := range needs {
 				wanted = append(wanted, fmt.Sprintf("%s(%s)", n.Kind, n.Column))
 			}
-			if f, err = expr.Preview(p.Steps[i], c.schema); err != nil {
-				return "", err
-			}
 		}
 		if err := c.add(f, true); err != nil {
 			return "", err
 		}
 	}
-	shownPlan := p
-	outputs, err := c.roles(&shown, shownPlan, false)
+	outputs, err := c.roles(&shown, p, false)
 	if err != nil {
 		return "", err
 	}
@@ -71,6 +80,9 @@ func explain(o *source, p pipeline.Plan) (string, error) {
 	}
 	fmt.Fprintf(&b, "-- engine: %s\n", engine)
 	explainExpect(&b, p.Expect)
+	for _, line := range open {
+		b.WriteString(line + "\n")
+	}
 	if wanted != nil {
 		fmt.Fprintf(&b, "-- fit: %s over the training rows\n", strings.Join(wanted, ", "))
 	}
@@ -111,30 +123,42 @@ func sourceSQL(s pipeline.Source) string {
 }
 
 // guessSource makes up the columns of a source that nobody has looked at: the names that the plan mentions. A column
-// whose type is not declared is taken for the first type that the steps accept.
+// whose type is not declared is taken for the first type that the steps accept. A step that cannot be shown without
+// the source, for example because its input is a glob, is taken to make the first column that is missing behind it.
 func guessSource(p pipeline.Plan) *source {
-	o := &source{src: p.Source, from: sourceSQL(p.Source)}
+	o := &source{src: p.Source, from: sourceSQL(p.Source), made: map[int]expr.Field{}}
+	number := expr.Type{Kind: expr.Float64}
 	for _, name := range sortedKeys(p.Source.Types) {
 		o.assume(name, expr.Type{Kind: expr.Kind(p.Source.Types[name])})
 	}
-	if p.Split.Key != "" {
+	for _, names := range [][]string{sortedKeys(p.Expect.MaxNull), sortedKeys(p.Expect.Labels)} {
+		for _, name := range names {
+			if _, ok := o.schema.Lookup(name); !ok {
+				o.assume(name, number)
+			}
+		}
+	}
+	if _, ok := o.schema.Lookup(p.Split.Key); !ok && p.Split.Key != "" {
 		o.assume(p.Split.Key, expr.Type{Kind: expr.Int64})
 	}
-	guesses := []expr.Type{{Kind: expr.Float64}, {Kind: expr.Float32, Width: expr.AnyWidth}, {Kind: expr.String}, {Kind: expr.Int64}, {Kind: expr.Bool}}
-	// A step that does not find a column says its name; a step that does not like its type is offered the next one.
+	guesses := []expr.Type{number, {Kind: expr.Float32, Width: expr.AnyWidth}, {Kind: expr.String}, {Kind: expr.Int64}, {Kind: expr.Bool}}
 	for range 4096 {
-		missing := o.firstMissing(p)
+		missing, behind := o.firstMissing(p)
 		if missing == "" {
 			break
 		}
+		if behind >= 0 {
+			o.made[behind] = expr.Field{Name: missing, Type: guesses[1]}
+			continue
+		}
 		for _, t := range guesses {
 			o.assume(missing, t)
-			if o.firstMissing(p) != missing && !o.refused(p, missing) {
+			if !o.refused(p, missing) {
 				break
 			}
 		}
 		if o.refused(p, missing) {
-			o.assume(missing, guesses[0])
+			o.assume(missing, number)
 		}
 	}
 	return o
@@ -156,50 +180,67 @@ func (o *source) assume(name string, t expr.Type) {
 	o.schema = append(o.schema, expr.Field{Name: name, Type: t})
 }
 
-// preview runs the steps over the assumed columns and gives the columns and the error of the first that fails.
-func (o *source) preview(p pipeline.Plan) (expr.Schema, error) {
-	schema := append(expr.Schema(nil), o.schema...)
+// preview runs the steps over the assumed columns. It gives the columns and the last step that cannot be shown and
+// makes nothing yet, or -1; then the error of the first step that lacks a column, or else of the last that fails.
+func (o *source) preview(p pipeline.Plan) (schema expr.Schema, closed int, last error) {
+	schema, closed = append(schema, o.schema...), -1
 	for i := range max(len(p.Steps), len(p.Fitted)) {
 		var f expr.Fitted
 		var err error
 		if i < len(p.Fitted) {
 			f = p.Fitted[i]
-		} else if f, err = expr.Preview(p.Steps[i], schema); err != nil {
-			return schema, err
+		} else {
+			f, err = expr.Preview(p.Steps[i], schema)
 		}
-		if schema, err = f.ApplyPreview(schema); err != nil {
-			return schema, err
+		if err == nil {
+			var next expr.Schema
+			if next, err = f.ApplyPreview(schema); err == nil {
+				schema = next
+				continue
+			}
+		}
+		var absent *expr.ColumnError
+		if errors.As(err, &absent) {
+			return schema, closed, err
+		}
+		last = err
+		if made, ok := o.made[i]; ok {
+			schema = append(schema, made)
+		} else {
+			closed = i
 		}
 	}
-	return schema, nil
+	return schema, closed, last
 }
 
-// firstMissing gives the first column that the plan reads and nobody makes.
-func (o *source) firstMissing(p pipeline.Plan) string {
-	schema, err := o.preview(p)
+// firstMissing gives the first column that the plan reads and nobody makes, and the step that may make it, or -1.
+func (o *source) firstMissing(p pipeline.Plan) (string, int) {
+	schema, closed, err := o.preview(p)
 	var absent *expr.ColumnError
 	if errors.As(err, &absent) {
-		if _, known := o.schema.Lookup(absent.Column); !known {
-			return absent.Column
+		if _, known := schema.Lookup(absent.Column); !known {
+			return absent.Column, closed
 		}
-		return ""
+		return "", -1
 	}
-	if err != nil {
-		return ""
-	}
-	for _, names := range [][]string{p.Columns.X, p.Columns.Y, {p.Columns.Weight}, p.Columns.Keep} {
+	for _, names := range [][]string{p.Columns.X, p.Columns.Y, {p.Columns.Weight}} {
 		for _, n := range names {
 			if _, ok := schema.Lookup(n); !ok && n != "" {
-				return n
+				return n, closed
 			}
 		}
 	}
-	return ""
+	for _, n := range p.Columns.Keep {
+		if _, ok := schema.Lookup(n); !ok {
+			return n, -1
+		}
+	}
+	return "", -1
 }
 
 // refused reports whether the steps fail for another reason than an absent column while this one has its type.
 func (o *source) refused(p pipeline.Plan, column string) bool {
-	_, err := o.preview(p)
+	_, _, err := o.preview(p)
 	var absent *expr.ColumnError
 	return err != nil && !errors.As(err, &absent) && strings.Contains(err.Error(), column)
 }

@@ -1,6 +1,7 @@
 package sparkconn
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"dkpipe/pipeline"
 	"dkpipe/pipeline/expr"
@@ -400,4 +402,100 @@ func (s scaled) build(in expr.Schema, lo, hi *expr.Node) (expr.Fitted, error) {
 	n := expr.To(expr.Float32, expr.Call(expr.Div, expr.Call(expr.Sub, expr.C(s.column), lo), expr.Call(expr.Sub, hi, lo)))
 	t, err := expr.TypeOf(n, in)
 	return expr.Fitted{Op: "scaled", Params: json.RawMessage("{}"), Inputs: []string{s.column}, Outputs: []expr.Column{{Name: s.output, Type: t, Expr: n}}}, err
+}
+
+// globStep makes a vector of all columns of a name's beginning; without them it cannot be shown.
+type globStep struct{ prefix, output string }
+
+func (globStep) Op() string                                  { return "glob" }
+func (g globStep) Needs(in expr.Schema) ([]expr.Stat, error) { _, err := g.build(in); return nil, err }
+func (g globStep) Fit(in expr.Schema, _ []expr.StatValue) (expr.Fitted, error) {
+	return g.build(in)
+}
+func (g globStep) build(in expr.Schema) (expr.Fitted, error) {
+	f := expr.Fitted{Op: "glob", Params: json.RawMessage("{}")}
+	var args []*expr.Node
+	for _, c := range in {
+		if strings.HasPrefix(c.Name, g.prefix) {
+			args, f.Inputs = append(args, expr.C(c.Name)), append(f.Inputs, c.Name)
+		}
+	}
+	if args == nil {
+		return f, errors.New("no column matches " + g.prefix)
+	}
+	f.Guards = []expr.Guard{{Expr: expr.Call(expr.IsValid, args...), Says: "a value is NULL or NaN"}}
+	f.Outputs = []expr.Column{{Name: g.output, Type: expr.Type{Kind: expr.Float32, Width: len(args)}, Expr: expr.To(expr.Float32, expr.Call(expr.Vector, args...))}}
+	return f, nil
+}
+
+func TestExplainWithoutAServerSaysWhatItCannotShow(t *testing.T) {
+	p := csvPlan(t, "")
+	p.Steps = []expr.Step{globStep{"p", "pixels"}, scaled{"pixels", "x"}}
+	text, err := Engine{}.Explain(t.Context(), p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"-- step 1, glob,", "no column matches p", ":min(pixels)"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %s in\n%s", want, text)
+		}
+	}
+}
+
+// TestWidePlansAreQuick guards against expressions that Spark puts into each other until planning takes minutes: two
+// hundred columns, guards over all of them, statistics by position, several steps.
+func TestWidePlansAreQuick(t *testing.T) {
+	e := Engine{Session: dialReal(t)}
+	const columns, rows = 200, 40
+	var b strings.Builder
+	b.WriteString("id,label")
+	for i := range columns {
+		fmt.Fprintf(&b, ",p%d", i)
+	}
+	for r := range rows {
+		fmt.Fprintf(&b, "\n%d,%d", r, r%3)
+		for i := range columns {
+			fmt.Fprintf(&b, ",%d.5", (r*i)%17)
+		}
+	}
+	b.WriteString("\n")
+	got := new([]expr.StatValue)
+	steps := []expr.Step{globStep{"p", "v"}, statStep{needs: []expr.Stat{{Kind: expr.Max, Column: "v", PerPosition: true}, {Kind: expr.Mean, Column: "v"}}, got: got},
+		plainStep{expr.Fitted{Op: "scale", Params: json.RawMessage("{}"), Inputs: []string{"v"},
+			Outputs: []expr.Column{{Name: "x", Type: expr.Type{Kind: expr.Float32, Width: columns}, Expr: expr.To(expr.Float32, expr.Call(expr.Mul, expr.C("v"), expr.Num(0.5)))}},
+			Guards:  []expr.Guard{{Expr: expr.Call(expr.IsValid, expr.C("v")), Says: "NaN"}}}},
+		plainStep{expr.Fitted{Op: "one_hot", Params: json.RawMessage("{}"), Inputs: []string{"label"},
+			Outputs: []expr.Column{{Name: "y", Type: expr.Type{Kind: expr.Float32, Width: 3}, Expr: expr.Hot(expr.C("label"), 3)}},
+			Guards:  []expr.Guard{{Expr: expr.Call(expr.Lt, expr.C("label"), expr.Int(3)), Says: "label is outside 0..2"}}}}}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	p := csvPlan(t, b.String())
+	p.Steps, p.Columns.Y = steps, []string{"y"}
+	fitted, err := e.Fit(ctx, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len((*got)[0].Values); n != columns {
+		t.Errorf("%d maxima", n)
+	}
+	stage, read := stageIn(t, []string{"train", "test"})
+	w, err := e.Write(ctx, fitted, stage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := read(w)
+	if err != nil || len(all) != rows {
+		t.Fatalf("%d rows, %v", len(all), err)
+	}
+	for _, r := range all {
+		id := r.Keep[0].(int64)
+		if x := r.Vectors[0][columns-1]; x != float32((id*(columns-1))%17)/2+0.25 || r.Vectors[1][id%3] != 1 {
+			t.Errorf("row %d: last pixel %v, target %v", id, x, r.Vectors[1])
+		}
+	}
+	bad := csvPlan(t, strings.Replace(b.String(), "\n7,1,", "\n7,1,nan", 1))
+	bad.Source.Types = map[string]string{"p0": "float64"}
+	bad.Steps, bad.Columns.Y = steps, []string{"y"}
+	_, err = e.Fit(ctx, bad)
+	wantError(t, err, pipeline.Data, "row with id 7", `"p0"`)
 }

@@ -42,7 +42,7 @@ func (r *run) example(c *chain, bad check, files bool) string {
 	var items []string
 	from, where, order := r.src.from, "NOT coalesce("+bad.sql+", false)", "1"
 	if bad.level > 0 {
-		from, where = c.name(bad.level-1), stateColumn+" = 0 AND "+where
+		from, where = c.name(bad.level-1), stateColumn+" IS NULL AND "+where
 		order = hashColumn
 	}
 	switch {
@@ -73,7 +73,8 @@ func (r *run) example(c *chain, bad check, files bool) string {
 	if bad.level == 0 { // only the columns at fault: the check is a list of tests
 		return "SELECT " + strings.Join(items, ", ") + " FROM " + from + " WHERE " + where + " LIMIT 1"
 	}
-	return c.upTo(bad.level, "SELECT "+strings.Join(items, ", ")+" FROM "+from+" WHERE "+where+" ORDER BY "+order+" LIMIT 1")
+	from = "(SELECT *, " + numberRows + " FROM " + from + ")"
+	return c.upTo(bad.level, "SELECT "+strings.Join(items, ", ")+" FROM "+from+" WHERE "+where+" AND "+filterHere+" ORDER BY "+order+" LIMIT 1")
 }
 
 // has says whether the column is there before the SELECT of a level.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -24,6 +25,7 @@ type source struct {
 	view   string // a temporary view to drop, or empty
 	cols   []sourceColumn
 	schema expr.Schema
+	made   map[int]expr.Field // of a guessed source: what steps that cannot be shown are taken to make
 }
 
 // sourceColumn is one column of a source as Spark has it.
@@ -74,12 +76,18 @@ func (o *source) close(ctx context.Context) error {
 	return o.s.Exec(ctx, "", "DROP VIEW IF EXISTS "+view)
 }
 
-// sparkPath makes a path what Spark takes it for: a plain absolute path is a local file.
+// hasScheme finds a URI.
+var hasScheme = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9+.-]*:`)
+
+// sparkPath says expressly that a plain path is a local file: for Spark it would be one of its default file system.
 func sparkPath(p string) string {
-	if strings.HasPrefix(p, "/") {
-		return "file://" + p
+	if hasScheme.MatchString(p) {
+		return p
 	}
-	return p
+	if abs, err := filepath.Abs(p); err == nil {
+		p = abs
+	}
+	return "file://" + filepath.ToSlash(p)
 }
 
 // createView makes a temporary view of files.

@@ -108,7 +108,13 @@ func (a *aggregate) want(asked map[statKey]*stat, op string, n expr.Stat) error 
 }
 
 // chosen is true for the rows that statistics are about.
-func chosen(c *chain) string { return stateColumn + " = 0 AND " + c.train }
+func chosen(c *chain) string { return stateColumn + " IS NULL AND " + c.train }
+
+// picked is a relation of a column's values in the chosen rows.
+func (s *stat) picked(c *chain) string {
+	return "(SELECT " + s.id + " FROM (SELECT " + s.id + ", " + stateColumn + ", " + hashColumn + ", " + numberRows + " FROM " + c.last() + ") WHERE " +
+		chosen(c) + " AND " + filterHere + ")"
+}
 
 // into adds what one row of numbers can answer to the aggregate.
 func (s *stat) into(a *aggregate, kind expr.StatKind) {
@@ -179,8 +185,7 @@ func (s *stat) positionsNeeded() bool {
 
 // exploded is a relation of the elements x (DOUBLE, NaN as NULL) of a vector at positions pos.
 func (s *stat) exploded(c *chain) string {
-	return "(SELECT pos, nanvl(CAST(x AS DOUBLE), CAST(NULL AS DOUBLE)) AS x FROM (SELECT posexplode(" + s.id + ") AS (pos, x) FROM " + c.last() +
-		" WHERE " + chosen(c) + "))"
+	return "(SELECT pos, nanvl(CAST(x AS DOUBLE), CAST(NULL AS DOUBLE)) AS x FROM (SELECT posexplode(" + s.id + ") AS (pos, x) FROM " + s.picked(c) + "))"
 }
 
 // positions measures every position of a vector; without PerPosition the answers are merged.
@@ -246,8 +251,8 @@ func (s *stat) distinct(ctx context.Context, r *run, c *chain) error {
 	if number {
 		where += " AND NOT isnan(" + s.id + ")"
 	}
-	t, err := r.table(ctx, "values of "+s.column, c.with(fmt.Sprintf("SELECT %s, count(*) FROM %s WHERE %s AND %s GROUP BY %s LIMIT %d",
-		s.id, c.last(), chosen(c), where, s.id, s.limit+1)))
+	t, err := r.table(ctx, "values of "+s.column, c.with(fmt.Sprintf("SELECT %s, count(*) FROM %s WHERE %s GROUP BY %s LIMIT %d",
+		s.id, s.picked(c), where, s.id, s.limit+1)))
 	if err != nil {
 		return err
 	}
@@ -310,7 +315,7 @@ func (s *stat) ranks(ctx context.Context, r *run, a *aggregate) error {
 	s.approx = most > limit
 	from := s.exploded(a.c)
 	if s.typ.Width == 0 {
-		from = "(SELECT 0 AS pos, nanvl(CAST(" + s.id + " AS DOUBLE), CAST(NULL AS DOUBLE)) AS x FROM " + a.c.last() + " WHERE " + chosen(a.c) + ")"
+		from = "(SELECT 0 AS pos, nanvl(CAST(" + s.id + " AS DOUBLE), CAST(NULL AS DOUBLE)) AS x FROM " + s.picked(a.c) + ")"
 	}
 	w := 1
 	if s.per && s.typ.Width != 0 {

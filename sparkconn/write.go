@@ -189,7 +189,7 @@ func (c *chain) roles(o *source, p pipeline.Plan, avro bool) ([]output, error) {
 			}
 		}
 	}
-	return outputs, c.push(c.schema, nil, state)
+	return outputs, c.push(c.schema, nil, state, numberRows)
 }
 
 // role finds a column that has a role.
@@ -349,10 +349,11 @@ func rowsSQL(c *chain, outputs []output, shards int, withHash bool) string {
 	if withHash {
 		names = append(names, hashColumn)
 	}
-	where := stateColumn + " = 0"
+	where := stateColumn + " IS NULL"
 	if len(c.checks) > 0 {
 		where = "CASE WHEN " + stateColumn + " > 0 THEN CAST(raise_error(concat('" + checkMark + "', " + stateColumn + ")) AS BOOLEAN) ELSE " + where + " END"
 	}
+	where += " AND " + filterHere
 	parts := strings.Count(c.part, " THEN ") + 1
 	return c.with(fmt.Sprintf("SELECT %s FROM (\n  SELECT * FROM (\n    SELECT /*+ REPARTITION(%d, %s, %s) */ * FROM (\n      SELECT %s\n      FROM %s\n      WHERE %s))\n  SORT BY %s, %s, %s)",
 		strings.Join(names, ", "), parts*shards, partColumn, shardColumn, strings.Join(items, ", "), c.last(), where, partColumn, shardColumn, hashColumn))
