@@ -97,6 +97,15 @@ type ColumnInfo struct {
 	Offset   float64 `json:"offset"`
 }
 
+// Width is the number of values in one row: 1 for a scalar.
+func (c ColumnInfo) Width() int {
+	n := 1
+	for _, d := range c.Shape {
+		n *= d
+	}
+	return n
+}
+
 // ShardInfo describes one written shard.
 type ShardInfo struct {
 	Split  string `json:"split"`

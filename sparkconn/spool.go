@@ -33,7 +33,7 @@ func newRowLayout(columns []pipeline.ColumnInfo) rowLayout {
 		default:
 			continue
 		}
-		w := product(c.Shape)
+		w := c.Width()
 		l.widths = append(l.widths, w)
 		l.bytes += 4 * w
 	}

@@ -2,7 +2,6 @@ package sparkconn
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
@@ -128,7 +127,7 @@ func (r *run) finished(withFile, avro bool) (*chain, []output, error) {
 
 // roles appends a SELECT that checks the finished columns, and gives them.
 func (c *chain) roles(o *source, p pipeline.Plan, avro bool) ([]output, error) {
-	kept, shapes := keptOnPurpose(p.Fitted), shapesOf(p.Fitted)
+	kept, shapes := expr.KeptOnPurpose(p.Fitted), expr.Shapes(p.Fitted)
 	state := stateColumn
 	var outputs []output
 	add := func(role, name string) error {
@@ -157,7 +156,7 @@ func (c *chain) roles(o *source, p pipeline.Plan, avro bool) ([]output, error) {
 			return err
 		}
 		out.info.DType, out.info.Shape = "float32", []int{max(1, f.Type.Width)}
-		if s := shapes[name]; s != nil && product(s) == out.info.Shape[0] {
+		if s := shapes[name]; s != nil && (pipeline.ColumnInfo{Shape: s}).Width() == out.info.Shape[0] {
 			out.info.Shape = s
 		}
 		out.sql = floats(id, f.Type, kept[name] && role != "weight")
@@ -283,54 +282,6 @@ func roleCheck(role, id string, f expr.Field, kept bool) (check, bool) {
 		k.sql = id + " IS NOT NULL AND " + low + " > float('-Infinity') AND " + high + " < " + infinite
 	}
 	return k, true
-}
-
-// keptOnPurpose gives the columns that come from a step with handle_invalid: keep, directly or by way of steps that
-// guard against nothing, such as a reshape.
-func keptOnPurpose(fitted []expr.Fitted) map[string]bool {
-	kept := map[string]bool{}
-	for _, f := range fitted {
-		next := map[string]bool{}
-		for _, o := range f.Outputs {
-			k := f.Invalid == expr.Keep
-			for _, c := range expr.Columns(o.Expr) {
-				k = k || kept[c] && len(f.Guards) == 0
-			}
-			next[o.Name] = k
-		}
-		for name, k := range next {
-			kept[name] = k
-		}
-	}
-	return kept
-}
-
-// shapesOf gives the shapes that reshape steps put on columns. A step that makes a column anew takes its shape away.
-func shapesOf(fitted []expr.Fitted) map[string][]int {
-	shapes := map[string][]int{}
-	for _, f := range fitted {
-		var params struct {
-			Shape []int `json:"shape"`
-		}
-		if json.Unmarshal(f.Params, &params) != nil {
-			params.Shape = nil
-		}
-		for _, o := range f.Outputs {
-			delete(shapes, o.Name)
-			if len(params.Shape) > 0 {
-				shapes[o.Name] = params.Shape
-			}
-		}
-	}
-	return shapes
-}
-
-func product(shape []int) int {
-	n := 1
-	for _, d := range shape {
-		n *= d
-	}
-	return n
 }
 
 // rowsSQL is the query for the finished rows: sorted by hash within a shard, a shard in one task. withHash adds the

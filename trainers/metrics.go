@@ -7,9 +7,9 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"strings"
 
 	"dkpipe/pipeline"
+	"dkpipe/trainers/optim"
 )
 
 // Metric is a named figure of merit.
@@ -157,7 +157,7 @@ func resolveRowFunc(name string, predWidth, targetWidth int) (rowFunc, error) {
 			known = append(known, k)
 		}
 		hint := "known: accuracy, mse, mae and the names of losses"
-		if near := nearest(strings.ToLower(name), known); near != "" {
+		if near := optim.Nearest(name, known); near != "" {
 			hint = fmt.Sprintf("did you mean %q?", near)
 		}
 		return nil, &pipeline.Error{Kind: pipeline.Unsupported, Message: fmt.Sprintf("loss or metric %q cannot be evaluated", name), Hint: hint}

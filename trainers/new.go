@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"dkpipe/pipeline"
+	"dkpipe/trainers/optim"
 )
 
 // maker is one line of the list of algorithms.
@@ -61,40 +62,8 @@ func New(name string, decode func(any) error) (Algorithm, error) {
 		}
 	}
 	hint := "known trainers: " + strings.Join(Names(), ", ")
-	if near := nearest(strings.ToLower(name), known); near != "" {
+	if near := optim.Nearest(name, known); near != "" {
 		hint = fmt.Sprintf("did you mean %q? %s", near, hint)
 	}
 	return nil, &pipeline.Error{Kind: pipeline.BadSpec, Message: fmt.Sprintf("trainer %q is not known", name), Hint: hint}
-}
-
-// nearest gives the known name with the smallest edit distance, or "" when all are too far to be a slip of the pen.
-func nearest(name string, known []string) string {
-	best, at := "", 1+max(1, len(name)/2)
-	for _, k := range known {
-		if d := editDistance(name, k); d < at {
-			best, at = k, d
-		}
-	}
-	return best
-}
-
-// editDistance is the Levenshtein distance in bytes.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			cell := min(row[j]+1, row[j+1]+1, diagonal+cost)
-			diagonal, row[j+1] = row[j+1], cell
-		}
-	}
-	return row[len(b)]
 }

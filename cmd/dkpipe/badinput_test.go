@@ -85,6 +85,37 @@ func badSpecs() []badInput {
 			message: `job.yaml:21:12: train.trainer: trainer "agm" is not known`, hint: `did you mean "agn"? known trainers: single, averaging, downpour, agn`,
 		},
 		{
+			name: "unknown loss", spec: []string{"loss: categorical_crossentropy", "loss: crossentropy"}, code: 2, kind: "spec",
+			message: `job.yaml:20:1: train: there is no loss "crossentropy"`,
+			hint:    "known: binary_crossentropy, categorical_crossentropy, mean_squared_error, mse",
+		},
+		{
+			name: "gate without rows", spec: []string{"train: 0.8, test: 0.2", "train: 1"}, code: 2, kind: "spec",
+			message: "job.yaml:31:1: gate: there are no test or validation rows to measure accuracy on",
+			hint:    "give the split a test share: split: {key: id, train: 0.8, test: 0.2}",
+		},
+		{
+			name: "relative gate for a loss", spec: []string{"metric: accuracy, at_least: 0.9", "metric: loss, not_below_latest_by: 0.1"}, code: 2, kind: "spec",
+			message: "job.yaml:31:1: gate: not_below_latest_by is for metrics of which more is better, not for loss", hint: "use at_most for it",
+		},
+		{
+			name: "single with two workers", spec: []string{"trainer: agn", "trainer: single"}, code: 2, kind: "spec",
+			message: "job.yaml:20:1: train: trainer single trains with one worker, not 2",
+			hint:    "set train.workers to 1, or take a trainer for several workers, such as agn",
+		},
+		{
+			name: "one folder for both", spec: []string{"output: {path: out/model}", "output: {path: out/dataset}"}, code: 2, kind: "spec",
+			message: "job.yaml: dataset.path and output.path are the same, out/dataset", hint: "give datasets and models folders of their own",
+		},
+		{
+			name: "empty slot", args: []string{"run", "-f", "job.yaml", "--slot", ""}, code: 2, kind: "usage",
+			message: "--slot is empty", hint: `give the slot a name; in a crontab, % must be written \%`,
+		},
+		{
+			name: "mistyped subcommand", args: []string{"model", "rollbakc", "out/model"}, code: 2, kind: "usage",
+			message: `unknown command "rollbakc" for "dkpipe model"`, hint: "dkpipe model --help shows how it is used",
+		},
+		{
 			name: "missing column", spec: []string{"input: label", "input: lable"}, code: 2, kind: "missing_column",
 			message: `one_hot: there is no column "lable"; did you mean "label"?`,
 		},
@@ -202,6 +233,19 @@ func badModels() []badInput {
 		{
 			name: "rows that lack a column of the model", arrange: narrow, args: []string{"predict", "--model", "out/model", "--in", "narrow.csv", "--out", "p.csv"},
 			code: 2, kind: "missing_column", message: `the source has no column "p63", which the model's columns are made of`, hint: `did you mean "p3"?`,
+		},
+		{
+			name: "predictions onto their source", arrange: narrow, args: []string{"predict", "--model", "out/model", "--in", "digits.csv", "--out", "./digits.csv"},
+			code: 2, kind: "usage", message: "--out ./digits.csv is one of the files of --in", hint: "write to another file",
+		},
+		{
+			name: "index of a model that was changed", args: []string{"evaluate", "--model", "out/model", "--data", "out/dataset"}, code: 3, kind: "corrupt",
+			arrange: func(t *testing.T, dir string) {
+				narrow(t, dir)
+				flip(t, filepath.Join(dir, "out/model/v000001/bundle.json"), 30)
+			},
+			message: "out/model/v000001/bundle.json is not the file that was published",
+			hint:    "look at the store, or take another version: dkpipe data verify out/model/v000001",
 		},
 		{
 			name: "divergence", dataset: true, spec: []string{"adam: {learning_rate: 0.005}", "sgd: {learning_rate: 1e30}", "categorical_crossentropy", "mse"}, code: 1, kind: "diverged",

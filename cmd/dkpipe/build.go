@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+
 	"dkpipe/pipeline"
 	"dkpipe/pipeline/expr"
 	"dkpipe/pipeline/spec"
@@ -34,16 +36,16 @@ func buildSteps(items []spec.Item) ([]expr.Step, error) {
 // located puts an item's place before an error that has none.
 func located(it spec.Item, err error) error {
 	var placed *spec.Error
-	if errorAs(err, &placed) {
+	if errors.As(err, &placed) {
 		return err
 	}
 	hint := ""
 	var h interface{ ErrorHint() string }
-	if errorAs(err, &h) {
+	if errors.As(err, &h) {
 		hint = h.ErrorHint()
 	}
 	var k interface{ ErrorKind() string }
-	if errorAs(err, &k) && k.ErrorKind() != string(pipeline.BadSpec) {
+	if errors.As(err, &k) && k.ErrorKind() != string(pipeline.BadSpec) {
 		return &pipeline.Error{Kind: pipeline.Kind(k.ErrorKind()), Message: it.Pos.String() + ": " + err.Error(), Hint: hint}
 	}
 	return it.Fail("", hint, "%s", err.Error())
@@ -119,16 +121,12 @@ func buildDefinition(s *spec.Spec, columns []pipeline.ColumnInfo) (*model.Defini
 	var shapes [][]int
 	var x, y []int
 	for _, c := range columns {
-		width := 1
-		for _, n := range c.Shape {
-			width *= n
-		}
 		switch c.Role {
 		case "x":
 			shapes = append(shapes, c.Shape)
-			x = append(x, width)
+			x = append(x, c.Width())
 		case "y":
-			y = append(y, width)
+			y = append(y, c.Width())
 		}
 	}
 	items := make([]model.LayerItem, len(s.Model.Layers))
@@ -164,16 +162,16 @@ func buildReplica(def *model.Definition, t spec.Train, seed uint64) (*model.Netw
 // placed puts a place before an error that has none, and keeps kind and hint.
 func placed(pos spec.Pos, err error) error {
 	var already *spec.Error
-	if errorAs(err, &already) {
+	if errors.As(err, &already) {
 		return err
 	}
 	e := &pipeline.Error{Kind: pipeline.BadSpec, Message: pos.String() + ": " + err.Error()}
 	var k interface{ ErrorKind() string }
-	if errorAs(err, &k) {
+	if errors.As(err, &k) {
 		e.Kind = pipeline.Kind(k.ErrorKind())
 	}
 	var h interface{ ErrorHint() string }
-	if errorAs(err, &h) {
+	if errors.As(err, &h) {
 		e.Hint = h.ErrorHint()
 	}
 	return e

@@ -28,21 +28,24 @@ func gateSplit(metrics map[string]trainers.Evaluation) (string, bool) {
 	return "", false
 }
 
-// gate compares a trained model with the spec's gate. The error is of kind gate when the model is not good enough.
+// gate compares a trained model with the spec's gate. The error is of kind gate when the model is not
+// good enough; who publishes the version adds where it is.
 func (j *job) gate(ctx context.Context, root place, t *trained) error {
 	g := j.spec.Gate
 	if g == nil {
 		return nil
 	}
-	split, _ := gateSplit(t.metrics) // checkGate has seen that there is one; without rows in it the next line fails
+	split, ok := gateSplit(t.metrics)
+	if !ok {
+		return noGateRows(g)
+	}
 	got, ok := t.metrics[split].Metrics.Get(g.Metric)
 	if !ok {
 		return &pipeline.Error{Kind: pipeline.BadSpec, Message: fmt.Sprintf("%s: the metric %q is not measured", g.Pos, g.Metric),
 			Hint: "name it in train.metrics, or take loss"}
 	}
 	broken := func(format string, args ...any) error {
-		return &pipeline.Error{Kind: pipeline.Gate, Message: fmt.Sprintf("%s %s is %.4f, ", split, g.Metric, got) + fmt.Sprintf(format, args...),
-			Hint: "the version is kept and LATEST was not moved; look at it with: dkpipe model inspect and its path"}
+		return &pipeline.Error{Kind: pipeline.Gate, Message: fmt.Sprintf("%s %s is %.4f, ", split, g.Metric, got) + fmt.Sprintf(format, args...)}
 	}
 	switch {
 	case math.IsNaN(got):
@@ -64,6 +67,12 @@ func (j *job) gate(ctx context.Context, root place, t *trained) error {
 	return nil
 }
 
+// noGateRows says that there is nothing to measure a gate on.
+func noGateRows(g *spec.Gate) error {
+	return &pipeline.Error{Kind: pipeline.BadSpec, Message: g.Pos.String() + ": there are no test or validation rows to measure " + g.Metric + " on",
+		Hint: "give the split a test share: split: {key: id, train: 0.8, test: 0.2}"}
+}
+
 // lessIsBetter tells losses and errors from scores.
 func lessIsBetter(metric string) bool { return !strings.Contains(metric, "acc") }
 
@@ -74,8 +83,7 @@ func checkGate(s *spec.Spec) error {
 	case g == nil:
 		return nil
 	case s.Split.Test == 0 && s.Split.Validation == 0:
-		return &pipeline.Error{Kind: pipeline.BadSpec, Message: g.Pos.String() + ": there are no test or validation rows to measure " + g.Metric + " on",
-			Hint: "give the split a test share: split: {key: id, train: 0.8, test: 0.2}"}
+		return noGateRows(g)
 	case g.NotBelowLatestBy != nil && lessIsBetter(g.Metric):
 		return &pipeline.Error{Kind: pipeline.BadSpec, Message: fmt.Sprintf("%s: not_below_latest_by is for metrics of which more is better, not for %s", g.Pos, g.Metric),
 			Hint: "use at_most for it"}

@@ -59,6 +59,26 @@ func TestGate(t *testing.T) {
 	}
 }
 
+// TestRefusedVersionsDoNotPushOutGoodOnes: after many refused models there is still one to roll back to, and a root in
+// which nothing passed serves nothing.
+func TestRefusedVersionsDoNotPushOutGoodOnes(t *testing.T) {
+	dir := quickstart(t, "epochs: 20", "epochs: 1", "at_least: 0.9", "at_least: 0", "output: {path: out/model}", "output: {path: out/model, keep_versions: 2}")
+	refuse := []string{"run", "-f", "job.yaml", "--set", "gate.at_least=0.9999"}
+	run(t, dir, 6, refuse...)
+	if r := run(t, dir, 3, "evaluate", "--model", "out/model", "--data", "out/dataset"); !strings.Contains(r.Error.Hint, "v000001") {
+		t.Errorf("error %+v; want a hint that names the refused version", r.Error)
+	}
+	run(t, dir, 0, "run", "-f", "job.yaml") // v000002
+	for range 3 {
+		run(t, dir, 6, refuse...)
+	}
+	run(t, dir, 0, "run", "-f", "job.yaml") // v000006
+	run(t, dir, 0, "model", "rollback", "out/model")
+	if got := latest(t, filepath.Join(dir, "out/model")); got != "v000002" {
+		t.Errorf("LATEST is %s after a rollback, want v000002", got)
+	}
+}
+
 // TestRollback moves LATEST back and forth.
 func TestRollback(t *testing.T) {
 	dir := quickstart(t, "epochs: 20", "epochs: 1", "at_least: 0.9", "at_least: 0")

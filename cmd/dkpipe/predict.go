@@ -183,7 +183,7 @@ func newPredictor(b *bundle.Bundle, table *local.Table, o predictOptions) (*pred
 	}
 	var have []int
 	for _, c := range replay.Columns() {
-		have = append(have, product(c.Shape))
+		have = append(have, c.Width())
 	}
 	if want := net.InputWidths(); !slices.Equal(want, have) {
 		return nil, &pipeline.Error{Kind: pipeline.Data, Message: fmt.Sprintf("the model takes inputs of width %v, the transformed rows have %v", want, have),
@@ -364,12 +364,4 @@ func (p *predictor) outputs() arrow.Array {
 		values.AppendValues(p.out[0][int(i)*p.width:][:p.width], nil)
 	}
 	return b.NewArray()
-}
-
-func product(shape []int) int {
-	n := 1
-	for _, d := range shape {
-		n *= d
-	}
-	return n
 }

@@ -151,6 +151,36 @@ func TestStopKeepsWhatWasLearned(t *testing.T) {
 	}
 }
 
+// TestAHungWorkerDoesNotKeepTheRun stops a worker process for good: the others finish its data and the run ends.
+func TestAHungWorkerDoesNotKeepTheRun(t *testing.T) {
+	dir := quickstart(t)
+	events := filepath.Join(dir, "events")
+	const epochs = 100
+	p := start(t, dir, nil, "run", "-f", "job.yaml", "--events", "events", "--json", "--set", fmt.Sprintf("train.launch=process,train.epochs=%d", epochs))
+	victim := event(t, events, "worker_started", func(m map[string]any) bool { return m["worker"].(float64) == 1 })
+	event(t, events, "epoch", func(m map[string]any) bool { return m["epoch"].(float64) >= 3 })
+	if err := syscall.Kill(int(victim["pid"].(float64)), syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	if code := p.wait(t); code != 0 {
+		t.Fatalf("exit code %d after a worker was stopped\n%s\n%s", code, &p.stdout, &p.stderr)
+	}
+	r := p.result(t)
+	if r.Metrics["test"]["accuracy"] < 0.93 {
+		t.Errorf("test accuracy %.4f", r.Metrics["test"]["accuracy"])
+	}
+	var samples int64
+	for _, w := range r.Workers {
+		samples += w.Samples
+	}
+	if want := epochs * r.Rows["train"]; samples != want {
+		t.Errorf("%d samples were acknowledged, want %d", samples, want)
+	}
+	if r.Workers[1].Lost == "" {
+		t.Error("the report does not say that worker 1 was lost")
+	}
+}
+
 // TestWorkersAsProcesses trains with worker processes, undisturbed and with one of them killed in mid-run.
 func TestWorkersAsProcesses(t *testing.T) {
 	dir := quickstart(t)

@@ -2,7 +2,6 @@ package local
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"math"
 
@@ -97,7 +96,7 @@ func newRowWriter(p pipeline.Plan, cols []field) (*rowWriter, error) {
 			return nil, err
 		}
 	}
-	kept, shapes := keptOnPurpose(p.Fitted), shapesOf(p.Fitted)
+	kept, shapes := expr.KeptOnPurpose(p.Fitted), expr.Shapes(p.Fitted)
 	add := func(role, name string) error {
 		v, t, err := w.prog.use(role, name, cols)
 		if err != nil {
@@ -110,7 +109,7 @@ func newRowWriter(p pipeline.Plan, cols []field) (*rowWriter, error) {
 			info.DType, err = keepType(name, t)
 		} else {
 			info.Encoding, info.DType, info.Shape = "f32le", "float32", []int{max(1, t.Width)}
-			if s := shapes[name]; s != nil && product(s) == info.Shape[0] {
+			if s := shapes[name]; s != nil && (pipeline.ColumnInfo{Shape: s}).Width() == info.Shape[0] {
 				info.Shape = s
 			}
 			err = vectorType(role, name, t)
@@ -165,54 +164,6 @@ func keepType(name string, t expr.Type) (string, error) {
 		return "int64", nil
 	}
 	return "float64", nil
-}
-
-// keptOnPurpose gives the columns that come from a step with handle_invalid: keep, directly or by way of steps that
-// guard against nothing, such as a reshape.
-func keptOnPurpose(fitted []expr.Fitted) map[string]bool {
-	kept := map[string]bool{}
-	for _, f := range fitted {
-		next := map[string]bool{}
-		for _, o := range f.Outputs {
-			k := f.Invalid == expr.Keep
-			for _, c := range expr.Columns(o.Expr) {
-				k = k || kept[c] && len(f.Guards) == 0
-			}
-			next[o.Name] = k
-		}
-		for name, k := range next {
-			kept[name] = k
-		}
-	}
-	return kept
-}
-
-// shapesOf gives the shapes that reshape steps put on columns. A step that makes a column anew takes its shape away.
-func shapesOf(fitted []expr.Fitted) map[string][]int {
-	shapes := map[string][]int{}
-	for _, f := range fitted {
-		var params struct {
-			Shape []int `json:"shape"`
-		}
-		if json.Unmarshal(f.Params, &params) != nil {
-			params.Shape = nil
-		}
-		for _, o := range f.Outputs {
-			delete(shapes, o.Name)
-			if len(params.Shape) > 0 {
-				shapes[o.Name] = params.Shape
-			}
-		}
-	}
-	return shapes
-}
-
-func product(shape []int) int {
-	n := 1
-	for _, d := range shape {
-		n *= d
-	}
-	return n
 }
 
 // batch evaluates the columns of a batch and fills w.rows.

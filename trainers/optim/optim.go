@@ -52,7 +52,7 @@ func New(name string, decode func(any) error, n int) (Optimizer, error) {
 		}
 	}
 	e := &Error{Message: fmt.Sprintf("there is no optimizer %q", name), Hint: "use one of " + strings.Join(Names(), ", ")}
-	if near := nearest(name, Names()); near != "" {
+	if near := Nearest(name, Names()); near != "" {
 		e.Hint = fmt.Sprintf("did you mean %q? The optimizers are %s", near, strings.Join(Names(), ", "))
 	}
 	return nil, e
@@ -98,8 +98,8 @@ func checkBounds(optimizer string, bounds ...bound) error {
 	return nil
 }
 
-// nearest gives the candidate with the fewest edits to name, or "" when none is near.
-func nearest(name string, candidates []string) string {
+// Nearest gives the candidate with the fewest edits to name, or "" when none is near.
+func Nearest(name string, candidates []string) string {
 	best, bestDist := "", 3
 	for _, c := range candidates {
 		if d := edits(strings.ToLower(name), c); d < bestDist && d < len(c) {
