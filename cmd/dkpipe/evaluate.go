@@ -117,7 +117,7 @@ func (j *job) runEvaluate(ctx context.Context, modelURI, dataURI, split string, 
 	}
 	j.describe(p)
 	j.report.Shards, j.report.Model = 0, where.String()
-	j.report.Rows = map[string]int64{split: p.manifest.Rows(split)}
+	j.report.Rows = map[string]int64{split: p.rows(split)}
 	if len(metrics) == 0 {
 		metrics = b.Info.MetricNames
 	}
@@ -152,11 +152,11 @@ func scanBudget(m *dataset.Manifest) int64 {
 
 // evaluateSplit runs a split through as many replicas as there are cores.
 func evaluateSplit(ctx context.Context, e evalJob) (trainers.Evaluation, error) {
-	if e.data.manifest.Rows(e.split) == 0 {
+	if e.data.rows(e.split) == 0 && e.data.rows() > 0 {
 		return trainers.Evaluation{}, &pipeline.Error{Kind: pipeline.Data, Message: fmt.Sprintf("%s has no %s rows", e.data.folder, e.split),
 			Hint: "choose another --split"}
 	}
-	feed, err := dataset.NewFeed(e.data.folder, e.data.manifest, dataset.FeedOptions{Split: e.split, BatchSize: e.train.BatchSize, BudgetBytes: scanBudget(e.data.manifest)})
+	feed, err := e.data.feed(ctx, dataset.FeedOptions{Split: e.split, BatchSize: e.train.BatchSize, BudgetBytes: scanBudget(e.data.manifest)})
 	if err != nil {
 		return trainers.Evaluation{}, err
 	}

@@ -3,19 +3,14 @@ package main
 import (
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"path"
-	"path/filepath"
 	"time"
 
 	"dkpipe/hdfsio"
 	"dkpipe/hdfsio/publish"
 	"dkpipe/pipeline"
-	"dkpipe/pipeline/dataset"
 	"dkpipe/pipeline/local"
 	"dkpipe/pipeline/spec"
 	"dkpipe/sparkconn"
@@ -32,6 +27,8 @@ type job struct {
 	bars    *progress
 	report  *report
 	session *sparkconn.Session // nil until a Spark server is needed
+	live    *liveRows          // nil unless this run keeps its rows in Spark
+	temp    *runFolder         // nil until local files are needed
 	id      string             // names the run in manifests and bundles
 	started time.Time
 }
@@ -76,6 +73,11 @@ func (j *job) finish(ctx context.Context, err error) error {
 	if err := j.events.close(); err != nil {
 		j.report.Warnings = append(j.report.Warnings, "events: "+err.Error())
 	}
+	if j.live != nil {
+		if err := j.live.close(ctx); err != nil {
+			j.app.log.Warn("giving back the live dataset", "error", err)
+		}
+	}
 	if j.session != nil {
 		if err := j.session.Close(); err != nil {
 			j.app.log.Warn("closing the Spark session", "error", err)
@@ -84,28 +86,24 @@ func (j *job) finish(ctx context.Context, err error) error {
 	if err := j.stores.Close(); err != nil {
 		j.app.log.Warn("closing stores", "error", err)
 	}
+	if j.temp != nil {
+		if err := j.temp.close(); err != nil {
+			j.app.log.Warn("removing temporary files", "error", err)
+		}
+	}
 	return j.app.say(j.report)
 }
 
-// checkMarker compares the file that describes a version with the hash that was published with it. A folder that is
-// not a version of a root has none and is taken as it is.
-func checkMarker(ctx context.Context, at place, name string, b []byte) error {
-	v, err := publish.ParseVersion(at.uri.Base())
-	if err != nil {
-		return nil
-	}
-	contents, err := publish.Inspect(ctx, at.fs, path.Dir(at.path), v)
-	if err != nil {
-		return err
-	}
-	sum := sha256.Sum256(b)
-	for _, f := range contents.Files {
-		if f.Path == name && f.SHA256 != hex.EncodeToString(sum[:]) {
-			return &pipeline.Error{Kind: pipeline.Corrupt, Message: at.join(name).String() + " is not the file that was published",
-				Hint: "look at the store, or take another version: dkpipe data verify " + at.String()}
+// folder gives the run's folder for local files; finish removes it.
+func (j *job) folder() (string, error) {
+	if j.temp == nil {
+		temp, err := j.app.newRunFolder()
+		if err != nil {
+			return "", err
 		}
+		j.temp = temp
 	}
-	return nil
+	return j.temp.dir, nil
 }
 
 // lock takes the right to publish in a root.
@@ -120,87 +118,6 @@ func (j *job) release(ctx context.Context, l *publish.Lock) {
 	if err := l.Release(ctx); err != nil {
 		j.app.log.Warn("releasing the lock", "error", err)
 	}
-}
-
-// prepared is a published dataset version.
-type prepared struct {
-	folder   folder // of the version
-	manifest *dataset.Manifest
-}
-
-// openDataset reads the manifest of a version; an empty version means LATEST.
-func openDataset(ctx context.Context, root place, version string) (prepared, []string, error) {
-	var warnings []string
-	if version == "" {
-		latest, err := publish.Latest(ctx, root.fs, root.path)
-		if err != nil {
-			return prepared{}, nil, withHint(err, "make a dataset with: dkpipe preprocess -f job.yaml")
-		}
-		if latest.Warning != "" {
-			warnings = append(warnings, latest.Warning)
-		}
-		version = latest.Version.String()
-	}
-	p, err := readDataset(ctx, root.join(version))
-	return p, warnings, err
-}
-
-// inDataset says which dataset an error about a shard is about; shards are named relative to it.
-func (p prepared) inDataset(err error) error {
-	switch pipelineKind(err) {
-	case pipeline.Corrupt, pipeline.Changed:
-		return hinted{fmt.Errorf("%s: %w", p.folder, err), failed(context.Background(), err).Hint}
-	}
-	return err
-}
-
-// readDataset reads the manifest of one version.
-func readDataset(ctx context.Context, at place) (prepared, error) {
-	name := at.join(dataset.ManifestName)
-	b, err := hdfsio.ReadFile(ctx, name.fs, name.path, dataset.MaxManifestBytes)
-	if err != nil {
-		return prepared{}, err
-	}
-	if err := checkMarker(ctx, at, dataset.ManifestName, b); err != nil {
-		return prepared{}, err
-	}
-	m, err := dataset.Decode(name.String(), b)
-	if err != nil {
-		return prepared{}, err
-	}
-	return prepared{folder: folder{at}, manifest: m}, nil
-}
-
-// preprocess runs the plan of the spec into a new dataset version, or finds that the slot has one already.
-func (j *job) preprocess(ctx context.Context) (prepared, bool, error) {
-	root, err := openPlace(ctx, j.stores, j.spec.Dataset.Path)
-	if err != nil {
-		return prepared{}, false, err
-	}
-	plan, engine, err := j.plan(ctx, true)
-	if err != nil {
-		return prepared{}, false, err
-	}
-	lock, err := j.lock(ctx, root)
-	if err != nil {
-		return prepared{}, false, err
-	}
-	defer j.release(ctx, lock)
-	if done, ok, err := j.slotDone(ctx, lock); err != nil || ok {
-		if err != nil {
-			return prepared{}, false, err
-		}
-		p, _, err := openDataset(ctx, root, done.Version.String())
-		return p, true, err
-	}
-	j.events.add("preprocess", map[string]any{"source": plan.Source.Files, "dataset": root.String()})
-	plan, err = engine.Fit(ctx, plan)
-	if err != nil {
-		return prepared{}, false, err
-	}
-	j.app.crash("fitted")
-	p, err := j.writeDataset(ctx, root, lock, engine, plan)
-	return p, false, err
 }
 
 // plan resolves the source and makes the plan and its engine. connect says whether a Spark server is asked; without, the
@@ -225,92 +142,6 @@ func (j *job) plan(ctx context.Context, connect bool) (pipeline.Plan, pipeline.E
 		}
 	}
 	return plan, sparkconn.Engine{Session: j.session}, nil
-}
-
-// stageFor says where an engine writes, and lets Spark's files become part of the stage.
-func stageFor(engine pipeline.Engine, root place, stage *publish.Stage) (pipeline.Engine, string, error) {
-	e, ok := engine.(sparkconn.Engine)
-	if !ok {
-		return engine, stage.Path(), nil
-	}
-	e.Adopt = func(ctx context.Context, name string) (int64, string, error) {
-		f, err := stage.Adopt(ctx, name)
-		return f.Bytes, f.SHA256, err
-	}
-	u := root.uri
-	u.Path = stage.Path()
-	if u.Local() {
-		abs, err := filepath.Abs(u.Path)
-		if err != nil {
-			return nil, "", err
-		}
-		u.Path = abs
-	}
-	return e, u.String(), nil
-}
-
-// sortBudget is the memory for sorting rows into shards; more rows wait as sorted runs on local disk.
-const sortBudget = 4 << 20
-
-// writeDataset runs a fitted plan into a stage and publishes it.
-func (j *job) writeDataset(ctx context.Context, root place, lock *publish.Lock, engine pipeline.Engine, plan pipeline.Plan) (p prepared, err error) {
-	stage, err := lock.Stage(ctx)
-	if err != nil {
-		return p, err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, stage.Abort(context.WithoutCancel(ctx)))
-		}
-	}()
-	b := j.bars.start("preprocess", 0)
-	defer func() { b.done(err == nil, fmt.Sprintf("%s rows", thousands(j.rowsOf(p)))) }()
-	writer, err := dataset.NewWriter(creator(stage.Create), dataset.WriterOptions{Parts: partNames(plan), Shards: plan.Shards, BudgetBytes: sortBudget, GroupBytes: 256 << 10,
-		Progress: func(rows, total int64) { b.set(rows, total, thousands(rows)+" rows written") }})
-	if err != nil {
-		return p, err
-	}
-	defer writer.Close()
-	engine, uri, err := stageFor(engine, root, stage)
-	if err != nil {
-		return p, err
-	}
-	written, err := engine.Write(ctx, plan, pipeline.Stage{URI: uri, Sink: writer,
-		Progress: func(rows, total int64) { b.set(rows, total, thousands(rows)+" rows read") }})
-	if err != nil {
-		return p, err
-	}
-	j.app.crash("shards written")
-	version, err := stage.Publish(ctx, func(v publish.Version) error {
-		m, err := j.manifest(plan, written, v)
-		if err != nil {
-			return err
-		}
-		return stage.WriteFile(ctx, dataset.ManifestName, m)
-	})
-	if err != nil {
-		return p, err
-	}
-	if err = j.point(ctx, lock, version); err != nil {
-		return p, err
-	}
-	if _, err = lock.Retain(ctx, j.spec.Dataset.KeepVersions); err != nil {
-		return p, err
-	}
-	j.report.Dropped = written.Skipped
-	p, _, err = openDataset(ctx, root, version.String())
-	return p, err
-}
-
-func (j *job) rowsOf(p prepared) int64 {
-	if p.manifest == nil {
-		return 0
-	}
-	var n int64
-	for _, s := range p.manifest.Shards {
-		n += s.Rows
-	}
-	return n
 }
 
 // point makes a version the one that readers get, and marks the slot done.
@@ -342,38 +173,12 @@ func (j *job) slotDone(ctx context.Context, lock *publish.Lock) (publish.Slot, b
 	return done, true, nil
 }
 
-// manifest describes what was written.
-func (j *job) manifest(plan pipeline.Plan, w pipeline.Written, v publish.Version) ([]byte, error) {
-	transform, err := json.Marshal(plan.Fitted)
-	if err != nil {
-		return nil, err
-	}
-	m := dataset.Manifest{
-		Version: int(v), Created: time.Now().UTC(), Run: j.id, Slot: j.flags.slot, Engine: j.engineName(), SpecSHA256: j.spec.SHA256,
-		Source:  dataset.Source{Format: plan.Source.Format, Files: plan.Source.Files, Text: plan.Source.Text, Types: plan.Source.Types},
-		Columns: w.Columns, Transform: transform, Shards: w.Shards,
-		Split: dataset.Split{Key: plan.Split.Key, Seed: plan.Split.Seed, Parts: plan.Split.Parts},
-	}
-	return m.Encode()
-}
-
 // engineName says in manifests what prepared the data.
 func (j *job) engineName() string {
 	if j.session == nil {
 		return "local"
 	}
 	return "spark " + j.session.Version()
-}
-
-// describe fills the report's lines about a dataset.
-func (j *job) describe(p prepared) {
-	m := p.manifest
-	j.report.Dataset = p.folder.String()
-	j.report.Rows = map[string]int64{}
-	for _, s := range m.Shards {
-		j.report.Rows[s.Split] += s.Rows
-		j.report.Shards++
-	}
 }
 
 func partNames(p pipeline.Plan) []string {

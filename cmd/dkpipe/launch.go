@@ -19,6 +19,7 @@ import (
 	"dkpipe/pipeline"
 	"dkpipe/ps"
 	"dkpipe/ps/psrpc"
+	"dkpipe/sparkconn"
 	"dkpipe/trainers"
 )
 
@@ -29,7 +30,9 @@ type workerJob struct {
 	Params  map[string]string `json:"params,omitempty"`
 	Set     []string          `json:"set,omitempty"`
 	Slot    string            `json:"slot,omitempty"`
-	Dataset string            `json:"dataset"` // the version that is trained on
+	Dataset string            `json:"dataset"`        // the version that is trained on
+	Live    *sparkconn.Live   `json:"live,omitempty"` // its rows, when they are not on disk
+	Dir     string            `json:"dir,omitempty"`  // local folder for copies of live shards; it goes with the run
 }
 
 // Environment of a worker process.
@@ -70,11 +73,15 @@ func (j *job) launchProcesses(ctx context.Context, p prepared, cfg *trainers.Con
 	if err != nil {
 		return nil, err
 	}
-	blob, err := json.Marshal(workerJob{File: file, Spec: j.spec.Bytes, Params: opt.Params, Set: opt.Set, Slot: opt.Slot, Dataset: p.folder.String()})
+	dir, err := j.folder()
 	if err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp("", "dkpipe-")
+	wj := workerJob{File: file, Spec: j.spec.Bytes, Params: opt.Params, Set: opt.Set, Slot: opt.Slot, Dataset: p.folder.String()}
+	if p.live != nil {
+		wj.Live, wj.Dir = &p.live.Live, dir
+	}
+	blob, err := json.Marshal(wj)
 	if err != nil {
 		return nil, err
 	}
@@ -109,9 +116,6 @@ func (l *processes) stop() {
 		if l.err == nil {
 			<-l.served
 		}
-	}
-	if err := os.RemoveAll(l.dir); err != nil {
-		l.job.app.log.Warn("removing the socket", "error", err)
 	}
 }
 

@@ -45,7 +45,14 @@ func (j *job) runAll(ctx context.Context) error {
 		if err := j.checkTraining(); err != nil {
 			return err
 		}
-		p, _, err := j.preprocess(ctx)
+		prepare := func(ctx context.Context) (prepared, error) {
+			p, _, err := j.preprocess(ctx)
+			return p, err
+		}
+		if j.spec.Dataset.Live {
+			prepare = j.prepareLive
+		}
+		p, err := prepare(ctx)
 		if err != nil {
 			return err
 		}

@@ -47,6 +47,13 @@ func (j *job) runTrain(ctx context.Context) error {
 		if err := j.checkTraining(); err != nil {
 			return err
 		}
+		if j.spec.Dataset.Live {
+			p, err := j.prepareLive(ctx)
+			if err != nil {
+				return err
+			}
+			return j.trainAndPublish(ctx, root, lock, p)
+		}
 		data, err := openPlace(ctx, j.stores, j.spec.Dataset.Path)
 		if err != nil {
 			return err
@@ -139,11 +146,11 @@ func (j *job) trainAndPublish(ctx context.Context, root place, lock *publish.Loc
 const saveGrace = 30 * time.Second
 
 func (j *job) samplesOf(p prepared) int64 {
-	return p.manifest.Rows("train") * int64(j.spec.Train.Epochs)
+	return p.rows("train") * int64(j.spec.Train.Epochs)
 }
 
 // trainingParts makes what every worker of the run needs, in this process or another.
-func (j *job) trainingParts(p prepared) (trainers.Config, *model.Definition, error) {
+func (j *job) trainingParts(ctx context.Context, p prepared) (trainers.Config, *model.Definition, error) {
 	t := j.spec.Train
 	var cfg trainers.Config
 	alg, err := buildAlgorithm(t.Trainer)
@@ -154,7 +161,7 @@ func (j *job) trainingParts(p prepared) (trainers.Config, *model.Definition, err
 	if err != nil {
 		return cfg, nil, err
 	}
-	feed, err := dataset.NewFeed(p.folder, p.manifest, dataset.FeedOptions{Split: "train", BatchSize: t.BatchSize, Shuffle: true,
+	feed, err := p.feed(ctx, dataset.FeedOptions{Split: "train", BatchSize: t.BatchSize, Shuffle: true,
 		Seed: t.Seed, BudgetBytes: int64(t.FeedBudgetMB) << 20})
 	if err != nil {
 		return cfg, nil, err
@@ -174,7 +181,7 @@ func (j *job) trainingParts(p prepared) (trainers.Config, *model.Definition, err
 
 // train runs the training of the spec.
 func (j *job) train(ctx context.Context, p prepared) (*trained, error) {
-	cfg, def, err := j.trainingParts(p)
+	cfg, def, err := j.trainingParts(ctx, p)
 	if err != nil {
 		return nil, err
 	}
@@ -212,7 +219,7 @@ func (j *job) train(ctx context.Context, p prepared) (*trained, error) {
 // longWindow warns when a worker would commit less than once an epoch.
 func (j *job) longWindow(p prepared) []string {
 	t := j.spec.Train
-	steps := int(p.manifest.Rows("train")) / max(1, t.BatchSize*t.Workers)
+	steps := int(p.rows("train")) / max(1, t.BatchSize*t.Workers)
 	if t.Window <= max(1, steps) || t.Trainer.Name == "single" || t.Trainer.Name == "averaging" {
 		return nil
 	}
@@ -236,7 +243,7 @@ func (j *job) evaluateAll(ctx context.Context, p prepared, t *trained) error {
 	t.metrics = map[string]trainers.Evaluation{}
 	j.report.Metrics = map[string]trainers.Metrics{}
 	for _, split := range []string{"train", "validation", "test"} {
-		if p.manifest.Rows(split) == 0 {
+		if p.rows(split) == 0 {
 			continue
 		}
 		e, err := evaluateSplit(ctx, evalJob{data: p, split: split, train: j.spec.Train, definition: t.definition, params: t.result.Params, state: t.result.State})
@@ -314,11 +321,12 @@ func (j *job) bundle(p prepared, t *trained) (*bundle.Bundle, error) {
 
 func (j *job) nextSteps(root place) {
 	model := root.String()
-	j.report.next = []string{
-		fmt.Sprintf("%s evaluate --model %s --data %s", program(), model, j.spec.Dataset.Path),
-		fmt.Sprintf("%s predict --model %s --in %s --out predictions.csv", program(), model, firstOr(j.spec.Source.CSV, "FILE")),
-		fmt.Sprintf("%s model inspect %s", program(), model),
+	if j.live == nil {
+		j.report.next = append(j.report.next, fmt.Sprintf("%s evaluate --model %s --data %s", program(), model, j.spec.Dataset.Path))
 	}
+	j.report.next = append(j.report.next,
+		fmt.Sprintf("%s predict --model %s --in %s --out predictions.csv", program(), model, firstOr(j.spec.Source.CSV, "FILE")),
+		fmt.Sprintf("%s model inspect %s", program(), model))
 }
 
 func firstOr(list []string, otherwise string) string {

@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"os"
+	"sync"
 
 	"github.com/spf13/cobra"
 
@@ -53,8 +55,10 @@ func (a *app) runWorker(ctx context.Context, stdin io.Reader, address string, w 
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	orphaned := make(chan struct{})
 	go func() { // ends with the process at the latest: a read of stdin cannot be interrupted
 		_, _ = io.Copy(io.Discard, stdin)
+		close(orphaned)
 		cancel()
 	}()
 	client, err := psrpc.Join(ctx, psrpc.ClientOptions{Address: address, Ticket: ticket, Worker: w})
@@ -62,43 +66,80 @@ func (a *app) runWorker(ctx context.Context, stdin io.Reader, address string, w 
 		return trainers.WorkerStats{}, err
 	}
 	defer client.Close()
-	cfg, err := a.workerConfig(ctx, client)
+	over := make(chan struct{})
+	var watcher sync.WaitGroup
+	watcher.Go(func() { // whoever started this worker is gone, and the server with it: a last commit has nowhere to go
+		select {
+		case <-orphaned:
+			_ = client.Close()
+		case <-over:
+		}
+	})
+	defer watcher.Wait()
+	defer close(over)
+	j, cfg, err := a.workerConfig(ctx, client)
 	if err != nil {
 		return trainers.WorkerStats{}, err
 	}
-	return trainers.Work(ctx, cfg)
+	stats, err := trainers.Work(ctx, cfg)
+	return stats, errors.Join(err, j.closeWorker(ctx))
 }
 
-// workerConfig makes a worker's parts of the job that it was given.
-func (a *app) workerConfig(ctx context.Context, client *psrpc.Client) (trainers.WorkerConfig, error) {
+// closeWorker gives back what workerConfig opened.
+func (j *job) closeWorker(ctx context.Context) error {
+	var errs []error
+	if j.live != nil {
+		errs = append(errs, j.live.close(ctx), j.session.Close())
+	}
+	return errors.Join(append(errs, j.stores.Close())...)
+}
+
+// workerConfig makes a worker's parts of the job that it was given. The caller closes the job.
+func (a *app) workerConfig(ctx context.Context, client *psrpc.Client) (*job, trainers.WorkerConfig, error) {
+	var none trainers.WorkerConfig
 	var wj workerJob
 	if err := json.Unmarshal(client.Job(), &wj); err != nil {
-		return trainers.WorkerConfig{}, &pipeline.Error{Kind: pipeline.Corrupt, Message: "the job of the run", Err: err}
+		return nil, none, &pipeline.Error{Kind: pipeline.Corrupt, Message: "the job of the run", Err: err}
 	}
 	s, err := spec.Read(wj.File, wj.Spec, spec.Options{Params: wj.Params, Set: wj.Set, Slot: wj.Slot, Env: a.env, Need: spec.ForTrain})
 	if err != nil {
-		return trainers.WorkerConfig{}, err
+		return nil, none, err
 	}
 	j := &job{app: a, spec: s, flags: &specFlags{}, stores: a.newStores()}
+	cfg, err := j.workerParts(ctx, wj, client)
+	if err != nil {
+		return nil, none, errors.Join(err, j.closeWorker(ctx))
+	}
+	return j, cfg, nil
+}
+
+func (j *job) workerParts(ctx context.Context, wj workerJob, client *psrpc.Client) (trainers.WorkerConfig, error) {
+	var none trainers.WorkerConfig
 	at, err := openPlace(ctx, j.stores, wj.Dataset)
 	if err != nil {
-		return trainers.WorkerConfig{}, err
+		return none, err
 	}
 	p, err := readDataset(ctx, at)
 	if err != nil {
-		return trainers.WorkerConfig{}, err
+		return none, err
 	}
-	cfg, _, err := j.trainingParts(p)
+	if wj.Live != nil {
+		if err := j.joinLive(ctx, *wj.Live, wj.Dir); err != nil {
+			return none, err
+		}
+		p.live = j.live
+	}
+	cfg, _, err := j.trainingParts(ctx, p)
 	if err != nil {
-		return trainers.WorkerConfig{}, err
+		return none, err
 	}
 	replica, err := cfg.Replica(client.Worker())
 	if err != nil {
-		return trainers.WorkerConfig{}, err
+		return none, err
 	}
 	opt, err := cfg.Optimizer(len(replica.Params()))
 	if err != nil {
-		return trainers.WorkerConfig{}, err
+		return none, err
 	}
 	return trainers.WorkerConfig{Algorithm: cfg.Algorithm, Server: client, Worker: client.Worker(), Incarnation: client.Incarnation(),
 		Workers: cfg.Workers, Window: cfg.Window, Feed: cfg.Feed, Replica: replica, Optimizer: opt}, nil

@@ -1,0 +1,269 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"dkpipe/hdfsio"
+	"dkpipe/hdfsio/publish"
+	"dkpipe/pipeline"
+	"dkpipe/pipeline/dataset"
+	"dkpipe/sparkconn"
+)
+
+// prepared is a published dataset version: files in its folder or, for the time of a run, rows that stay in Spark.
+type prepared struct {
+	folder   folder // of the version
+	manifest *dataset.Manifest
+	live     *liveRows // nil: files
+}
+
+// shards lists what the rows are cut into.
+func (p prepared) shards() []pipeline.ShardInfo {
+	switch {
+	case p.live != nil:
+		return p.live.Shards
+	case p.manifest != nil:
+		return p.manifest.Shards
+	}
+	return nil
+}
+
+// rows counts the rows of the given splits; without any, all.
+func (p prepared) rows(splits ...string) int64 {
+	var n int64
+	for _, s := range p.shards() {
+		if len(splits) == 0 || slices.Contains(splits, s.Split) {
+			n += s.Rows
+		}
+	}
+	return n
+}
+
+// feed gives the rows of a split.
+func (p prepared) feed(ctx context.Context, opt dataset.FeedOptions) (pipeline.Feed, error) {
+	if p.live != nil {
+		return p.live.feed(ctx, opt)
+	}
+	if len(p.manifest.Shards) == 0 {
+		return nil, &pipeline.Error{Kind: pipeline.Data, Message: p.folder.String() + " has no rows: they were streamed out of Spark by the run that made it (dataset.live)",
+			Hint: "prepare files with: dkpipe preprocess -f job.yaml --set dataset.live=false"}
+	}
+	return dataset.NewFeed(p.folder, p.manifest, opt)
+}
+
+// openDataset reads the manifest of a version; an empty version means LATEST.
+func openDataset(ctx context.Context, root place, version string) (prepared, []string, error) {
+	var warnings []string
+	if version == "" {
+		latest, err := publish.Latest(ctx, root.fs, root.path)
+		if err != nil {
+			return prepared{}, nil, withHint(err, "make a dataset with: dkpipe preprocess -f job.yaml")
+		}
+		if latest.Warning != "" {
+			warnings = append(warnings, latest.Warning)
+		}
+		version = latest.Version.String()
+	}
+	p, err := readDataset(ctx, root.join(version))
+	return p, warnings, err
+}
+
+// inDataset says which dataset an error about a shard is about; shards are named relative to it.
+func (p prepared) inDataset(err error) error {
+	switch pipelineKind(err) {
+	case pipeline.Corrupt, pipeline.Changed:
+		return hinted{fmt.Errorf("%s: %w", p.folder, err), failed(context.Background(), err).Hint}
+	}
+	return err
+}
+
+// readDataset reads the manifest of one version.
+func readDataset(ctx context.Context, at place) (prepared, error) {
+	name := at.join(dataset.ManifestName)
+	b, err := hdfsio.ReadFile(ctx, name.fs, name.path, dataset.MaxManifestBytes)
+	if err != nil {
+		return prepared{}, err
+	}
+	if err := checkMarker(ctx, at, dataset.ManifestName, b); err != nil {
+		return prepared{}, err
+	}
+	m, err := dataset.Decode(name.String(), b)
+	if err != nil {
+		return prepared{}, err
+	}
+	return prepared{folder: folder{at}, manifest: m}, nil
+}
+
+// preprocess runs the plan of the spec into a new dataset version, or finds that the slot has one already.
+func (j *job) preprocess(ctx context.Context) (prepared, bool, error) {
+	if j.spec.Dataset.Live {
+		return prepared{}, false, &pipeline.Error{Kind: pipeline.BadSpec, Message: j.spec.File + ": dataset.live keeps the rows in Spark, and only for the time of a run that trains on them",
+			Hint: "use dkpipe run, or write files with --set dataset.live=false"}
+	}
+	root, err := openPlace(ctx, j.stores, j.spec.Dataset.Path)
+	if err != nil {
+		return prepared{}, false, err
+	}
+	plan, engine, err := j.plan(ctx, true)
+	if err != nil {
+		return prepared{}, false, err
+	}
+	lock, err := j.lock(ctx, root)
+	if err != nil {
+		return prepared{}, false, err
+	}
+	defer j.release(ctx, lock)
+	if done, ok, err := j.slotDone(ctx, lock); err != nil || ok {
+		if err != nil {
+			return prepared{}, false, err
+		}
+		p, _, err := openDataset(ctx, root, done.Version.String())
+		return p, true, err
+	}
+	j.events.add("preprocess", map[string]any{"source": plan.Source.Files, "dataset": root.String()})
+	plan, err = engine.Fit(ctx, plan)
+	if err != nil {
+		return prepared{}, false, err
+	}
+	j.app.crash("fitted")
+	p, err := j.writeDataset(ctx, root, lock, engine, plan)
+	return p, false, err
+}
+
+// stageFor says where an engine writes, and lets Spark's files become part of the stage.
+func stageFor(engine pipeline.Engine, root place, stage *publish.Stage) (pipeline.Engine, string, error) {
+	e, ok := engine.(sparkconn.Engine)
+	if !ok {
+		return engine, stage.Path(), nil
+	}
+	e.Adopt = func(ctx context.Context, name string) (int64, string, error) {
+		f, err := stage.Adopt(ctx, name)
+		return f.Bytes, f.SHA256, err
+	}
+	u := root.uri
+	u.Path = stage.Path()
+	if u.Local() {
+		abs, err := filepath.Abs(u.Path)
+		if err != nil {
+			return nil, "", err
+		}
+		u.Path = abs
+	}
+	return e, u.String(), nil
+}
+
+// sortBudget is the memory for sorting rows into shards; more rows wait as sorted runs on local disk.
+const sortBudget = 4 << 20
+
+// writeDataset runs a fitted plan into files and publishes them.
+func (j *job) writeDataset(ctx context.Context, root place, lock *publish.Lock, engine pipeline.Engine, plan pipeline.Plan) (prepared, error) {
+	b := j.bars.start("preprocess", 0)
+	p, err := j.publishDataset(ctx, root, lock, plan, func(stage *publish.Stage) (pipeline.Written, error) {
+		writer, err := dataset.NewWriter(creator(stage.Create), dataset.WriterOptions{Parts: partNames(plan), Shards: plan.Shards, BudgetBytes: sortBudget, GroupBytes: 256 << 10,
+			Progress: func(rows, total int64) { b.set(rows, total, thousands(rows)+" rows written") }})
+		if err != nil {
+			return pipeline.Written{}, err
+		}
+		defer writer.Close()
+		engine, uri, err := stageFor(engine, root, stage)
+		if err != nil {
+			return pipeline.Written{}, err
+		}
+		return engine.Write(ctx, plan, pipeline.Stage{URI: uri, Sink: writer,
+			Progress: func(rows, total int64) { b.set(rows, total, thousands(rows)+" rows read") }})
+	})
+	b.done(err == nil, thousands(p.rows())+" rows")
+	return p, err
+}
+
+// publishDataset makes a version of what write leaves in a stage, and points LATEST to it.
+func (j *job) publishDataset(ctx context.Context, root place, lock *publish.Lock, plan pipeline.Plan, write func(*publish.Stage) (pipeline.Written, error)) (p prepared, err error) {
+	stage, err := lock.Stage(ctx)
+	if err != nil {
+		return p, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, stage.Abort(context.WithoutCancel(ctx)))
+		}
+	}()
+	written, err := write(stage)
+	if err != nil {
+		return p, err
+	}
+	j.report.Dropped = written.Skipped
+	j.app.crash("shards written")
+	version, err := stage.Publish(ctx, func(v publish.Version) error {
+		m, err := j.manifest(plan, written, v)
+		if err != nil {
+			return err
+		}
+		return stage.WriteFile(ctx, dataset.ManifestName, m)
+	})
+	if err != nil {
+		return p, err
+	}
+	if err = j.point(ctx, lock, version); err != nil {
+		return p, err
+	}
+	if _, err = lock.Retain(ctx, j.spec.Dataset.KeepVersions); err != nil {
+		return p, err
+	}
+	p, _, err = openDataset(ctx, root, version.String())
+	return p, err
+}
+
+// manifest describes what was written.
+func (j *job) manifest(plan pipeline.Plan, w pipeline.Written, v publish.Version) ([]byte, error) {
+	transform, err := json.Marshal(plan.Fitted)
+	if err != nil {
+		return nil, err
+	}
+	m := dataset.Manifest{
+		Version: int(v), Created: time.Now().UTC(), Run: j.id, Slot: j.flags.slot, Engine: j.engineName(), SpecSHA256: j.spec.SHA256,
+		Source:  dataset.Source{Format: plan.Source.Format, Files: plan.Source.Files, Text: plan.Source.Text, Types: plan.Source.Types},
+		Columns: w.Columns, Transform: transform, Shards: w.Shards,
+		Split: dataset.Split{Key: plan.Split.Key, Seed: plan.Split.Seed, Parts: plan.Split.Parts},
+	}
+	return m.Encode()
+}
+
+// describe fills the report's lines about a dataset.
+func (j *job) describe(p prepared) {
+	j.report.Dataset = p.folder.String()
+	j.report.Rows = map[string]int64{}
+	for _, s := range p.shards() {
+		j.report.Rows[s.Split] += s.Rows
+		j.report.Shards++
+	}
+}
+
+// checkMarker compares the file that describes a version with the hash that was published with it. A folder that is
+// not a version of a root has none and is taken as it is.
+func checkMarker(ctx context.Context, at place, name string, b []byte) error {
+	v, err := publish.ParseVersion(at.uri.Base())
+	if err != nil {
+		return nil
+	}
+	contents, err := publish.Inspect(ctx, at.fs, path.Dir(at.path), v)
+	if err != nil {
+		return err
+	}
+	sum := sha256.Sum256(b)
+	for _, f := range contents.Files {
+		if f.Path == name && f.SHA256 != hex.EncodeToString(sum[:]) {
+			return &pipeline.Error{Kind: pipeline.Corrupt, Message: at.join(name).String() + " is not the file that was published",
+				Hint: "look at the store, or take another version: dkpipe data verify " + at.String()}
+		}
+	}
+	return nil
+}
