@@ -32,6 +32,9 @@ final class MiniHdfs implements Harness.Role {
 
   MiniHdfs(Settings settings) {
     this.settings = settings;
+    // Whoever asks for a user first decides for this JVM where the groups of users come from (hadoop.security.group.mapping
+    // and hadoop.user.group.static.mapping.overrides): the settings of HDFS have to be known by then.
+    UserGroupInformation.setConfiguration(HdfsDefaults.configuration(settings, settings.number("datanodes")));
     this.superuser = UserGroupInformation.createRemoteUser(settings.get("user"));
   }
 
