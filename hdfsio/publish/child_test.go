@@ -52,6 +52,10 @@ func child(job string) int {
 			return 1
 		}
 		return 0
+	case "pin": // root; reads the first version for ever
+		_, err := PinVersion(ctx, &hdfsio.Local{}, os.Args[1], 1, Options{})
+		fmt.Println("pinned", err)
+		select {}
 	case "hold": // root; publishes after a line on stdin
 		l, err := Acquire(ctx, &hdfsio.Local{}, os.Args[1], fast)
 		if err != nil {

@@ -78,7 +78,7 @@ func TestThePointsCoverTheProtocol(t *testing.T) {
 		"epochs folder made", "epoch claimed", "epoch written", "lock written", "lock renamed", "old claim removed",
 		"stage made", "stage marker written", "stage marker renamed", "file created", "file closed",
 		"version marker written", "version marker renamed", "version renamed", "slots folder made", "slot written", "slot renamed",
-		"LATEST written", "LATEST renamed", "history written", "history renamed", "old version renamed", "old version removed",
+		"LATEST written", "LATEST renamed", "history written", "history renamed", "pins folder made", "removal announced", "removal over", "old version renamed", "old version removed",
 		"lock removed", "claim released written", "claim released renamed",
 	} {
 		for _, side := range []string{": before", ": after"} {

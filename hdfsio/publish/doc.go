@@ -10,6 +10,8 @@
 //	_lock                        who holds the lock, as JSON; rewritten as a heartbeat
 //	_epochs/000000007            the claim of the newest fencing epoch; exactly one run can have made it
 //	_slots/<slot>.json           which version did this slot
+//	_pins/v000004-<id>.json      a process that reads this version; rewritten as a heartbeat
+//	_pins/removing-v000002-<id>  the holder of the lock is about to remove this version
 //	_history.jsonl               the versions that LATEST has named, one line a move
 //
 // Readers of data skip names that begin with a dot or an underscore, as Hadoop, Spark and Hive do.
@@ -23,7 +25,7 @@
 //     name. The folder is never empty, so the rename is exclusive; the next number is taken when it fails for that.
 //  4. When the gate is passed, Lock.RecordSlot writes the slot file and Lock.MoveLatest replaces LATEST by a rename.
 //     A run whose gate is broken leaves both calls out: its version stays, and readers do not get it.
-//  5. Lock.Retain removes old versions, and Lock.Release gives the lock back.
+//  5. Lock.Retain removes old versions that nobody has pinned (PinVersion), and Lock.Release gives the lock back.
 //
 // A rename whose answer got lost is settled by looking: the folder at the target has our id or it has not. Nothing
 // is repeated blindly, because a repeated call is a new one to an HDFS NameNode, whose retry cache does not know it.

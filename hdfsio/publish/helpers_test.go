@@ -120,6 +120,8 @@ func clean(ctx context.Context, fsys hdfsio.FS, root string) error {
 		switch top, _, _ := strings.Cut(rel, "/"); {
 		case rel != "" && strings.HasPrefix(path.Base(rel), "."):
 			return fmt.Errorf("%s is left over", rel)
+		case top == pinsName && rel != top:
+			return fmt.Errorf("%s is left over", rel)
 		case rel == lockName:
 			return fmt.Errorf("%s is still there", rel)
 		case top == epochsName && rel != top:

@@ -19,12 +19,15 @@ const (
 	lockName    = "_lock"
 	epochsName  = "_epochs"
 	slotsName   = "_slots"
+	pinsName    = "_pins"
 	historyName = "_history.jsonl"
 	markerName  = "_version.json"
 	stagePrefix = ".stage-"
 	trashPrefix = ".trash-"
 	tempPrefix  = ".tmp-"
 	nowPrefix   = ".now-"
+
+	removingPrefix = "removing-" // in _pins: a version that the holder of the lock is about to remove
 )
 
 // Version is the number of a version, from 1. Zero is no version.

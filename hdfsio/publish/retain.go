@@ -12,7 +12,7 @@ import (
 // below it, to which one may want to go back, and every one above it: those were kept back by a gate, or LATEST was
 // rolled back from them, and somebody will want to look at them. With keep < 1, or when LATEST does not name a
 // complete version, nothing is removed. Of the versions below it that LATEST never named, which a gate refused, as many
-// are kept.
+// are kept. A version that somebody reads (see PinVersion) stays, too, and goes the next time.
 //
 // A version first becomes .trash-…, in one step, so that readers never see a part of it.
 func (l *Lock) Retain(ctx context.Context, keep int) ([]Version, error) {
@@ -50,15 +50,17 @@ func (l *Lock) Retain(ctx context.Context, keep int) ([]Version, error) {
 		}
 	}
 	slices.Reverse(old)
-	for i, v := range old {
-		if err := l.Check(ctx); err != nil {
-			return old[:i], err
+	var removed []Version
+	for _, v := range old {
+		gone, err := l.unpinned(ctx, v, func() error { return l.trash(ctx, v) })
+		if err != nil {
+			return removed, err
 		}
-		if err := l.trash(ctx, v); err != nil {
-			return old[:i], err
+		if gone {
+			removed = append(removed, v)
 		}
 	}
-	return old, nil
+	return removed, nil
 }
 
 // trash removes one version.
@@ -75,8 +77,8 @@ func (l *Lock) trash(ctx context.Context, v Version) error {
 	return l.step("old version removed", func() error { return l.fs.Remove(ctx, to) })
 }
 
-// Collect removes what dead runs left: stages, versions on their way out, temporary files. It gives their names.
-// Stage calls it.
+// Collect removes what dead runs and readers left: stages, versions on their way out, temporary files, pins that gave no
+// sign of life. It gives their names. Stage calls it.
 //
 // Whose they are needs no guess. They are listed first, and then the lock is asked for: if no claim is newer than
 // ours now, everything in the listing was made by us, which we know, or under an older epoch, whose holder has ended
@@ -97,7 +99,11 @@ func (l *Lock) Collect(ctx context.Context) ([]string, error) {
 			}
 		}
 	}
-	if len(garbage) == 0 {
+	pins, err := l.deadPins(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if garbage = append(garbage, pins...); len(garbage) == 0 {
 		return nil, nil
 	}
 	if err := l.Check(ctx); err != nil {
