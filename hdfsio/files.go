@@ -58,21 +58,28 @@ func WriteFile(ctx context.Context, fsys FS, name string, data []byte) error {
 // Glob lists the files that a pattern means, in name order: a file is itself, a folder its visible files, and * and ?
 // in the last element match any name and any one character. Folders that match count as their visible files. Hidden
 // names (see Hidden) are left out, unless the pattern itself begins like that. Nothing found is fs.ErrNotExist.
+//
+// The folders above the last element are taken as they stand, also with a * in their names: a job file's own folder,
+// which its paths start from, is no pattern. A folder that has the whole pattern as its name is that folder.
 func Glob(ctx context.Context, fsys FS, pattern string) ([]string, error) {
 	dir, last := path.Split(pattern)
+	info, err := fsys.Stat(ctx, pattern)
+	switch {
+	case err == nil && info.Dir:
+		return visibleFiles(ctx, fsys, pattern)
+	case err == nil && !strings.ContainsAny(last, "*?"):
+		return []string{pattern}, nil
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return nil, err
+	}
 	if strings.ContainsAny(dir, "*?") {
-		return nil, &Error{Op: "list", Path: pattern, Kind: KindUsage, Err: errors.New("* and ? may stand in the last element only"),
-			Hint: "name the folders one by one"}
+		if _, err := fsys.Stat(ctx, path.Clean(dir)); errors.Is(err, fs.ErrNotExist) {
+			return nil, &Error{Op: "list", Path: pattern, Kind: KindUsage, Err: errors.New("* and ? may stand in the last element only"),
+				Hint: "name the folders one by one"}
+		}
 	}
 	if !strings.ContainsAny(last, "*?") {
-		info, err := fsys.Stat(ctx, pattern)
-		if err != nil {
-			return nil, err
-		}
-		if !info.Dir {
-			return []string{pattern}, nil
-		}
-		return visibleFiles(ctx, fsys, pattern)
+		return nil, err
 	}
 	entries, err := fsys.ReadDir(ctx, path.Clean(dir))
 	if err != nil {

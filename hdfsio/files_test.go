@@ -63,6 +63,26 @@ func TestGlobFindsVisibleFilesInOrder(t *testing.T) {
 	}
 }
 
+// TestGlobTakesFoldersAsTheyStand: a folder with a star in its name is no pattern, and its neighbours do not match.
+func TestGlobTakesFoldersAsTheyStand(t *testing.T) {
+	m := tree(t, "/a*/x.csv", "/a*/y.csv", "/ab/x.csv", "/ab/z.csv", "/w?/d*/p0", "/w?/dd/p1")
+	for pattern, want := range map[string][]string{
+		"/a*/x.csv": {"/a*/x.csv"},
+		"/a*/*.csv": {"/a*/x.csv", "/a*/y.csv"},
+		"/a*":       {"/a*/x.csv", "/a*/y.csv"},
+		"/w?/d*":    {"/w?/d*/p0"},
+		"/w?/d?":    {"/w?/d*/p0", "/w?/dd/p1"},
+	} {
+		got, err := hdfsio.Glob(t.Context(), m, pattern)
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("%s: %q, %v; want %q", pattern, got, err, want)
+		}
+	}
+	if _, err := hdfsio.Glob(t.Context(), m, "/a*/none.csv"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a file that is not there, below such a folder: %v", err)
+	}
+}
+
 func TestGlobMatchesLikeARegularExpression(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		pattern := rapid.StringMatching(`[abä*?]{1,8}\*`).Draw(t, "pattern")
