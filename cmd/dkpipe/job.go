@@ -19,18 +19,19 @@ import (
 // job is one run of a spec: what its stages share. The commands run, preprocess and train are different choices of
 // stages.
 type job struct {
-	app     *app
-	spec    *spec.Spec
-	flags   *specFlags
-	stores  *hdfsio.Stores
-	events  *eventLog
-	bars    *progress
-	report  *report
-	session *sparkconn.Session // nil until a Spark server is needed
-	live    *liveRows          // nil unless this run keeps its rows in Spark
-	temp    *runFolder         // nil until local files are needed
-	id      string             // names the run in manifests and bundles
-	started time.Time
+	app       *app
+	spec      *spec.Spec
+	flags     *specFlags
+	stores    *hdfsio.Stores
+	events    *eventLog
+	bars      *progress
+	report    *report
+	session   *sparkconn.Session // nil until a Spark server is needed
+	sparkUser string             // whom HDFS takes Spark for, when that is another user than dkpipe
+	live      *liveRows          // nil unless this run keeps its rows in Spark
+	temp      *runFolder         // nil until local files are needed
+	id        string             // names the run in manifests and bundles
+	started   time.Time
 }
 
 // newJob opens what a job needs before it does anything.

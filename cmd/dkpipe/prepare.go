@@ -129,6 +129,9 @@ func (j *job) preprocess(ctx context.Context) (prepared, bool, error) {
 		p, _, err := openDataset(ctx, root, done.Version.String())
 		return p, true, err
 	}
+	if err := j.checkRights(ctx, root, lock, engine, plan.Source); err != nil {
+		return prepared{}, false, err
+	}
 	j.events.add("preprocess", map[string]any{"source": plan.Source.Files, "dataset": root.String()})
 	plan, err = engine.Fit(ctx, plan)
 	if err != nil {
@@ -174,6 +177,9 @@ func (j *job) writeDataset(ctx context.Context, root place, lock *publish.Lock, 
 			return pipeline.Written{}, err
 		}
 		defer writer.Close()
+		if err := j.shareStage(ctx, root, stage.Path()); err != nil {
+			return pipeline.Written{}, err
+		}
 		engine, uri, err := stageFor(engine, root, stage)
 		if err != nil {
 			return pipeline.Written{}, err

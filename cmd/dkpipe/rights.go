@@ -1,0 +1,358 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"dkpipe/hdfsio"
+	"dkpipe/hdfsio/hdfs"
+	"dkpipe/hdfsio/publish"
+	"dkpipe/pipeline"
+	"dkpipe/sparkconn"
+)
+
+// HDFS may know dkpipe and Spark as two users. dkpipe makes the folder of a version, Spark makes files and folders in it,
+// and dkpipe reads, renames and at last removes them. With the umask that careful clusters have, 027, neither may touch
+// what the other made, so dkpipe gives both a place in the access control list of every folder that Spark shall write
+// into. Whether that is enough is not computed but tried, before any work: folders above, groups, lists that are switched
+// off and settings of servers all have a say.
+
+// checkRights finds out whether Spark and dkpipe can make a version together. It tries with one row in a folder of its
+// own, which is gone afterwards. Errors are of kind denied and name the user, the right, the folder and the command.
+func (j *job) checkRights(ctx context.Context, root place, lock *publish.Lock, engine pipeline.Engine, src pipeline.Source) error {
+	e, ok := engine.(sparkconn.Engine)
+	if !ok {
+		return nil
+	}
+	if _, err := lock.Collect(ctx); err != nil { // now, and not when the data is fitted: what somebody else left may be in the way
+		if hdfsio.KindOf(err) == hdfsio.KindDenied {
+			return hinted{err, "it is left over from a run of another user: remove it as that user or as the superuser, hdfs dfs -rm -r -skipTrash"}
+		}
+		return err
+	}
+	t := newTry(e.Session, root, j.id)
+	if err := t.run(ctx); err != nil {
+		return err
+	}
+	if t.entered {
+		j.app.log.Info("Spark's user was given the right to enter the dataset's folder", "user", t.user, "folder", root.String())
+	}
+	if !t.two() {
+		return nil
+	}
+	j.sparkUser = t.user
+	return checkSourceRights(ctx, j.stores, e.Session, src)
+}
+
+// shareStage lets Spark write into the folder of a version, and dkpipe remove what Spark writes.
+func (j *job) shareStage(ctx context.Context, root place, dir string) error {
+	if h, ok := root.fs.(*hdfs.FS); ok && j.sparkUser != "" {
+		return share(ctx, h, dir, j.sparkUser)
+	}
+	return nil
+}
+
+// share gives Spark's user all rights on a folder, and both users all on what will be made in it. An HDFS without access
+// control lists has but the group: then both must be in the folder's.
+func share(ctx context.Context, h *hdfs.FS, dir, user string) error {
+	err := h.Grant(ctx, dir, hdfs.Grant{User: user, Perm: 7}, hdfs.Grant{User: user, Perm: 7, Inherit: true}, hdfs.Grant{User: h.User(), Perm: 7, Inherit: true})
+	if !errors.Is(err, hdfs.ErrNoLists) {
+		return err
+	}
+	r, err := h.Rights(ctx, dir)
+	if err != nil {
+		return err
+	}
+	return h.Chmod(ctx, dir, r.Mode|0o070)
+}
+
+// try is one row that Spark writes and dkpipe reads, renames and removes.
+type try struct {
+	session *sparkconn.Session
+	root    place
+	at      place    // the folder: where it is now
+	hdfs    *hdfs.FS // nil: another store, where nothing can be given
+
+	user    string // Spark's; empty: not known
+	shared  bool   // with that user
+	entered bool   // the user was given the right to enter the root
+}
+
+// newTry names a folder in a root. Its name is that of a stage, so that the next run removes it when this process dies.
+func newTry(s *sparkconn.Session, root place, id string) *try {
+	t := &try{session: s, root: root, at: root.join(".stage-try-" + id)}
+	t.hdfs, _ = root.fs.(*hdfs.FS)
+	return t
+}
+
+// two tells whether Spark is another user than dkpipe.
+func (t *try) two() bool { return t.hdfs != nil && t.user != "" && t.user != t.hdfs.User() }
+
+// run makes the try and removes what it left, also after an error.
+func (t *try) run(ctx context.Context) (err error) {
+	defer func() {
+		if left := t.clear(ctx); err == nil {
+			err = left
+		}
+	}()
+	if t.hdfs != nil {
+		t.user, err = t.session.StoreUser(ctx)
+		if err != nil && pipelineKind(err) != pipeline.Unsupported { // some servers do not tell: then a refusal will
+			return err
+		}
+	}
+	if err := t.root.fs.Mkdir(ctx, t.at.path); err != nil {
+		return err
+	}
+	if t.two() {
+		if err := t.share(ctx); err != nil {
+			return err
+		}
+	}
+	if err := t.write(ctx); err != nil {
+		return err
+	}
+	err = t.use(ctx)
+	if hdfsio.KindOf(err) != hdfsio.KindDenied || t.shared || !t.two() {
+		return err
+	}
+	// Spark did not tell who it is, and could write without being given anything.
+	if err := t.session.ProbeClear(ctx, t.uri()); err != nil {
+		return t.explain(err)
+	}
+	if err := t.share(ctx); err != nil {
+		return err
+	}
+	if err := t.root.fs.Remove(ctx, t.at.join("data").path); err != nil {
+		return err
+	}
+	if err := t.write(ctx); err != nil {
+		return err
+	}
+	return t.use(ctx)
+}
+
+func (t *try) share(ctx context.Context) error {
+	t.shared = true
+	return share(ctx, t.hdfs, t.at.path, t.user)
+}
+
+// write has Spark write, and gives it the rights that a refusal shows to be missing, where they are dkpipe's to give.
+func (t *try) write(ctx context.Context) error {
+	for {
+		err := t.session.ProbeWrite(ctx, t.uri())
+		d, refused := sparkconn.DenialOf(err)
+		if !refused || t.hdfs == nil {
+			return t.explain(err)
+		}
+		t.user = d.User
+		switch {
+		case d.Path == t.at.path && !t.shared:
+			if err := t.share(ctx); err != nil {
+				return err
+			}
+		case d.Path == t.root.path && d.Access == "EXECUTE" && !t.entered:
+			t.entered = true
+			if t.hdfs.Grant(ctx, t.root.path, hdfs.Grant{User: t.user, Perm: 1}) != nil { // not its owner: Spark's refusal says it better
+				t.entered = false
+				return t.explain(err)
+			}
+		default:
+			return t.explain(err)
+		}
+	}
+}
+
+// uri is the folder as Spark sees it.
+func (t *try) uri() string {
+	u := t.at.uri
+	if u.Local() {
+		if abs, err := filepath.Abs(u.Path); err == nil {
+			u.Path = abs
+		}
+	}
+	return u.String()
+}
+
+// use does with Spark's file what is done with a version: it is read, renamed with its folder, and removed.
+func (t *try) use(ctx context.Context) error {
+	file, rights := "", ""
+	err := hdfsio.Walk(ctx, t.root.fs, t.at.join("data").path, func(name string, info hdfsio.Info) error {
+		if !info.Dir && !hdfsio.Hidden(info.Name) {
+			file = name
+			if info.Owner != "" && t.user == "" {
+				t.user = info.Owner
+			}
+		}
+		return nil
+	})
+	if errors.Is(err, fs.ErrNotExist) || err == nil && file == "" {
+		return &pipeline.Error{Kind: pipeline.Unsupported, Message: fmt.Sprintf("dataset %s: what Spark writes there does not arrive where dkpipe looks: they do not share this store", t.root),
+			Hint: "name one that both reach, for example hdfs://namenode:8020/" + strings.TrimPrefix(t.root.uri.Path, "/")}
+	}
+	if err == nil {
+		_, err = hdfsio.ReadFile(ctx, t.root.fs, file, 1<<20)
+	}
+	if err != nil {
+		return t.mayNot(ctx, "read", file, err)
+	}
+	if t.hdfs != nil {
+		if r, err := t.hdfs.Rights(ctx, path.Dir(file)); err == nil {
+			rights = fmt.Sprintf("a folder that Spark made is %s", r)
+		}
+	}
+	moved := t.root.join(".trash-" + strings.TrimPrefix(path.Base(t.at.path), ".stage-"))
+	if err := t.root.fs.Rename(ctx, t.at.path, moved.path); err != nil {
+		return err
+	}
+	t.at = moved
+	if err := t.root.fs.Remove(ctx, t.at.path); err != nil {
+		return t.mayNot(ctx, "remove", rights, err)
+	}
+	return nil
+}
+
+// mayNot is the error that dkpipe's user lacks a right on what Spark wrote.
+func (t *try) mayNot(ctx context.Context, what, about string, err error) error {
+	if hdfsio.KindOf(err) != hdfsio.KindDenied || t.hdfs == nil {
+		return err
+	}
+	if r, rerr := t.hdfs.Rights(ctx, about); rerr == nil && strings.HasPrefix(about, "/") {
+		about = fmt.Sprintf("a file is %s", r)
+	}
+	return &pipeline.Error{Kind: pipeline.Denied, Err: err,
+		Message: fmt.Sprintf("dataset %s: dkpipe is the HDFS user %s, who may not %s what Spark's user %s writes (%s)", t.root, t.hdfs.User(), what, t.user, about),
+		Hint: "let new files inherit access control lists (dfs.namenode.acls.enabled and dfs.namenode.posix.acl.inheritance.enabled on the NameNode), " +
+			"or put both users in one group, hdfs dfs -chgrp GROUP " + t.root.path + ", and start Spark with spark.hadoop.fs.permissions.umask-mode=007"}
+}
+
+// clear removes what is left of the try: what dkpipe may not remove Spark does.
+func (t *try) clear(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
+	defer cancel()
+	err := t.root.fs.Remove(ctx, t.at.path)
+	if hdfsio.KindOf(err) == hdfsio.KindDenied && t.session.ProbeClear(ctx, t.uri()) == nil {
+		err = t.root.fs.Remove(ctx, t.at.path)
+	}
+	return err
+}
+
+// explain turns a refusal that Spark met into an error that says what is missing, to whom, and how it is given.
+func (t *try) explain(err error) error {
+	d, refused := sparkconn.DenialOf(err)
+	if !refused || t.hdfs == nil {
+		return err
+	}
+	return refusal(d, "dataset "+t.root.String(), commands(d, false, above(d.Path, t.root.path)...))
+}
+
+// above lists the folders between one that was refused and the end of a path, which will be refused next.
+func above(from, to string) []string {
+	var dirs []string
+	for dir := to; strings.HasPrefix(dir, strings.TrimSuffix(from, "/")+"/"); dir = path.Dir(dir) {
+		dirs = append(dirs, dir)
+	}
+	slices.Reverse(dirs)
+	return dirs
+}
+
+// refusal is the error about a right that Spark's user lacks.
+func refusal(d sparkconn.Denial, what, hint string) error {
+	verb := map[string]string{"EXECUTE": "enter", "WRITE": "write in", "READ": "read", "READ_EXECUTE": "list"}[d.Access]
+	if verb == "" {
+		verb = "use (" + d.Access + ")"
+	}
+	return &pipeline.Error{Kind: pipeline.Denied, Hint: hint,
+		Message: fmt.Sprintf("%s: Spark is the HDFS user %s, who may not %s %s (%s)", what, d.User, verb, d.Path, d.Rights)}
+}
+
+// commands says how a right is given. With all, for everything below as well.
+func commands(d sparkconn.Denial, all bool, more ...string) string {
+	owner, _, _ := strings.Cut(d.Rights, ":")
+	user := "user:" + d.User
+	entry, flags := user+":--x", ""
+	switch {
+	case d.Access == "EXECUTE":
+	case d.Access == "READ" && !all:
+		entry = user + ":r--"
+	case strings.HasPrefix(d.Access, "READ"):
+		flags, entry = "-R ", user+":r-x,default:"+user+":r-x"
+	default:
+		entry = user + ":rwx,default:" + user + ":rwx"
+	}
+	text := fmt.Sprintf("as %s or the superuser: hdfs dfs -setfacl %s-m %s %s", owner, flags, entry, d.Path)
+	for _, dir := range more {
+		text += fmt.Sprintf(" && hdfs dfs -setfacl -m %s:--x %s", user, dir)
+	}
+	return text
+}
+
+// checkSourceRights finds out whether Spark's user may read the files of a source. Files that have the same owner, group
+// and rights and stand in the same folder are alike: Spark opens one of each kind.
+func checkSourceRights(ctx context.Context, stores *hdfsio.Stores, s *sparkconn.Session, src pipeline.Source) error {
+	if len(src.Files) == 0 {
+		return nil // a table, a query: Spark says it before it computes anything
+	}
+	err := s.ProbeRead(ctx, src.Files...)
+	for _, file := range kindsOfFiles(ctx, stores, src.Files) {
+		if err == nil {
+			err = s.ProbeRead(ctx, file)
+		}
+	}
+	d, refused := sparkconn.DenialOf(err)
+	if !refused {
+		return nil // whatever else is wrong, the engine says it better
+	}
+	return refusal(d, "source", commands(d, false))
+}
+
+// maxKinds bounds how many kinds of files are tried.
+const maxKinds = 16
+
+// kindsOfFiles gives a file of each kind, as far as dkpipe itself may list them: it need not.
+func kindsOfFiles(ctx context.Context, stores *hdfsio.Stores, paths []string) []string {
+	var examples []string
+	for _, name := range paths {
+		p, err := openPlace(ctx, stores, name)
+		if err != nil {
+			return examples
+		}
+		h, ok := p.fs.(*hdfs.FS)
+		if !ok {
+			continue
+		}
+		files, err := hdfsio.Glob(ctx, h, p.path)
+		if err != nil {
+			continue
+		}
+		seen := map[string]bool{}
+		listed := map[string]map[string]hdfs.Rights{}
+		for _, f := range files {
+			dir := path.Dir(f)
+			if listed[dir] == nil {
+				if listed[dir], err = h.DirRights(ctx, dir); err != nil {
+					break
+				}
+			}
+			r := listed[dir][path.Base(f)]
+			kind := dir + " " + r.String()
+			if r.Listed { // each list may be another
+				kind = f
+			}
+			if !seen[kind] && len(examples) < maxKinds {
+				seen[kind] = true
+				u := p.uri
+				u.Path = f
+				examples = append(examples, u.String())
+			}
+		}
+	}
+	return examples
+}
