@@ -41,7 +41,10 @@ func (e Engine) run(ctx context.Context, p pipeline.Plan, f func(r *run) error) 
 	if r.src, err = e.Session.openSource(ctx, r.tag, p.Source); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, r.src.close(ctx)) }()
+	defer func() {
+		r.src.locate(err)
+		err = errors.Join(err, r.src.close(ctx))
+	}()
 	return f(r)
 }
 

@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"dkpipe/pipeline"
 
@@ -28,7 +31,10 @@ type ServerError struct {
 	Fragment   string            // the part of the statement that is wrong, or empty
 	Start      int               // where Fragment begins in the statement, in characters from 0
 
-	id string // for FetchErrorDetails
+	id        string // for FetchErrorDetails
+	statement string // that went wrong, or empty
+	line, pos int    // what the text says about the place in the statement: line from 1, character from 0
+	place     string // in what a person has written, or empty
 }
 
 // Error gives the message with class and state.
@@ -40,8 +46,14 @@ func (e *ServerError) Error() string {
 	if e.SQLState != "" && !strings.Contains(s, "SQLSTATE") {
 		s += " SQLSTATE: " + e.SQLState
 	}
-	if e.Fragment != "" {
-		s += fmt.Sprintf(" (at character %d of the statement: %s)", e.Start, cut(e.Fragment, 80))
+	fragment := cut(strings.Join(strings.Fields(e.Fragment), " "), 80)
+	switch {
+	case e.place != "" && fragment != "":
+		s += fmt.Sprintf(" (%s: %s)", e.place, fragment)
+	case e.place != "":
+		s += " (" + e.place + ")"
+	case fragment != "":
+		s += " (at: " + fragment + ")"
 	}
 	return s
 }
@@ -71,6 +83,7 @@ const maxMessage = 2000
 var (
 	classInText = regexp.MustCompile(`\[([A-Z][A-Z0-9_]+(?:\.[A-Z0-9_]+)*)\]`)
 	stateInText = regexp.MustCompile(`SQLSTATE: ([0-9A-Z]{5})`)
+	placeInText = regexp.MustCompile(`(?s);? \(?line (\d+),? pos (\d+)(\)|;?$|;\n.*)`)
 )
 
 // parse reads a gRPC error.
@@ -104,6 +117,15 @@ func (e *ServerError) tidy() {
 		if i := strings.Index(text, mark); i >= 0 {
 			text = text[:i]
 		}
+	}
+	text = strings.TrimSpace(text)
+	if m := placeInText.FindStringSubmatchIndex(text); m != nil {
+		e.line, _ = strconv.Atoi(text[m[2]:m[3]])
+		e.pos, _ = strconv.Atoi(text[m[4]:m[5]])
+		text = text[:m[0]]
+	}
+	if e.Class != "" { // what follows the first line is general advice and Spark's own plan
+		text, _, _ = strings.Cut(text, "\n")
 	}
 	e.Message = cut(strings.TrimSpace(text), maxMessage)
 }
@@ -171,6 +193,111 @@ func (s *Session) details(ctx context.Context, e *ServerError) {
 		}
 	}
 	e.tidy()
+}
+
+// withStatement gives an error of Spark the SQL text that it is about.
+func withStatement(err error, plan message) error {
+	var e *ServerError
+	if errors.As(err, &e) && e.statement == "" {
+		e.statement = statementOf(plan)
+	}
+	return err
+}
+
+// statementOf finds the SQL text in a plan; empty: there is none.
+func statementOf(plan message) string {
+	if root, ok := plan.has("root"); ok {
+		return queryOf(root)
+	}
+	command, _ := plan.has("command")
+	switch command.choice("command_type") {
+	case "sql_command":
+		sql, _ := command.has("sql_command")
+		return sql.str("sql")
+	case "write_operation", "create_dataframe_view":
+		inner, _ := command.has(command.choice("command_type"))
+		if input, ok := inner.has("input"); ok {
+			return queryOf(input)
+		}
+	}
+	return ""
+}
+
+func queryOf(relation message) string {
+	if sql, ok := relation.has("sql"); ok {
+		return sql.str("query")
+	}
+	return ""
+}
+
+// locate says where in text, which a person has written in the field, an error about a statement with it is.
+func locate(err error, field, text string) {
+	var e *ServerError
+	if text == "" || !errors.As(err, &e) || e.place != "" {
+		return
+	}
+	at := e.offset(text)
+	if at < 0 {
+		return
+	}
+	before := text[:at]
+	line := strings.Count(before, "\n") + 1
+	column := utf8.RuneCountInString(before[strings.LastIndexByte(before, '\n')+1:]) + 1
+	e.place = fmt.Sprintf("%s, line %d, column %d", field, line, column)
+}
+
+// offset gives the byte in text where the error is, or -1. The text stands somewhere in the statement, or the statement
+// is gone (a view's) and the wrong fragment is found by its words.
+func (e *ServerError) offset(text string) int {
+	at := -1 // in bytes of the statement
+	switch {
+	case e.statement == "":
+	case e.Fragment != "":
+		at = runeOffset(e.statement, e.Start)
+		if at >= 0 && !strings.HasPrefix(e.statement[at:], e.Fragment) {
+			at = -1
+		}
+	case e.line > 0:
+		start := 0
+		for range e.line - 1 {
+			n := strings.IndexByte(e.statement[start:], '\n')
+			if n < 0 {
+				return -1
+			}
+			start += n + 1
+		}
+		if n := runeOffset(e.statement[start:], e.pos); n >= 0 {
+			at = start + n
+		}
+	}
+	for from := 0; at >= 0; {
+		n := strings.Index(e.statement[from:], text)
+		if n < 0 || from+n > at {
+			break
+		}
+		if from += n; at <= from+len(text) {
+			return at - from
+		}
+		from++
+	}
+	if n := strings.Index(text, e.Fragment); e.Fragment != "" && n >= 0 && n == strings.LastIndex(text, e.Fragment) {
+		return n
+	}
+	return -1
+}
+
+// runeOffset gives the byte where character n begins, or -1.
+func runeOffset(s string, n int) int {
+	for i := range s {
+		if n == 0 {
+			return i
+		}
+		n--
+	}
+	if n == 0 {
+		return len(s)
+	}
+	return -1
 }
 
 // fail turns whatever a call came back with into an error with a kind. what names the call.
@@ -267,26 +394,50 @@ func classify(e *ServerError) (pipeline.Kind, string) {
 	return pipeline.Data, "look into the log of the Spark server"
 }
 
+// grpcWords are what gRPC puts round the cause of a connection's end.
+var grpcWords = regexp.MustCompile(`^connection error: desc = ("(?:[^"\\]|\\.)*")$`)
+
+// plain takes the words of gRPC and of the network library off the cause of a connection's end.
+func plain(text string) string {
+	if m := grpcWords.FindStringSubmatch(text); m != nil {
+		if inner, err := strconv.Unquote(m[1]); err == nil {
+			text = inner
+		}
+	}
+	for _, prefix := range []string{"transport: ", "Error while dialing: ", "authentication handshake failed: "} {
+		text = strings.TrimPrefix(text, prefix)
+	}
+	if _, after, ok := strings.Cut(text, ": connect: "); ok && strings.HasPrefix(text, "dial ") {
+		return after // the address is in the message already
+	}
+	return strings.TrimPrefix(text, "dial tcp: ")
+}
+
 // unreachable says what most likely keeps the server from answering.
 func (s *Session) unreachable(what string, e *ServerError, hint string) error {
 	text := e.Message
+	has := func(parts ...string) bool {
+		return slices.ContainsFunc(parts, func(p string) bool { return strings.Contains(text, p) })
+	}
 	switch {
 	case hint != "":
-	case strings.Contains(text, "HTTP/1.1 header"), strings.Contains(text, "unexpected HTTP status code"), strings.Contains(text, "received HTTP status"), strings.Contains(text, "HTTP/1.x transport"):
+	case has("HTTP/1.1 header", "unexpected HTTP status code", "received HTTP status", "HTTP/1.x transport"):
 		hint = "a web server answers there; the port of Spark Connect is 15002 unless it was changed"
-	case strings.Contains(text, "first record does not look like a TLS handshake"):
+	case has("first record does not look like a TLS handshake"):
 		hint = "the server speaks plaintext: leave use_ssl=true out, or use the port of its TLS proxy"
-	case strings.Contains(text, "application protocol"):
+	case has("application protocol"):
 		hint = "what answers there speaks TLS but no HTTP/2, so it is no Spark Connect server; check the port"
-	case strings.Contains(text, "certificate"):
+	case has("certificate"):
 		hint = "the server's certificate is not trusted: add its authority to the system, or pass Options.TLS"
-	case strings.Contains(text, "use of closed network connection"), strings.Contains(text, "i/o timeout"), strings.Contains(text, "no answer within"):
+	case has("use of closed network connection", "i/o timeout", "no answer within"):
 		hint = "something took the connection and said nothing: the server may be starting or overloaded, or the port is another program's"
-	case !s.remote.TLS && (strings.Contains(text, "server preface") || strings.Contains(text, "frame too large") || strings.Contains(text, "EOF")):
-		hint = "what answers there is no plaintext Spark Connect server; if it speaks TLS, add ;use_ssl=true"
-	case strings.Contains(text, "connection refused"):
+	case !s.remote.TLS && has("server preface", "frame too large", "not a settings frame", "EOF") && s.version == "":
+		hint = "what answers there is no plaintext Spark Connect server: check the port (15002 unless it was changed); if it speaks TLS, add ;use_ssl=true"
+	case has("connection refused") && s.version != "":
+		hint = "the server ended or was stopped: look into its log, start it, and run again"
+	case has("connection refused"):
 		hint = "start the server, or check host and port; the port of Spark Connect is 15002 unless it was changed"
-	case strings.Contains(text, "no such host"), strings.Contains(text, "produced zero addresses"):
+	case has("no such host", "produced zero addresses"):
 		hint = "check the spelling of the host"
 	default:
 		hint = "check host, port and firewall; dkpipe doctor looks at them"
@@ -295,6 +446,7 @@ func (s *Session) unreachable(what string, e *ServerError, hint string) error {
 	if strings.Contains(hint, "file system") {
 		message = what
 	}
+	e.Message = plain(e.Message)
 	return &pipeline.Error{Kind: pipeline.Unreachable, Message: message, Hint: hint, Err: e}
 }
 

@@ -56,7 +56,7 @@ func (s *Session) execute(ctx context.Context, what, tag string, plan message, o
 	if c.began || err != nil {
 		c.release(ctx)
 	}
-	return err
+	return withStatement(err, plan)
 }
 
 func (c *call) run(ctx context.Context, on func(message) error) error {
@@ -147,7 +147,7 @@ func (c *call) repair(ctx context.Context, err error) error {
 		next := c.reattach
 		switch {
 		case errors.Is(err, io.EOF): // the server's limit for one stream
-			if !c.fresh && !c.wait.pause(ctx) {
+			if !c.fresh && !c.wait.pause(ctx, err) {
 				return c.s.fail(ctx, c.what, status.Error(codes.Unavailable, "stream after stream ends without a response"))
 			}
 		case lost(err):
@@ -155,12 +155,12 @@ func (c *call) repair(ctx context.Context, err error) error {
 				return &pipeline.Error{Kind: pipeline.Unreachable, Message: c.what + ": Spark at " + c.s.remote.String() + " has lost the operation in the middle",
 					Hint: "run again; a server that was restarted or short of memory forgets what it was doing", Err: parse(err)}
 			}
-			if !c.wait.pause(ctx) {
+			if !c.wait.pause(ctx, err) {
 				return c.s.fail(ctx, c.what, err)
 			}
 			next = c.start
 		case status.Code(err) == codes.Unavailable, strings.Contains(err.Error(), "INVALID_CURSOR.DISCONNECTED"):
-			if !c.wait.pause(ctx) {
+			if !c.wait.pause(ctx, err) {
 				return c.s.fail(ctx, c.what, err)
 			}
 		default:

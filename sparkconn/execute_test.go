@@ -254,6 +254,8 @@ func TestDialSaysWhatIsWrong(t *testing.T) {
 		"no token":                      {locked.Remote, Options{}, pipeline.Denied, "token"},
 		"a wrong token":                 {locked.Remote + "/;token=hushhush", Options{}, pipeline.Denied, "token"},
 		"plaintext to another machine":  {"sc://spark.example:15002", Options{}, pipeline.BadSpec, "use_ssl=true"},
+		"a token in plaintext":          {"sc://spark.example:15002/;token=hush;use_ssl=false", Options{}, pipeline.BadSpec, "use_ssl=false out"},
+		"plaintext that is meant":       {"sc://spark.invalid:15002/;use_ssl=false", Options{}, pipeline.Unreachable, "spelling"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, err := Dial(t.Context(), c.remote, c.opt)

@@ -2,7 +2,6 @@ package sparkconn
 
 import (
 	"context"
-	"fmt"
 	"strings"
 
 	"dkpipe/pipeline"
@@ -176,15 +175,4 @@ func (f *fitter) pass(ctx context.Context, c *chain, wishes []wish, expect *expe
 }
 
 // empty is the error of a source without rows.
-func (r *run) empty() error {
-	what := string(r.p.Source.Format)
-	if len(r.p.Source.Files) > 0 {
-		what = r.p.Source.Files[0]
-		if n := len(r.p.Source.Files); n > 1 {
-			what = fmt.Sprintf("%s and %d more", what, n-1)
-		}
-	} else if r.p.Source.Format == pipeline.Table {
-		what = "table " + r.p.Source.Text
-	}
-	return dataErr("check that the source was written to its end", "empty source: %s: columns, but no rows", what)
-}
+func (r *run) empty() error { return r.src.empty() }

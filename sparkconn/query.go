@@ -86,6 +86,15 @@ type tableColumn struct {
 	vecs   [][]float64
 }
 
+// nulls says for each column of the first row whether it is NULL.
+func (t *table) nulls() []bool {
+	null := make([]bool, len(t.cols))
+	for i := range t.cols {
+		null[i] = t.cols[i].null[0]
+	}
+	return null
+}
+
 // maxTable bounds the rows of a small result.
 const maxTable = 4 << 20
 

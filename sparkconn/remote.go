@@ -23,6 +23,7 @@ type Remote struct {
 	Port      int
 	Token     string // sent as a bearer token; never printed
 	TLS       bool
+	Plaintext bool   // use_ssl=false was written: plaintext is meant, also to another machine
 	SessionID string // a UUID, or empty: a new session
 	UserID    string
 	UserAgent string
@@ -45,7 +46,7 @@ func ParseRemote(s string) (Remote, error) {
 	if err != nil {
 		return Remote{}, err
 	}
-	r.TLS = ssl
+	r.TLS, r.Plaintext = ssl, sslGiven && !ssl
 	if !sslGiven {
 		r.TLS = r.Token != "" && !r.Loopback()
 	}

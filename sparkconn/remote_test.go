@@ -17,7 +17,7 @@ func TestConnectionStrings(t *testing.T) {
 		"sc://host/;use_ssl=true":                           {Host: "host", Port: 15002, TLS: true},
 		"sc://host/;token=YWJj==":                           {Host: "host", Port: 15002, TLS: true, Token: "YWJj=="},
 		"sc://127.0.0.9/;token=x":                           {Host: "127.0.0.9", Port: 15002, Token: "x"},
-		"sc://host/;token=a%3Bb;use_ssl=false":              {Host: "host", Port: 15002, Token: "a;b"},
+		"sc://host/;token=a%3Bb;use_ssl=false":              {Host: "host", Port: 15002, Token: "a;b", Plaintext: true},
 		"sc://h:2/;session_id=" + id + ";user_id=ann":       {Host: "h", Port: 2, SessionID: id, UserID: "ann"},
 		"sc://h:2/;session_id=" + strings.ToUpper(id) + ";": {Host: "h", Port: 2, SessionID: id},
 	} {

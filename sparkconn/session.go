@@ -28,7 +28,8 @@ import (
 type Options struct {
 	TLS *tls.Config // how to check the server; nil: the system's authorities. A client certificate goes here too
 
-	// InsecurePlaintext allows plaintext, token included, to a host that is not this machine.
+	// InsecurePlaintext allows plaintext, token included, to a host that is not this machine. Without it,
+	// ;use_ssl=false allows what has no token.
 	InsecurePlaintext bool
 
 	DialTimeout time.Duration     // how long Dial waits for the first answer; 0: 20 s
@@ -58,16 +59,16 @@ type Session struct {
 }
 
 // Dial connects to the server of a connection string such as sc://host:15002/;use_ssl=true;token=…, and asks it for
-// its version. Plaintext goes to this machine only, unless Options.InsecurePlaintext allows more. Errors are of kind
-// BadSpec (the string), Unreachable, Denied or Unsupported (the version).
+// its version. Plaintext goes to another machine only where ;use_ssl=false says so, and a token then only where
+// Options.InsecurePlaintext allows it. Errors are of kind BadSpec (the string), Unreachable, Denied or Unsupported (the
+// version).
 func Dial(ctx context.Context, remote string, opt Options) (*Session, error) {
 	r, err := ParseRemote(remote)
 	if err != nil {
 		return nil, err
 	}
-	if !r.TLS && !r.Loopback() && !opt.InsecurePlaintext {
-		return nil, remoteErr("add ;use_ssl=true, or allow plaintext expressly with Options.InsecurePlaintext",
-			"plaintext to %s, which is not this machine", r.Host)
+	if err := r.checkPlaintext(opt); err != nil {
+		return nil, err
 	}
 	if r.UserID == "" {
 		r.UserID = "dkpipe"
@@ -86,6 +87,17 @@ func Dial(ctx context.Context, remote string, opt Options) (*Session, error) {
 		return nil, errors.Join(err, s.conn.Close())
 	}
 	return s, nil
+}
+
+// checkPlaintext refuses to talk to another machine in plaintext where nobody has asked for it.
+func (r Remote) checkPlaintext(opt Options) error {
+	switch {
+	case r.TLS, r.Loopback(), opt.InsecurePlaintext, r.Plaintext && r.Token == "":
+		return nil
+	case r.Token != "":
+		return remoteErr("leave ;use_ssl=false out", "the token would go to %s in plaintext", r.Host)
+	}
+	return remoteErr("add ;use_ssl=true, or ;use_ssl=false if plaintext is meant", "plaintext to %s, which is not this machine", r.Host)
 }
 
 func (s *Session) dialOptions() []grpc.DialOption {
@@ -271,7 +283,7 @@ func (s *Session) unary(ctx context.Context, method, what string, req, rep messa
 		if err == nil {
 			return s.sameServer(rep)
 		}
-		if status.Code(err) != codes.Unavailable || !wait.pause(ctx) {
+		if status.Code(err) != codes.Unavailable || !wait.pause(ctx, err) {
 			return s.fail(ctx, what, err)
 		}
 		proto.Reset(rep.wire())
@@ -310,12 +322,20 @@ func newBackoff(patience time.Duration) *backoff { return &backoff{patience: pat
 // reset begins anew after progress.
 func (b *backoff) reset() { b.since, b.next = time.Time{}, 0 }
 
-// pause waits; it gives false when the context or the patience is over.
-func (b *backoff) pause(ctx context.Context) bool {
+// refusedPatience is how long a port that refuses connections is asked again. Nothing runs behind it, and a server that
+// is started there anew knows nothing of what went on; only a proxy that restarts is worth waiting for.
+const refusedPatience = 15 * time.Second
+
+// pause waits after err; it gives false when the context or the patience is over.
+func (b *backoff) pause(ctx context.Context, err error) bool {
 	if b.since.IsZero() {
 		b.since, b.next = time.Now(), 25*time.Millisecond
 	}
-	if time.Since(b.since)+b.next > b.patience {
+	patience := b.patience
+	if strings.Contains(err.Error(), "connection refused") {
+		patience = min(patience, refusedPatience)
+	}
+	if time.Since(b.since)+b.next > patience {
 		return false
 	}
 	t := time.NewTimer(b.next)

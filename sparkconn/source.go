@@ -50,7 +50,7 @@ func (s *Session) openSource(ctx context.Context, tag string, src pipeline.Sourc
 		}
 		o.from = src.Text
 	case pipeline.SQL:
-		o.from = "(\n" + strings.TrimRight(src.Text, "; \t\r\n") + "\n)"
+		o.from = "(\n" + o.text() + "\n)"
 	case pipeline.CSV, pipeline.Parquet, pipeline.JSON:
 		if err := o.createView(ctx); err != nil {
 			return nil, err
@@ -59,10 +59,24 @@ func (s *Session) openSource(ctx context.Context, tag string, src pipeline.Sourc
 		return nil, unsupported("convert the files to Parquet, or use the embedded engine: leave spark.remote out", "source: Spark does not read %s", src.Format)
 	}
 	if err := o.describe(ctx); err != nil {
+		o.locate(err)
 		return nil, errors.Join(err, o.close(ctx))
 	}
 	return o, nil
 }
+
+// locate gives an error of Spark its place in the text of the source, when it is about that.
+func (o *source) locate(err error) {
+	switch o.src.Format {
+	case pipeline.SQL:
+		locate(err, "source.sql", o.text())
+	case pipeline.Table:
+		locate(err, "source.table", o.text())
+	}
+}
+
+// text is what was written in source.sql or source.table, as it stands in statements.
+func (o *source) text() string { return strings.TrimRight(o.src.Text, "; \t\r\n") }
 
 // close drops what openSource made on the server.
 func (o *source) close(ctx context.Context) error {
@@ -126,7 +140,7 @@ func (o *source) describe(ctx context.Context) error {
 	sqlRelation(req.in("schema.plan.root"), "SELECT * FROM "+o.from)
 	rep := newMessage("AnalyzePlanResponse")
 	if err := o.s.unary(ctx, "AnalyzePlan", "source", req, rep); err != nil {
-		return err
+		return o.bare(ctx, withStatement(err, req.in("schema.plan")))
 	}
 	schema, _ := rep.has("schema")
 	st, _ := schema.in("schema").has("struct")
@@ -161,6 +175,23 @@ func (o *source) describe(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// bare asks again about a query that is wrong by grammar, without the parentheses round it: they let Spark complain
+// about those, and at the wrong place. EXPLAIN keeps a text that is no query from being carried out.
+func (o *source) bare(ctx context.Context, err error) error {
+	var e *ServerError
+	if o.src.Format != pipeline.SQL || !errors.As(err, &e) || !e.is("PARSE_SYNTAX_ERROR") {
+		return err
+	}
+	req := o.s.request("AnalyzePlanRequest")
+	sqlRelation(req.in("schema.plan.root"), "EXPLAIN\n"+o.text())
+	again := withStatement(o.s.unary(ctx, "AnalyzePlan", "source", req, newMessage("AnalyzePlanResponse")), req.in("schema.plan"))
+	var better *ServerError
+	if errors.As(again, &better) && better.is("PARSE_SYNTAX_ERROR") {
+		return again
+	}
+	return err
 }
 
 // column maps a type of Spark.
@@ -226,6 +257,15 @@ func (o *source) widths(ctx context.Context) error {
 	t, err := o.s.table(ctx, "source", o.tag, "SELECT "+strings.Join(items, ", "))
 	if err != nil {
 		return err
+	}
+	if t.rows == 1 && !slices.Contains(t.nulls(), false) { // no vector anywhere: perhaps there is no row
+		some, err := o.s.table(ctx, "source", o.tag, "SELECT 1 FROM "+o.from+" LIMIT 1")
+		if err == nil && some.rows == 0 {
+			err = o.empty()
+		}
+		if err != nil {
+			return err
+		}
 	}
 	for k, i := range at {
 		c := &o.cols[i]
@@ -375,6 +415,20 @@ func didYouMean(name string, all []string) string {
 		return "the columns are " + strings.Join(all[:10], ", ") + " and " + strconv.Itoa(len(all)-10) + " more"
 	}
 	return "the columns are " + strings.Join(all, ", ")
+}
+
+// empty is the error of a source without rows.
+func (o *source) empty() error {
+	what := string(o.src.Format)
+	if len(o.src.Files) > 0 {
+		what = o.src.Files[0]
+		if n := len(o.src.Files); n > 1 {
+			what = fmt.Sprintf("%s and %d more", what, n-1)
+		}
+	} else if o.src.Format == pipeline.Table {
+		what = "table " + o.src.Text
+	}
+	return dataErr("check that the source was written to its end", "empty source: %s: columns, but no rows", what)
 }
 
 // find gives a column that a part of the plan names.
