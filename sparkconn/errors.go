@@ -188,6 +188,9 @@ func (s *Session) details(ctx context.Context, e *ServerError) {
 				e.Message = l.message
 			}
 		}
+		if i > 0 && denied.MatchString(l.message) { // so does what the file system says
+			e.Message = l.message
+		}
 		if e.Fragment == "" && l.fragment != "" {
 			e.Fragment, e.Start = l.fragment, l.start
 		}
