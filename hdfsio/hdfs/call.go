@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"os"
 	"time"
 
@@ -93,8 +94,17 @@ func (f *FS) given(op, name string, err error) error {
 	if isAnswer(err) { // not active, not ready
 		return wrap(op, name, f.o.User, err)
 	}
-	e := &hdfsio.Error{Op: op, Path: name, Kind: hdfsio.KindUnreachable, Err: fmt.Errorf("HDFS %s: %w", f.o.Service, plain(err)),
+	e := &hdfsio.Error{Op: op, Path: name, Kind: hdfsio.KindUnreachable, Err: plain(err),
 		Hint: "is the NameNode running, and are host and port (or HADOOP_CONF_DIR) right?"}
+	if op != connecting { // else the path is the HDFS
+		e.Err = fmt.Errorf("HDFS %s: %w", f.o.Service, e.Err)
+	}
+	if _, ok := errors.AsType[*net.DNSError](err); ok {
+		e.Hint = "check the spelling of the host"
+		if f.o.noService != "" {
+			e.Hint = f.o.noService
+		}
+	}
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) || isTimeout(err) {
 		e.Kind, e.Hint = hdfsio.KindTimeout, "the NameNode is silent or slow: try again later, or look at its log"
 	}

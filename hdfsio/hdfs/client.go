@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"strings"
 	"sync"
@@ -30,8 +31,9 @@ type client struct {
 	conns  map[*guard]struct{}
 	errs   []error // what broke, by address
 	dead   bool
-	active string // the NameNode that was connected last
-	sent   int    // writes to NameNodes that went through
+	active string  // the NameNode that was connected last
+	sent   int     // writes to NameNodes that went through
+	denied *remote // the last refusal for lack of a right
 }
 
 // maxErrs bounds how many broken connections an error lists.
@@ -42,7 +44,7 @@ func newClient(ctx context.Context, o *Options, addresses []string) (*client, er
 	life, end := context.WithCancel(context.WithoutCancel(ctx)) // ends with the client, not with the call that made it
 	c := &client{o: o, end: end, conns: make(map[*guard]struct{})}
 	c.dial = func(address string) (net.Conn, error) {
-		return c.connect(life, address, &guard{timeout: o.RPCTimeout, look: new(frames).look}, true)
+		return c.connect(life, address, &guard{timeout: o.RPCTimeout, look: (&frames{refused: c.refuse}).look}, true)
 	}
 	stop := context.AfterFunc(ctx, func() { c.kill(ended(ctx)) })
 	lib, err := hdfs.NewClient(hdfs.ClientOptions{
@@ -117,7 +119,9 @@ func (c *client) note(address string, err error) {
 	if c.dead || len(c.errs) >= maxErrs {
 		return // killed: its connections were closed by us
 	}
-	if op, ok := errors.AsType[*net.OpError](err); ok && op.Addr != nil {
+	if dns, ok := errors.AsType[*net.DNSError](err); ok {
+		err = fmt.Errorf("%s: %w", address, &noHost{dns})
+	} else if op, ok := errors.AsType[*net.OpError](err); ok && op.Addr != nil {
 		err = fmt.Errorf("%s: %w", address, rootless(op))
 	} else {
 		err = fmt.Errorf("%s: %w", address, plain(err))
@@ -132,6 +136,12 @@ func rootless(op *net.OpError) error {
 	}
 	return op.Err
 }
+
+// noHost is a name that could not be looked up, without the name server's address.
+type noHost struct{ *net.DNSError }
+
+func (e *noHost) Error() string { return e.Err }
+func (e *noHost) Unwrap() error { return e.DNSError }
 
 // kill breaks all connections, so that whatever waits on one returns. The client cannot be used any more.
 func (c *client) kill(cause error) {
@@ -201,6 +211,9 @@ func (c *client) run(ctx context.Context, fn func(c *client) error) error {
 	defer stop()
 	before := c.writes()
 	err := fn(c)
+	if errors.Is(err, fs.ErrPermission) {
+		return c.denial(err)
+	}
 	if err == nil || isAnswer(err) {
 		return err
 	}
@@ -209,6 +222,27 @@ func (c *client) run(ctx context.Context, fn func(c *client) error) error {
 		return fmt.Errorf("%w: %w", errNotSent, err)
 	}
 	return err
+}
+
+// refuse remembers what the NameNode says about a missing right: who, which, and on what.
+func (c *client) refuse(r *remote) {
+	if exceptionIs(r, "AccessControlException") {
+		c.mu.Lock()
+		c.denied = r
+		c.mu.Unlock()
+	}
+}
+
+// denial puts what the NameNode said in the place of what the library made of it.
+func (c *client) denial(err error) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.denied == nil {
+		return err
+	}
+	denied := c.denied
+	c.denied = nil
+	return denied
 }
 
 func (c *client) writes() int {

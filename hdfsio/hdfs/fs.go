@@ -64,6 +64,9 @@ func Driver(env func(string) string) hdfsio.Driver {
 	}
 }
 
+// connecting is the operation of Dial in errors.
+const connecting = "connect to"
+
 // Dial connects to an HDFS and asks it for its defaults. A NameNode that cannot be reached is an error within seconds.
 func Dial(ctx context.Context, o Options) (*FS, error) {
 	o, err := o.complete()
@@ -78,7 +81,7 @@ func Dial(ctx context.Context, o Options) (*FS, error) {
 	}
 	var defaults hdfs.ServerDefaults
 	where := "hdfs://" + o.Service
-	err = f.call(ctx, "connect to", where, true, func(c *client) (err error) {
+	err = f.call(ctx, connecting, where, true, func(c *client) (err error) {
 		defaults, err = c.ServerDefaults()
 		return err
 	})
@@ -99,7 +102,7 @@ func Dial(ctx context.Context, o Options) (*FS, error) {
 	}
 	if f.o.BlockSize < int64(defaults.BytesPerChecksum) || f.o.BlockSize%512 != 0 {
 		f.Close()
-		return nil, &hdfsio.Error{Op: "connect to", Path: where, Kind: hdfsio.KindUsage, Err: fmt.Errorf("a block size of %d bytes", f.o.BlockSize),
+		return nil, &hdfsio.Error{Op: connecting, Path: where, Kind: hdfsio.KindUsage, Err: fmt.Errorf("a block size of %d bytes", f.o.BlockSize),
 			Hint: "dfs.blocksize must be a multiple of 512"}
 	}
 	return f, nil

@@ -112,19 +112,31 @@ func isTimeout(err error) bool {
 // maxAnswer bounds one answer of a NameNode (ipc.maximum.response.length is 128 MiB).
 const maxAnswer = 128 << 20
 
-// frames watches the lengths of a NameNode's answers, because the library believes any number that a server sends and
-// makes room for it.
+// frames watches a NameNode's answers. The library believes any length that a server sends and makes room for it, and of
+// a refusal for lack of rights it does not keep which right it is.
 type frames struct {
+	refused func(*remote) // is told what the NameNode refused; nil: nobody asks
+
 	head [4]byte
 	have int
 	left int
+	part []byte // the beginning of an answer, as long as it may be a refusal
+	dull bool   // the answer is none
 }
+
+// Limits of what is kept of an answer: its header, to see whether it is a refusal, and then the whole of it with Java's
+// stack.
+const (
+	peekAnswer = 24
+	maxRefusal = 64 << 10
+)
 
 func (f *frames) look(p []byte) error {
 	for len(p) > 0 {
 		if f.left > 0 {
 			n := min(f.left, len(p))
 			f.left -= n
+			f.peek(p[:n])
 			p = p[n:]
 			continue
 		}
@@ -139,9 +151,48 @@ func (f *frames) look(p []byte) error {
 		if err != nil {
 			return err
 		}
-		f.left = length
+		f.left, f.part, f.dull = length, f.part[:0], f.refused == nil || length > maxRefusal
 	}
 	return nil
+}
+
+// peek gathers an answer that is a refusal, and tells it when it is complete.
+func (f *frames) peek(p []byte) {
+	if f.dull {
+		return
+	}
+	f.part = append(f.part, p...)
+	if len(f.part) < peekAnswer && f.left > 0 {
+		return
+	}
+	if f.dull = !isRefusal(f.part); f.dull || f.left > 0 {
+		return
+	}
+	if _, err := parseAnswer("", 0, f.part); err != nil {
+		if r, ok := errors.AsType[*remote](err); ok {
+			f.refused(r)
+		}
+	}
+}
+
+// isRefusal reads the first two fields of RpcResponseHeaderProto: the number of the call and the status.
+func isRefusal(answer []byte) bool {
+	_, n := protowire.ConsumeVarint(answer)
+	for n >= 0 {
+		num, typ, k := protowire.ConsumeTag(answer[n:])
+		if k < 0 || typ != protowire.VarintType || num > 2 {
+			return false
+		}
+		v, m := protowire.ConsumeVarint(answer[n+k:])
+		if m < 0 {
+			return false
+		}
+		if num == 2 {
+			return v != 0
+		}
+		n += k + m
+	}
+	return false
 }
 
 // answerLength reads the length before an answer.

@@ -1,15 +1,20 @@
 package hdfs
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"dkpipe/hdfsio"
 	"dkpipe/hdfsio/publish"
@@ -160,6 +165,75 @@ func TestAQuotaThatIsUsedUpIsNoSpace(t *testing.T) {
 	want(t, hdfsio.WriteFile(t.Context(), f, big, noise(4<<20)), hdfsio.KindNoSpace, big)
 	if _, err := f.Stat(t.Context(), big); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("what did not fit is still there: %v", err)
+	}
+}
+
+// TestAMissingRightIsNamed: the library says no more than "permission denied"; what the NameNode said names the user, the
+// right and the folder that it is missing on.
+func TestAMissingRightIsNamed(t *testing.T) {
+	b := theBox(t)
+	dir := folder(t, b.dial(t, nil))
+	eve := b.dial(t, func(o *Options) { o.User = "eve" })
+	name := path.Join(dir, "f")
+	put(t, b.dial(t, nil), name, nil)
+	other := path.Join(dir, "g")
+	for what, err := range map[string]error{
+		"mkdir":  eve.Mkdir(t.Context(), other),
+		"create": hdfsio.WriteFile(t.Context(), eve, other, nil),
+		"rename": eve.Rename(t.Context(), name, other),
+		"remove": eve.Remove(t.Context(), name),
+	} {
+		t.Run(what, func(t *testing.T) {
+			want(t, err, hdfsio.KindDenied, `Permission denied: user=eve, access=WRITE, inode="`+dir+`"`)
+			if !errors.Is(err, fs.ErrPermission) {
+				t.Errorf("%v is not fs.ErrPermission", err)
+			}
+		})
+	}
+}
+
+// TestRefusalsAreReadInAnyPieces: what a NameNode refuses is found among its answers however they are cut by the network.
+func TestRefusalsAreReadInAnyPieces(t *testing.T) {
+	answer := func(status uint64, exception, message string) []byte {
+		header := appendNumber(appendNumber(nil, 1, 7), 2, status)
+		if exception != "" {
+			header = appendText(appendText(header, 4, exception), 5, message)
+		}
+		body := protowire.AppendBytes(nil, header)
+		body = protowire.AppendBytes(body, bytes.Repeat([]byte{0x10}, 40))
+		return append(binary.BigEndian.AppendUint32(nil, uint32(len(body))), body...)
+	}
+	stream := slices.Concat(answer(0, "", ""), answer(1, "a.AccessControlException", "no\n\tat"), answer(0, "", ""), answer(2, "b.Other", "never"))
+	for size := 1; size <= len(stream); size++ {
+		var got []string
+		f := frames{refused: func(r *remote) { got = append(got, r.exception+" "+r.Error()) }}
+		for piece := range slices.Chunk(stream, size) {
+			if err := f.look(piece); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if !slices.Equal(got, []string{"a.AccessControlException no", "b.Other never"}) {
+			t.Fatalf("pieces of %d bytes: %q", size, got)
+		}
+	}
+}
+
+func TestANameThatIsNeitherHostNorNameServiceIsExplained(t *testing.T) {
+	for hint, c := range map[string]*Conf{
+		"no configuration is read":              {},
+		"the configuration has east, west":      {Dir: "conf", props: map[string]property{"dfs.nameservices": {value: "east,west"}}},
+		"HADOOP_CONF_DIR has none of that name": {Dir: "conf"},
+	} {
+		o, err := c.Resolve("nosuch.invalid")
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.Retry = -1
+		_, err = Dial(t.Context(), o)
+		want(t, err, hdfsio.KindUnreachable, "connect to hdfs://nosuch.invalid: no connection to a NameNode: nosuch.invalid:8020: no such host")
+		if e, _ := errors.AsType[*hdfsio.Error](err); !strings.Contains(e.Hint, hint) {
+			t.Errorf("hint %q, want one with %q", e.Hint, hint)
+		}
 	}
 }
 

@@ -41,6 +41,8 @@ type Options struct {
 	// DataTimeout is how long a datanode may be silent before the next replica is tried (reads), or the file is given
 	// up (writes). 0: 20 s for reads and 60 s for writes.
 	DataTimeout time.Duration
+
+	noService string // hint for a Service that turns out to be no host
 }
 
 // Resolve finds the cluster that the authority of a URI names: empty for that of fs.defaultFS, a name service, or a
@@ -73,7 +75,22 @@ func (c *Conf) Resolve(authority string) (Options, error) {
 		return Options{}, &hdfsio.Error{Op: "resolve", Path: "hdfs://" + authority, Kind: hdfsio.KindUsage, Err: err, Hint: hint}
 	}
 	o.Namenodes = []string{address}
+	if _, _, err := net.SplitHostPort(authority); err != nil { // a name alone: of a host, or a name service that is not there
+		o.noService = noService(authority, c.Dir, services)
+	}
 	return o, nil
+}
+
+// noService is the next step when a name turns out to be neither that of a host nor of a name service.
+func noService(name, dir string, services []string) string {
+	where := "no configuration is read: set HADOOP_CONF_DIR to the folder that has it"
+	if dir != "" {
+		where = "HADOOP_CONF_DIR has none of that name"
+		if len(services) > 0 {
+			where = "the configuration has " + strings.Join(services, ", ")
+		}
+	}
+	return fmt.Sprintf("if %s is a name service, %s; a host is written hdfs://host:port/path", name, where)
 }
 
 // services lists the name services: those that are declared, and those that have NameNodes without a declaration.
@@ -224,7 +241,7 @@ func (c *Conf) umask() (*uint32, error) {
 // complete checks the options and fills in defaults.
 func (o Options) complete() (Options, error) {
 	usage := func(text string) (Options, error) {
-		return Options{}, &hdfsio.Error{Op: "connect to", Path: "hdfs://" + o.Service, Kind: hdfsio.KindUsage, Err: errors.New(text)}
+		return Options{}, &hdfsio.Error{Op: connecting, Path: "hdfs://" + o.Service, Kind: hdfsio.KindUsage, Err: errors.New(text)}
 	}
 	if len(o.Namenodes) == 0 {
 		return usage("no NameNode is named")
