@@ -58,6 +58,9 @@ func (e *ServerError) Error() string {
 	return s
 }
 
+// InSource reports whether the error is about the text of the source: its message says where in that.
+func (e *ServerError) InSource() bool { return e.place != "" }
+
 // is reports whether the class is one of those, or a sub-class.
 func (e *ServerError) is(classes ...string) bool {
 	for _, c := range classes {

@@ -62,7 +62,7 @@ func (j *job) finish(ctx context.Context, err error) error {
 	j.bars.wait()
 	j.report.Seconds, j.report.PeakMiB = seconds(time.Since(j.started)), peakMemory()
 	if err != nil {
-		f := failed(ctx, err)
+		f := failed(ctx, j.inSource(err))
 		j.report.Status, j.report.Error = "failed", &f
 		if f.Kind == pipeline.Interrupted {
 			j.report.Status = "interrupted"

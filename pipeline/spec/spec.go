@@ -72,6 +72,7 @@ type Source struct {
 	SQL     string   `yaml:"sql" spec:"filled"`   // needs Spark; variables become literals of their type
 	// Types overrules the column types that a CSV or JSON file suggests: column -> bool, int64, float64, string.
 	Types map[string]string `yaml:"types" spec:"enum=bool|int64|float64|string"`
+	Pos   Pos               `yaml:"-"`
 }
 
 // Expect is checked before anything is trained. What is absent is not checked.
