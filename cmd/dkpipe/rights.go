@@ -53,24 +53,26 @@ func (j *job) checkRights(ctx context.Context, root place, lock *publish.Lock, e
 
 // shareStage lets Spark write into the folder of a version, and dkpipe remove what Spark writes.
 func (j *job) shareStage(ctx context.Context, root place, dir string) error {
-	if h, ok := root.fs.(*hdfs.FS); ok && j.sparkUser != "" {
-		return share(ctx, h, dir, j.sparkUser)
+	h, ok := root.fs.(*hdfs.FS)
+	if !ok || j.sparkUser == "" {
+		return nil
 	}
-	return nil
+	_, err := share(ctx, h, dir, j.sparkUser)
+	return err
 }
 
 // share gives Spark's user all rights on a folder, and both users all on what will be made in it. An HDFS without access
-// control lists has but the group: then both must be in the folder's.
-func share(ctx context.Context, h *hdfs.FS, dir, user string) error {
-	err := h.Grant(ctx, dir, hdfs.Grant{User: user, Perm: 7}, hdfs.Grant{User: user, Perm: 7, Inherit: true}, hdfs.Grant{User: h.User(), Perm: 7, Inherit: true})
+// control lists has but the group: then both users must be in the folder's, which is that of the folder above.
+func share(ctx context.Context, h *hdfs.FS, dir, user string) (listed bool, err error) {
+	err = h.Grant(ctx, dir, hdfs.Grant{User: user, Perm: 7}, hdfs.Grant{User: user, Perm: 7, Inherit: true}, hdfs.Grant{User: h.User(), Perm: 7, Inherit: true})
 	if !errors.Is(err, hdfs.ErrNoLists) {
-		return err
+		return true, err
 	}
 	r, err := h.Rights(ctx, dir)
 	if err != nil {
-		return err
+		return false, err
 	}
-	return h.Chmod(ctx, dir, r.Mode|0o070)
+	return false, h.Chmod(ctx, dir, r.Mode|0o070)
 }
 
 // try is one row that Spark writes and dkpipe reads, renames and removes.
@@ -83,6 +85,7 @@ type try struct {
 	user    string // Spark's; empty: not known
 	shared  bool   // with that user
 	entered bool   // the user was given the right to enter the root
+	groups  bool   // this HDFS has no access control lists
 }
 
 // newTry names a folder in a root. Its name is that of a stage, so that the next run removes it when this process dies.
@@ -141,7 +144,9 @@ func (t *try) run(ctx context.Context) (err error) {
 
 func (t *try) share(ctx context.Context) error {
 	t.shared = true
-	return share(ctx, t.hdfs, t.at.path, t.user)
+	listed, err := share(ctx, t.hdfs, t.at.path, t.user)
+	t.groups = !listed
+	return err
 }
 
 // write has Spark write, and gives it the rights that a refusal shows to be missing, where they are dkpipe's to give.
@@ -159,11 +164,10 @@ func (t *try) write(ctx context.Context) error {
 				return err
 			}
 		case d.Path == t.root.path && d.Access == "EXECUTE" && !t.entered:
-			t.entered = true
 			if t.hdfs.Grant(ctx, t.root.path, hdfs.Grant{User: t.user, Perm: 1}) != nil { // not its owner: Spark's refusal says it better
-				t.entered = false
 				return t.explain(err)
 			}
+			t.entered = true
 		default:
 			return t.explain(err)
 		}
@@ -183,54 +187,62 @@ func (t *try) uri() string {
 
 // use does with Spark's file what is done with a version: it is read, renamed with its folder, and removed.
 func (t *try) use(ctx context.Context) error {
-	file, rights := "", ""
+	file, owner := "", ""
 	err := hdfsio.Walk(ctx, t.root.fs, t.at.join("data").path, func(name string, info hdfsio.Info) error {
 		if !info.Dir && !hdfsio.Hidden(info.Name) {
-			file = name
-			if info.Owner != "" && t.user == "" {
-				t.user = info.Owner
-			}
+			file, owner = name, info.Owner
 		}
 		return nil
 	})
 	if errors.Is(err, fs.ErrNotExist) || err == nil && file == "" {
 		return &pipeline.Error{Kind: pipeline.Unsupported, Message: fmt.Sprintf("dataset %s: what Spark writes there does not arrive where dkpipe looks: they do not share this store", t.root),
-			Hint: "name one that both reach, for example hdfs://namenode:8020/" + strings.TrimPrefix(t.root.uri.Path, "/")}
+			Hint: "name one that both reach, and by its full name, for example hdfs://namenode:8020/" + strings.TrimPrefix(t.root.uri.Base(), "/")}
 	}
-	if err == nil {
-		_, err = hdfsio.ReadFile(ctx, t.root.fs, file, 1<<20)
+	var ofFile, ofFolder hdfs.Rights
+	if t.hdfs != nil {
+		if t.user == "" {
+			t.user = owner
+		}
+		// What cannot be asked is not said.
+		ofFolder, _ = t.hdfs.Rights(ctx, t.at.join("data").path)
+		ofFile, _ = t.hdfs.Rights(ctx, file)
 	}
 	if err != nil {
-		return t.mayNot(ctx, "read", file, err)
+		return t.mayNot("list", ofFolder, err)
 	}
-	if t.hdfs != nil {
-		if r, err := t.hdfs.Rights(ctx, path.Dir(file)); err == nil {
-			rights = fmt.Sprintf("a folder that Spark made is %s", r)
-		}
+	if _, err := hdfsio.ReadFile(ctx, t.root.fs, file, 1<<20); err != nil {
+		return t.mayNot("read", ofFile, err)
 	}
 	moved := t.root.join(".trash-" + strings.TrimPrefix(path.Base(t.at.path), ".stage-"))
 	if err := t.root.fs.Rename(ctx, t.at.path, moved.path); err != nil {
 		return err
 	}
 	t.at = moved
-	if err := t.root.fs.Remove(ctx, t.at.path); err != nil {
-		return t.mayNot(ctx, "remove", rights, err)
-	}
-	return nil
+	return t.mayNot("remove", ofFolder, t.root.fs.Remove(ctx, t.at.path))
 }
 
-// mayNot is the error that dkpipe's user lacks a right on what Spark wrote.
-func (t *try) mayNot(ctx context.Context, what, about string, err error) error {
+// mayNot is the error that dkpipe's user lacks a right on what Spark wrote: a file, or the folder that holds it.
+func (t *try) mayNot(what string, r hdfs.Rights, err error) error {
 	if hdfsio.KindOf(err) != hdfsio.KindDenied || t.hdfs == nil {
 		return err
 	}
-	if r, rerr := t.hdfs.Rights(ctx, about); rerr == nil && strings.HasPrefix(about, "/") {
-		about = fmt.Sprintf("a file is %s", r)
+	made := "a file"
+	if r.Dir {
+		made = "a folder"
 	}
-	return &pipeline.Error{Kind: pipeline.Denied, Err: err,
-		Message: fmt.Sprintf("dataset %s: dkpipe is the HDFS user %s, who may not %s what Spark's user %s writes (%s)", t.root, t.hdfs.User(), what, t.user, about),
-		Hint: "let new files inherit access control lists (dfs.namenode.acls.enabled and dfs.namenode.posix.acl.inheritance.enabled on the NameNode), " +
-			"or put both users in one group, hdfs dfs -chgrp GROUP " + t.root.path + ", and start Spark with spark.hadoop.fs.permissions.umask-mode=007"}
+	hint := "let what Spark makes inherit access control lists whole, dfs.namenode.posix.acl.inheritance.enabled=true on the NameNode, " +
+		"or start Spark with spark.hadoop.fs.permissions.umask-mode=007"
+	if t.groups {
+		hint = t.oneGroup()
+	}
+	return &pipeline.Error{Kind: pipeline.Denied, Hint: hint,
+		Message: fmt.Sprintf("dataset %s: dkpipe is the HDFS user %s, who may not %s what Spark's user %s writes: %s of Spark's is %s", t.root, t.hdfs.User(), what, t.user, made, r)}
+}
+
+// oneGroup says what to do on an HDFS without access control lists.
+func (t *try) oneGroup() string {
+	return fmt.Sprintf("this HDFS has no access control lists: set dfs.namenode.acls.enabled=true on the NameNode, or put %s and %s into one group, "+
+		"hdfs dfs -chgrp -R GROUP %[3]s && hdfs dfs -chmod g+rx %[3]s, and start Spark with spark.hadoop.fs.permissions.umask-mode=007", t.hdfs.User(), t.user, t.root.path)
 }
 
 // clear removes what is left of the try: what dkpipe may not remove Spark does.
@@ -250,13 +262,18 @@ func (t *try) explain(err error) error {
 	if !refused || t.hdfs == nil {
 		return err
 	}
-	return refusal(d, "dataset "+t.root.String(), commands(d, false, above(d.Path, t.root.path)...))
+	hint := giving(d, d.Path, between(d.Path, t.root.path)...)
+	if t.groups {
+		hint = t.oneGroup()
+	}
+	return refusal(d, "dataset "+t.root.String(), hint)
 }
 
-// above lists the folders between one that was refused and the end of a path, which will be refused next.
-func above(from, to string) []string {
+// between lists the folders below one that was refused and above a root: they may be refused next. The root itself is
+// dkpipe's, which lets Spark's user in.
+func between(refused, root string) []string {
 	var dirs []string
-	for dir := to; strings.HasPrefix(dir, strings.TrimSuffix(from, "/")+"/"); dir = path.Dir(dir) {
+	for dir := path.Dir(root); strings.HasPrefix(dir, strings.TrimSuffix(refused, "/")+"/"); dir = path.Dir(dir) {
 		dirs = append(dirs, dir)
 	}
 	slices.Reverse(dirs)
@@ -273,21 +290,20 @@ func refusal(d sparkconn.Denial, what, hint string) error {
 		Message: fmt.Sprintf("%s: Spark is the HDFS user %s, who may not %s %s (%s)", what, d.User, verb, d.Path, d.Rights)}
 }
 
-// commands says how a right is given. With all, for everything below as well.
-func commands(d sparkconn.Denial, all bool, more ...string) string {
+// giving says how a right is given on a file or folder, and the right to enter more folders.
+func giving(d sparkconn.Denial, name string, more ...string) string {
 	owner, _, _ := strings.Cut(d.Rights, ":")
 	user := "user:" + d.User
-	entry, flags := user+":--x", ""
+	entry, all := user+":rwx,default:"+user+":rwx", ""
 	switch {
 	case d.Access == "EXECUTE":
-	case d.Access == "READ" && !all:
+		entry = user + ":--x"
+	case d.Access == "READ" && name == d.Path: // a file
 		entry = user + ":r--"
-	case strings.HasPrefix(d.Access, "READ"):
-		flags, entry = "-R ", user+":r-x,default:"+user+":r-x"
-	default:
-		entry = user + ":rwx,default:" + user + ":rwx"
+	case strings.HasPrefix(d.Access, "READ"): // a folder, with all that is and will be in it
+		entry, all = user+":r-x,default:"+user+":r-x", "-R "
 	}
-	text := fmt.Sprintf("as %s or the superuser: hdfs dfs -setfacl %s-m %s %s", owner, flags, entry, d.Path)
+	text := fmt.Sprintf("as %s or the superuser: hdfs dfs -setfacl %s-m %s %s", owner, all, entry, name)
 	for _, dir := range more {
 		text += fmt.Sprintf(" && hdfs dfs -setfacl -m %s:--x %s", user, dir)
 	}
@@ -310,7 +326,11 @@ func checkSourceRights(ctx context.Context, stores *hdfsio.Stores, s *sparkconn.
 	if !refused {
 		return nil // whatever else is wrong, the engine says it better
 	}
-	return refusal(d, "source", commands(d, false))
+	name := d.Path
+	if d.Access == "READ" && !slices.ContainsFunc(src.Files, func(f string) bool { return strings.HasSuffix(f, d.Path) }) {
+		name = path.Dir(d.Path) // one of many files
+	}
+	return refusal(d, "source", giving(d, name))
 }
 
 // maxKinds bounds how many kinds of files are tried.
