@@ -416,6 +416,9 @@ func plain(text string) string {
 	if _, after, ok := strings.Cut(text, ": connect: "); ok && strings.HasPrefix(text, "dial ") {
 		return after // the address is in the message already
 	}
+	if strings.HasSuffix(text, ": no such host") {
+		return "no such host" // the name server's address helps nobody
+	}
 	return strings.TrimPrefix(text, "dial tcp: ")
 }
 

@@ -13,5 +13,7 @@ func (j *job) inSource(err error) error {
 	if !errors.As(err, &said) || !said.InSource() {
 		return err
 	}
-	return fmt.Errorf("%s: %w", j.spec.Source.Pos, err)
+	pos := j.spec.Source.Pos
+	pos.Field = "" // the message names it
+	return fmt.Errorf("%s: %w", pos, err)
 }
