@@ -24,7 +24,9 @@ func TestBytesThatRotOnDatanodes(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	evaluate := func(code int) result { return c.run(t, code, "evaluate", "--model", good.Model, "--data", good.Dataset) }
+	evaluate := func(code int) result {
+		return c.run(t, code, "evaluate", "--model", good.Model, "--data", good.Dataset)
+	}
 	for _, name := range []string{model, shard, root + "/digits.csv"} {
 		control("0 1000", name)
 	}

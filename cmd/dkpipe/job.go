@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"dkpipe/hdfsio"
@@ -110,6 +111,37 @@ func (j *job) folder() (string, error) {
 // lock takes the right to publish in a root.
 func (j *job) lock(ctx context.Context, root place) (*publish.Lock, error) {
 	return publish.Acquire(ctx, root.fs, root.path, publish.Options{At: j.app.at})
+}
+
+// underLock does something while this run holds the lock of a root. Its context ends when the lock is lost, because
+// nothing that is done from then on can be published.
+func (j *job) underLock(ctx context.Context, root place, do func(ctx context.Context, lock *publish.Lock) error) error {
+	lock, err := j.lock(ctx, root)
+	if err != nil {
+		return err
+	}
+	defer j.release(ctx, lock)
+	held, cancel := context.WithCancel(ctx)
+	var watcher sync.WaitGroup
+	watcher.Go(func() {
+		select {
+		case <-lock.Lost():
+			cancel()
+		case <-held.Done():
+		}
+	})
+	err = do(held, lock)
+	cancel()
+	watcher.Wait()
+	if err == nil {
+		return nil
+	}
+	select {
+	case <-lock.Lost():
+		return lock.Check(context.WithoutCancel(ctx)) // the cause; err is its consequence
+	default:
+		return err
+	}
 }
 
 // release gives a lock back; what cannot be given back goes stale by itself.

@@ -68,32 +68,39 @@ func (j *job) prepareLive(ctx context.Context) (prepared, error) {
 		return prepared{}, &pipeline.Error{Kind: pipeline.BadSpec, Message: j.spec.File + ": dataset.live streams out of Spark, and spark.remote is not set",
 			Hint: "set spark.remote, or write live: false"}
 	}
-	lock, err := j.lock(ctx, root)
-	if err != nil {
-		return prepared{}, err
-	}
-	defer j.release(ctx, lock)
-	j.events.add("preprocess", map[string]any{"source": plan.Source.Files, "dataset": root.String(), "live": true})
-	if plan, err = engine.Fit(ctx, plan); err != nil {
-		return prepared{}, err
-	}
-	b := j.bars.start("preprocess", 0)
-	live, err := spark.Materialize(ctx, plan, 0)
-	if err != nil {
-		b.done(false, "")
-		return prepared{}, err
-	}
-	j.live = &liveRows{Live: live, session: j.session, own: true}
-	if j.live.dir, err = j.folder(); err != nil {
-		b.done(false, "")
-		return prepared{}, err
-	}
-	p, err := j.publishDataset(ctx, root, lock, plan, func(*publish.Stage) (pipeline.Written, error) {
-		return pipeline.Written{Columns: live.Columns, Skipped: live.Skipped}, nil
+	var p prepared
+	err = j.underLock(ctx, root, func(ctx context.Context, lock *publish.Lock) error {
+		j.events.add("preprocess", map[string]any{"source": plan.Source.Files, "dataset": root.String(), "live": true})
+		if plan, err = engine.Fit(ctx, plan); err != nil {
+			return err
+		}
+		b := j.bars.start("preprocess", 0)
+		live, err := j.materialize(ctx, spark, plan)
+		if err != nil {
+			b.done(false, "")
+			return err
+		}
+		p, err = j.publishDataset(ctx, root, lock, plan, func(*publish.Stage) (pipeline.Written, error) {
+			return pipeline.Written{Columns: live.Columns, Skipped: live.Skipped}, nil
+		})
+		p.live = j.live
+		b.done(err == nil, thousands(p.rows())+" rows in Spark")
+		return err
 	})
-	p.live = j.live
-	b.done(err == nil, thousands(p.rows())+" rows in Spark")
 	return p, err
+}
+
+// materialize makes the rows; finish gives back what they take.
+func (j *job) materialize(ctx context.Context, spark sparkconn.Engine, plan pipeline.Plan) (sparkconn.Live, error) {
+	dir, err := j.folder()
+	if err != nil {
+		return sparkconn.Live{}, err
+	}
+	live, err := spark.Materialize(ctx, plan, 0)
+	if err == nil {
+		j.live = &liveRows{Live: live, session: j.session, dir: dir, own: true}
+	}
+	return live, err
 }
 
 // shareSession is the address of a session of its own, for another process that is to share it.

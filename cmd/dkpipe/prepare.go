@@ -117,29 +117,30 @@ func (j *job) preprocess(ctx context.Context) (prepared, bool, error) {
 	if err != nil {
 		return prepared{}, false, err
 	}
-	lock, err := j.lock(ctx, root)
-	if err != nil {
-		return prepared{}, false, err
-	}
-	defer j.release(ctx, lock)
-	if done, ok, err := j.slotDone(ctx, lock); err != nil || ok {
+	var p prepared
+	skipped := false
+	err = j.underLock(ctx, root, func(ctx context.Context, lock *publish.Lock) error {
+		done, ok, err := j.slotDone(ctx, lock)
 		if err != nil {
-			return prepared{}, false, err
+			return err
 		}
-		p, _, err := openDataset(ctx, root, done.Version.String())
-		return p, true, err
-	}
-	if err := j.checkRights(ctx, root, lock, engine, plan.Source); err != nil {
-		return prepared{}, false, err
-	}
-	j.events.add("preprocess", map[string]any{"source": plan.Source.Files, "dataset": root.String()})
-	plan, err = engine.Fit(ctx, plan)
-	if err != nil {
-		return prepared{}, false, err
-	}
-	j.app.crash("fitted")
-	p, err := j.writeDataset(ctx, root, lock, engine, plan)
-	return p, false, err
+		if ok {
+			skipped = true
+			p, _, err = openDataset(ctx, root, done.Version.String())
+			return err
+		}
+		if err := j.checkRights(ctx, root, lock, engine, plan.Source); err != nil {
+			return err
+		}
+		j.events.add("preprocess", map[string]any{"source": plan.Source.Files, "dataset": root.String()})
+		if plan, err = engine.Fit(ctx, plan); err != nil {
+			return err
+		}
+		j.app.crash("fitted")
+		p, err = j.writeDataset(ctx, root, lock, engine, plan)
+		return err
+	})
+	return p, skipped, err
 }
 
 // stageFor says where an engine writes, and lets Spark's files become part of the stage.

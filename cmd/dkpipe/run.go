@@ -40,7 +40,7 @@ func (a *app) runCommand() *cobra.Command {
 
 // runAll takes the model's lock first and keeps it: of two runs of one job, the second ends before it has done anything.
 func (j *job) runAll(ctx context.Context) error {
-	return j.withModelLock(ctx, func(root place, lock *publish.Lock) error {
+	return j.withModelLock(ctx, func(ctx context.Context, root place, lock *publish.Lock) error {
 		// What is wrong with the training half of the spec is found before hours of preprocessing.
 		if err := j.checkTraining(); err != nil {
 			return err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -217,5 +218,63 @@ func TestWorkersAsProcesses(t *testing.T) {
 	}
 	if r.Workers[1].Lost == "" {
 		t.Error("the report does not say that worker 1 was lost")
+	}
+}
+
+// TestAllWorkersKilled ends every worker of a run: the run fails, and what was acknowledged until then is kept beside LATEST.
+func TestAllWorkersKilled(t *testing.T) {
+	dir := quickstart(t)
+	events := filepath.Join(dir, "events")
+	p := start(t, dir, nil, append(long, "--set", "train.launch=process")...)
+	event(t, events, "epoch", func(m map[string]any) bool { return m["epoch"].(float64) >= 20 })
+	for id := range 2 {
+		e := event(t, events, "worker_started", func(m map[string]any) bool { return m["worker"].(float64) == float64(id) })
+		if err := syscall.Kill(int(e["pid"].(float64)), syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if code := p.wait(t); code != 1 {
+		t.Fatalf("exit code %d, want 1\n%s\n%s", code, &p.stdout, &p.stderr)
+	}
+	r := p.result(t)
+	if !strings.Contains(r.Error.Message, "0 of 2 workers left") || !strings.Contains(r.Error.Hint, r.Model) {
+		t.Errorf("error %+v, model %q", r.Error, r.Model)
+	}
+	if l := latest(t, filepath.Join(dir, "out/model")); l != "" {
+		t.Errorf("LATEST is %q, want none", l)
+	}
+	kept := run(t, dir, 0, "evaluate", "--model", r.Model, "--data", "out/dataset")
+	if kept.Metrics["test"]["accuracy"] < 0.9 {
+		t.Errorf("the kept model has test accuracy %.3f after 20 epochs", kept.Metrics["test"]["accuracy"])
+	}
+}
+
+// TestARunThatLostItsLockEnds lets another owner take the model's root: the run stops at its next sign of life, publishes
+// nothing and says why.
+func TestARunThatLostItsLockEnds(t *testing.T) {
+	dir := quickstart(t)
+	p := start(t, dir, nil, long...)
+	event(t, filepath.Join(dir, "events"), "epoch", nil)
+	claims := filepath.Join(dir, "out/model/_epochs")
+	entries, err := os.ReadDir(claims)
+	if err != nil || len(entries) == 0 {
+		t.Fatalf("%v, %v", entries, err)
+	}
+	mine, err := strconv.ParseUint(entries[len(entries)-1].Name(), 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := fmt.Sprintf("%0*d", len(entries[len(entries)-1].Name()), mine+1)
+	if err := os.WriteFile(filepath.Join(claims, next), []byte("{}"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if code := p.wait(t); code != 5 {
+		t.Fatalf("exit code %d, want 5\n%s\n%s", code, &p.stdout, &p.stderr)
+	}
+	if r := p.result(t); r.Model != "" || !strings.Contains(r.Error.Message, "lock") {
+		t.Errorf("model %q, error %+v", r.Model, r.Error)
+	}
+	if l := latest(t, filepath.Join(dir, "out/model")); l != "" {
+		t.Errorf("LATEST is %q", l)
 	}
 }

@@ -43,7 +43,7 @@ func (a *app) trainCommand() *cobra.Command {
 }
 
 func (j *job) runTrain(ctx context.Context) error {
-	return j.withModelLock(ctx, func(root place, lock *publish.Lock) error {
+	return j.withModelLock(ctx, func(ctx context.Context, root place, lock *publish.Lock) error {
 		if err := j.checkTraining(); err != nil {
 			return err
 		}
@@ -68,26 +68,23 @@ func (j *job) runTrain(ctx context.Context) error {
 }
 
 // withModelLock holds the lock of the model's root during do, unless the slot is done already.
-func (j *job) withModelLock(ctx context.Context, do func(root place, lock *publish.Lock) error) error {
+func (j *job) withModelLock(ctx context.Context, do func(ctx context.Context, root place, lock *publish.Lock) error) error {
 	root, err := openPlace(ctx, j.stores, j.spec.Output.Path)
 	if err != nil {
 		return err
 	}
-	lock, err := j.lock(ctx, root)
-	if err != nil {
-		return err
-	}
-	defer j.release(ctx, lock)
-	done, ok, err := j.slotDone(ctx, lock)
-	if err != nil {
-		return err
-	}
-	if ok {
-		j.report.Skipped = true
-		j.report.Model = root.join(done.Version.String()).String()
-		return nil
-	}
-	return do(root, lock)
+	return j.underLock(ctx, root, func(ctx context.Context, lock *publish.Lock) error {
+		done, ok, err := j.slotDone(ctx, lock)
+		if err != nil {
+			return err
+		}
+		if ok {
+			j.report.Skipped = true
+			j.report.Model = root.join(done.Version.String()).String()
+			return nil
+		}
+		return do(ctx, root, lock)
+	})
 }
 
 // trained is a model with what was measured on it.
@@ -102,6 +99,9 @@ type trained struct {
 func (j *job) trainAndPublish(ctx context.Context, root place, lock *publish.Lock, p prepared) error {
 	j.describe(p)
 	t, err := j.train(ctx, p)
+	if t != nil && err != nil {
+		return j.keep(ctx, root, lock, p, t, err)
+	}
 	if err != nil {
 		return err
 	}
@@ -142,6 +142,24 @@ func (j *job) trainAndPublish(ctx context.Context, root place, lock *publish.Loc
 	return err
 }
 
+// keep publishes, beside LATEST, what a run had learned when it failed. The run's error stays the error.
+func (j *job) keep(ctx context.Context, root place, lock *publish.Lock, p prepared, t *trained, failure error) error {
+	save, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveGrace)
+	defer cancel()
+	t.result.Interrupted = true
+	version, err := j.publishModel(save, lock, p, t)
+	if err != nil {
+		j.app.log.Warn("what was learned could not be kept", "error", err)
+		return failure
+	}
+	j.report.Model = root.join(version.String()).String()
+	hint := fmt.Sprintf("what was learned from %s of %s samples is in %s; LATEST was not moved", thousands(t.result.Samples), thousands(j.samplesOf(p)), j.report.Model)
+	if more := failed(ctx, failure).Hint; more != "" {
+		hint = more + "; " + hint
+	}
+	return hinted{failure, hint}
+}
+
 // saveGrace is how long a run may take to publish what it has learned after it was asked to stop.
 const saveGrace = 30 * time.Second
 
@@ -179,7 +197,7 @@ func (j *job) trainingParts(ctx context.Context, p prepared) (trainers.Config, *
 	}, def, nil
 }
 
-// train runs the training of the spec.
+// train runs the training of the spec. With an error it may still give what was learned before.
 func (j *job) train(ctx context.Context, p prepared) (*trained, error) {
 	cfg, def, err := j.trainingParts(ctx, p)
 	if err != nil {
@@ -205,15 +223,19 @@ func (j *job) train(ctx context.Context, p prepared) (*trained, error) {
 	result, err := trainers.Train(ctx, cfg)
 	watch.bar.done(err == nil && !result.Interrupted, "")
 	j.reportWorkers(result)
-	if err != nil {
+	if err != nil && (result.Samples == 0 || pipelineKind(err) == pipeline.Diverged) {
 		return nil, p.inDataset(err)
 	}
-	replica, err := buildReplica(def, j.spec.Train, 0)
-	if err != nil {
-		return nil, err
+	replica, buildErr := buildReplica(def, j.spec.Train, 0)
+	if buildErr != nil {
+		return nil, buildErr
+	}
+	t := &trained{definition: def, result: result, layout: replica.Layout()}
+	if err != nil && len(replica.State()) > 0 {
+		return nil, p.inDataset(err) // the state is computed when a run is complete
 	}
 	j.report.Epochs = j.spec.Train.Epochs
-	return &trained{definition: def, result: result, layout: replica.Layout()}, nil
+	return t, p.inDataset(err)
 }
 
 // longWindow warns when a worker would commit less than once an epoch.
