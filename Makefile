@@ -12,7 +12,7 @@ build:
 	$(GO) build -trimpath -ldflags "-s -w" -o bin/dkpipe ./cmd/dkpipe
 
 test:
-	.ci/servers $(GO) test -timeout 20m ./...
+	.ci/python .ci/servers $(GO) test -timeout 20m ./...
 
 race: export CGO_ENABLED = 1
 race:

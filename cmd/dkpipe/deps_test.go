@@ -36,6 +36,7 @@ var mayImport = map[string][]string{
 	"trainers/trainertest":               {"pipeline", "ps", "trainers", "trainers/model", "trainers/optim"},
 	"trainers/model":                     {"pipeline", "trainers/kernel", "trainers/optim", "trainers/model/graph"},
 	"trainers/model/graph":               {"pipeline", "trainers/kernel", "trainers/optim"},
+	"trainers/model/kerastest":           {},
 	"trainers/model/formats/kerasjson":   {"pipeline", "trainers/model"},
 	"trainers/model/formats/safetensors": {"pipeline"},
 	"trainers/optim":                     {"trainers/kernel"},
@@ -49,7 +50,7 @@ var mayImport = map[string][]string{
 	"cmd/dkpipe":                         {"*"},
 }
 
-var suites = []string{"pipeline/pipetest", "hdfsio/hdfstest", "ps/pstest", "trainers/trainertest", "sparkconn/sparktest", "internal/box/boxtest"}
+var suites = []string{"pipeline/pipetest", "hdfsio/hdfstest", "ps/pstest", "trainers/trainertest", "sparkconn/sparktest", "internal/box/boxtest", "trainers/model/kerastest"}
 
 // testsMayImport are edges for tests alone: the publish protocol is tried on a real HDFS.
 var testsMayImport = map[string][]string{"hdfsio/hdfs": {"hdfsio/publish"}}
