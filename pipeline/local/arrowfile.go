@@ -18,9 +18,11 @@ import (
 type arrowReader struct {
 	name   string
 	blob   pipeline.Blob
-	file   *ipc.FileReader // one of file and stream is set
+	file   *ipc.FileReader // one of file, stream and pull is set
 	stream *ipc.Reader
-	at     int // next record of file
+	pull   func() (arrow.RecordBatch, error)
+	seen   *arrow.Schema // of the first record that pull gave
+	at     int           // next record of file
 
 	cols []field
 	rec  arrow.RecordBatch
@@ -77,6 +79,11 @@ func (r *arrowReader) open() error {
 	if err := r.load(); err != nil && err != io.EOF {
 		return err
 	}
+	return r.columns(schema)
+}
+
+// columns makes a field of every column.
+func (r *arrowReader) columns(schema *arrow.Schema) error {
 	seen := map[string]bool{}
 	for i, f := range schema.Fields() {
 		if seen[f.Name] {
@@ -135,6 +142,14 @@ func (r *arrowReader) load() error {
 	for {
 		r.rec = nil
 		err := r.calm(func() error {
+			if r.pull != nil {
+				rec, err := r.pull()
+				if err == nil && r.seen == nil {
+					r.seen = rec.Schema()
+				}
+				r.rec = rec
+				return err
+			}
 			if r.stream != nil {
 				if r.stream.Next() {
 					r.rec = r.stream.RecordBatch()
@@ -164,6 +179,9 @@ func (r *arrowReader) fields() []field { return r.cols }
 // Close closes the file.
 func (r *arrowReader) Close() error {
 	r.rec = nil
+	if r.blob == nil {
+		return nil
+	}
 	return r.blob.Close()
 }
 

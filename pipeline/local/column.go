@@ -99,6 +99,11 @@ type field struct {
 
 	declared bool  // the plan gave the type
 	sample   int64 // else, in a text format: how many rows suggested it
+
+	guessed       bool   // in a text format: the type may become another one, see suit
+	mostlyNumbers bool   // at least half of the values that suggested the type are numbers
+	passed        bool   // goes to an output as it is, see Table.Pass
+	needs         string // what asked for the type, instead of the values: "min_max", "columns.x"
 }
 
 // batch is a block of rows as a file reader gives it. Its memory is used again for the next one.

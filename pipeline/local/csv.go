@@ -8,6 +8,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"dkpipe/pipeline"
 	"dkpipe/pipeline/expr"
 )
 
@@ -67,10 +68,17 @@ func openCSV(src *stream, size blocks, declared map[string]string, like []field)
 	} else if err := r.infer(declared); err != nil {
 		return nil, err
 	}
-	n := len(r.cols)
+	r.retype(r.cols)
+	return r, nil
+}
+
+// retype takes the columns with their types, before the first row is read.
+func (r *csvReader) retype(cols []field) {
+	n := len(cols)
+	r.cols = cols
 	r.nulls, r.fast = make([]bitmap, n), make([]uint8, n)
 	r.ints, r.floats = make([][]int64, n), make([][]float64, n)
-	for c, f := range r.cols {
+	for c, f := range cols {
 		switch f.Type.Kind {
 		case expr.Int64:
 			r.fast[c] = fastInt
@@ -78,8 +86,7 @@ func openCSV(src *stream, size blocks, declared map[string]string, like []field)
 			r.fast[c] = fastFloat
 		}
 	}
-	r.rows = batchRows(r.cols)
-	return r, nil
+	r.rows = batchRows(cols)
 }
 
 // Columns whose values are scanned in place; the others are split off first.
@@ -465,18 +472,49 @@ func (r *csvReader) store(col *column, c, k int, f []byte, quoted bool, lines in
 	return misfit(fmt.Sprintf("%s, line %d", r.file, r.line+lines), r.cols[c], f)
 }
 
+// Misfit is the error for a value of a text file that is not of its column's type. It is of kind Data.
+type Misfit struct {
+	Column string
+	Better expr.Kind // the type that would take the value, when nothing but the first rows suggested the column's; else empty
+
+	err pipeline.Error
+}
+
+// Error names file, line, column and value.
+func (m *Misfit) Error() string { return m.err.Error() }
+
+// ErrorKind gives the kind as text.
+func (m *Misfit) ErrorKind() string { return m.err.ErrorKind() }
+
+// ErrorHint gives the next step.
+func (m *Misfit) ErrorHint() string { return m.err.ErrorHint() }
+
+// Unwrap gives the error as the other packages of pipeline give theirs.
+func (m *Misfit) Unwrap() error { return &m.err }
+
 // misfit is the error for a text value that is not of its column's type.
 func misfit(where string, f field, value []byte) error {
-	if f.declared {
-		return dataErr("correct the value, or declare another type in source.types",
-			"%s, column %q: %s is not of the declared type %s", where, f.Name, shown(value), f.Type.Kind)
+	m := &Misfit{Column: f.Name, err: pipeline.Error{Kind: pipeline.Data}}
+	say := func(hint, format string, a ...any) error {
+		m.err.Hint, m.err.Message = hint, fmt.Sprintf("%s, column %q: %s is not ", where, f.Name, shown(value))+fmt.Sprintf(format, a...)
+		return m
 	}
-	better := expr.String
+	switch {
+	case f.declared:
+		return say("correct the value, or declare another type in source.types", "of the declared type %s", f.Type.Kind)
+	case f.needs != "" && f.Type.Kind == expr.Bool:
+		return say("correct the value: write true or false", "true or false, which %s needs", f.needs)
+	case f.needs != "" && f.Type.Kind == expr.Int64:
+		return say("correct the value", "a whole number, which %s needs", f.needs)
+	case f.needs != "":
+		return say("correct the value, or leave the field empty and fill or leave out such rows", "a number, which %s needs", f.needs)
+	}
+	m.Better = expr.String
 	if _, ok := parseFloat(trim(value)); ok && f.Type.Kind == expr.Int64 {
-		better = expr.Float64
+		m.Better = expr.Float64
 	}
-	return dataErr(fmt.Sprintf("correct the value, or declare the type: source: {types: {%s: %s}}", yamlKey(f.Name), better),
-		"%s, column %q: %s is not %s, the type that the first %d rows suggest", where, f.Name, shown(value), f.Type.Kind, f.sample)
+	return say(fmt.Sprintf("correct the value, or declare the type: source: {types: {%s: %s}}", yamlKey(f.Name), m.Better),
+		"%s, the type that the first %d rows suggest", f.Type.Kind, f.sample)
 }
 
 // yamlKey quotes a column's name where YAML would not take it as it is.

@@ -41,7 +41,13 @@ func (e Engine) table(ctx context.Context, p pipeline.Plan, f func(t *Table) err
 	if err != nil {
 		return err
 	}
-	err = f(t)
+	stages, trained := unfitted(p.Steps, p.Columns), false
+	if len(p.Steps) == 0 && len(p.Fitted) > 0 {
+		stages, trained = fittedStages(p.Fitted, p.Columns), true
+	}
+	if err = t.suit(stages, trained); err == nil {
+		err = f(t)
+	}
 	if cerr := t.Close(); cerr != nil {
 		err = errors.Join(err, cerr)
 	}

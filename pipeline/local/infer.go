@@ -12,12 +12,15 @@ import (
 type guess struct {
 	some                   bool // a value was not NULL
 	noInt, noFloat, noBool bool
+	values, numbers        int64 // not NULL; of these what is a number
 }
 
 // see narrows the guess by one text value.
 func (g *guess) see(f []byte) {
 	g.some = true
-	if !g.noFloat && len(f) <= 18 && allDigits(f) { // the commonest case, without strconv
+	g.values++
+	if len(f) <= 18 && allDigits(f) { // the commonest case, without strconv
+		g.numbers++
 		g.noBool = true
 		return
 	}
@@ -26,9 +29,13 @@ func (g *guess) see(f []byte) {
 		_, ok := parseInt(t)
 		g.noInt = !ok
 	}
-	if g.noInt && !g.noFloat {
-		_, ok := parseFloat(t)
-		g.noFloat = !ok
+	number := !g.noInt
+	if !number {
+		_, number = parseFloat(t)
+		g.noFloat = g.noFloat || !number
+	}
+	if number {
+		g.numbers++
 	}
 	if !g.noBool {
 		_, ok := parseBool(t)
@@ -106,9 +113,15 @@ rows:
 		sample++
 	}
 	for c := range r.cols {
-		r.cols[c].Type, r.cols[c].sample = expr.Type{Kind: g[c].kind()}, sample
+		r.cols[c].suggest(&g[c], expr.Type{Kind: g[c].kind()}, sample)
 	}
 	return declare(r.file, r.cols, declared)
+}
+
+// suggest gives a column the type that the values of the first rows suggest.
+func (f *field) suggest(g *guess, t expr.Type, sample int64) {
+	f.Type, f.sample, f.guessed = t, sample, true
+	f.mostlyNumbers = 2*g.numbers >= g.values
 }
 
 // declare gives columns the types that the plan declares.
@@ -123,7 +136,7 @@ func declare(file string, cols []field, declared map[string]string) error {
 		found := false
 		for c := range cols {
 			if cols[c].Name == name {
-				cols[c].Type, cols[c].declared, found = expr.Type{Kind: kind}, true, true
+				cols[c].Type, cols[c].declared, cols[c].guessed, found = expr.Type{Kind: kind}, true, false, true
 			}
 		}
 		if !found {

@@ -52,10 +52,16 @@ func openJSON(src *stream, size blocks, declared map[string]string, like []field
 	} else if err := r.infer(declared); err != nil {
 		return nil, err
 	}
-	r.nulls = make([]bitmap, len(r.cols))
 	r.seen = make([]int64, len(r.cols))
-	r.rows = batchRows(r.cols)
+	r.retype(r.cols)
 	return r, nil
+}
+
+// retype takes the columns with their types, before the first row is read.
+func (r *jsonReader) retype(cols []field) {
+	r.cols = cols
+	r.nulls = make([]bitmap, len(cols))
+	r.rows = batchRows(cols)
 }
 
 func (r *jsonReader) fields() []field { return r.cols }
@@ -188,6 +194,7 @@ func (g *jsonGuess) see(v jsonValue) {
 		g.guess.see(v.raw)
 	case jsonText:
 		g.texts = true
+		g.values++
 	case jsonList:
 		g.lists = true
 		if g.width == 0 {
@@ -260,7 +267,10 @@ func (r *jsonReader) infer(declared map[string]string) error {
 	}
 	for c, g := range guesses {
 		g.field(&r.cols[c])
-		r.cols[c].sample = sample
+		f := &r.cols[c]
+		if f.sample = sample; f.refused == "" && f.Type.Width == 0 {
+			f.suggest(&g.guess, f.Type, sample)
+		}
 	}
 	if len(r.cols) == 0 {
 		return dataErr("check that the file was written to its end", "empty source: %s: no object with a key in it", r.file)

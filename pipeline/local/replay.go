@@ -18,10 +18,15 @@ type Replay struct {
 // training that the table lacks, such as the label, are missed only when c names something made of them. Filters are
 // part of the replay when c.Y is not empty: an evaluation is about the rows that training was about, while a
 // prediction is wanted for every row. c.Keep may name columns of the source.
-// A column that is needed and absent is an error of kind MissingColumn.
+// A column that is needed and absent is an error of kind MissingColumn, one of a type that no step can use one of kind
+// Unsupported. NewReplay comes before the table's first row: where the values of a text file suggest another type than
+// the steps were fitted for, a column gets the type that they take, so that a bad value is named with its line.
 func NewReplay(t *Table, fitted []expr.Fitted, c pipeline.Columns) (*Replay, error) {
 	steps, err := needed(t.cols, fitted, c)
 	if err != nil {
+		return nil, err
+	}
+	if err := t.suit(fittedStages(steps, c), true); err != nil {
 		return nil, err
 	}
 	w, err := newRowWriter(pipeline.Plan{Fitted: steps, Columns: c}, t.cols)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"dkpipe/pipeline"
 	"dkpipe/pipeline/expr"
@@ -170,14 +171,26 @@ func (t *Table) step(ctx context.Context) error {
 }
 
 // Fields gives the columns that trees can use, in the order of the source.
-func (t *Table) Fields() expr.Schema {
-	var s expr.Schema
+func (t *Table) Fields() expr.Schema { return usable(t.cols) }
+
+// Unused gives the columns that trees cannot use, with the reason: "is of the type map<utf8, int64>".
+func (t *Table) Unused() (columns []string, why []string) {
 	for _, f := range t.cols {
-		if f.refused == "" {
-			s = append(s, f.Field)
+		if f.refused != "" {
+			columns, why = append(columns, f.Name), append(why, f.refused)
 		}
 	}
-	return s
+	return columns, why
+}
+
+// Pass says which columns go to an output as they are, before a Replay is made: the whole numbers of a text file then
+// stay whole numbers, although the steps that read them would take others too.
+func (t *Table) Pass(columns ...string) {
+	for i := range t.cols {
+		if slices.Contains(columns, t.cols[i].Name) {
+			t.cols[i].passed = true
+		}
+	}
 }
 
 // Schema gives Fields in Arrow's terms: int64, float32, float64, bool, utf8 and fixed-size lists of floats.
