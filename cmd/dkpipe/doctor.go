@@ -2,20 +2,15 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"os"
 	"runtime"
 	"syscall"
 	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
 
-	"dkpipe/hdfsio"
-	"dkpipe/hdfsio/publish"
 	"dkpipe/pipeline"
 	"dkpipe/trainers/kernel"
 )
@@ -25,9 +20,9 @@ type check struct {
 	Name   string `json:"name"`
 	Status string `json:"status"` // ok, warn or fail
 	Detail string `json:"detail"`
-	Hint   string `json:"hint,omitempty"`
+	Hint   string `json:"hint,omitempty"` // the next step
 
-	kind pipeline.Kind
+	Kind pipeline.Kind `json:"kind,omitempty"` // of what failed
 }
 
 func (a *app) doctorCommand() *cobra.Command {
@@ -35,9 +30,12 @@ func (a *app) doctorCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "doctor [-f SPEC]",
 		Short: "Check this machine, and with -f everything that a job needs, before any data moves",
-		Long: "Checks this machine; with a spec also its source, the rights on its folders, their locks and the space left.\n" +
-			"It writes one small file into each output folder that exists and removes it again.",
-		Example: "  dkpipe doctor\n  dkpipe doctor -f job.yaml --json",
+		Long: "Checks this machine; with a spec also its source, the rights on its folders, what LATEST names there, the space\n" +
+			"left, and the servers that it uses: ports, versions, clocks, whom HDFS takes dkpipe and Spark for and what both may\n" +
+			"do, and whether Spark's executors reach this machine. Each check ends within seconds and stands for itself: one that\n" +
+			"fails does not keep the others from running. It writes one small file into each output folder that exists, and lets\n" +
+			"Spark write one, and removes them again. It ends with the exit code of the first check that failed.",
+		Example: "  dkpipe doctor\n  dkpipe doctor -f job.yaml\n  dkpipe doctor -f job.yaml --json | jq '.checks[] | select(.status != \"ok\")'",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			checks := a.checkMachine()
@@ -65,7 +63,7 @@ func (a *app) sayChecks(checks []check) error {
 	if a.json {
 		out := map[string]any{"command": "doctor", "status": status, "checks": checks}
 		if worst != nil {
-			out["error"] = failure{Kind: worst.kind, Message: worst.Name + ": " + worst.Detail, Hint: worst.Hint}
+			out["error"] = failure{Kind: worst.Kind, Message: worst.Name + ": " + worst.Detail, Hint: worst.Hint}
 		}
 		a.printJSON(out)
 	} else {
@@ -79,7 +77,7 @@ func (a *app) sayChecks(checks []check) error {
 		w.Flush()
 	}
 	if worst != nil {
-		return &saidError{kind: worst.kind}
+		return &saidError{kind: worst.Kind}
 	}
 	return nil
 }
@@ -136,87 +134,15 @@ func spaceCheck(name, dir string) check {
 	return k
 }
 
-// checkSpec looks at what one job needs.
-func (a *app) checkSpec(ctx context.Context, flags *specFlags) []check {
-	s, err := flags.read(a, 0)
-	if err != nil {
-		return []check{failedCheck("spec", err)}
-	}
-	checks := []check{{Name: "spec", Status: "ok", Detail: s.File}}
-	j := &job{app: a, spec: s, flags: flags, stores: a.newStores(), report: &report{}}
-	defer j.stores.Close()
-	if _, paths := sourceOf(s); paths != nil {
-		checks = append(checks, j.checkSource(ctx))
-	}
-	for _, root := range []struct{ name, uri string }{{"dataset", s.Dataset.Path}, {"output", s.Output.Path}} {
-		if root.uri != "" {
-			checks = append(checks, j.checkRoot(ctx, root.name, root.uri)...)
-		}
-	}
-	return append(checks, j.checkModel()...)
-}
-
-// checkSource reads the source's header and plans the job on it.
-func (j *job) checkSource(ctx context.Context) check {
-	plan, engine, err := j.plan(ctx, true)
-	if err == nil {
-		_, err = engine.Explain(ctx, plan)
-	}
-	if err != nil {
-		return failedCheck("source", err)
-	}
-	return check{Name: "source", Status: "ok", Detail: fmt.Sprintf("%d file(s), columns fit the transformers", len(plan.Source.Files))}
-}
-
-func (j *job) checkModel() []check {
-	if j.spec.Train.Trainer.Name == "" {
-		return nil
-	}
-	if err := j.checkTraining(); err != nil {
-		return []check{failedCheck("train", err)}
-	}
-	return []check{{Name: "train", Status: "ok", Detail: fmt.Sprintf("%s, %d workers", j.spec.Train.Trainer.Name, j.spec.Train.Workers)}}
-}
-
-// checkRoot looks at rights, lock, LATEST and space of a root.
-func (j *job) checkRoot(ctx context.Context, name, uri string) []check {
-	p, err := openPlace(ctx, j.stores, uri)
-	if err != nil {
-		return []check{failedCheck(name, err)}
-	}
-	at := p
-	for { // the nearest folder that exists decides whether the root can be made
-		if _, err := at.fs.Stat(ctx, at.path); err == nil || !errors.Is(err, fs.ErrNotExist) || at.path == "/" || at.path == "." {
-			break
-		}
-		at = at.join("..")
-	}
-	probe := at.join(fmt.Sprintf(".dkpipe-doctor-%d", time.Now().UnixNano()))
-	if err := hdfsio.WriteFile(ctx, probe.fs, probe.path, []byte("ok\n")); err != nil {
-		return []check{failedCheck(name, err)}
-	}
-	if err := probe.fs.Remove(ctx, probe.path); err != nil {
-		return []check{failedCheck(name, err)}
-	}
-	checks := []check{{Name: name, Status: "ok", Detail: p.String() + " can be written"}}
-	if p.uri.Local() {
-		checks = append(checks, spaceCheck(name+" space", at.path))
-	}
-	found, err := publish.Latest(ctx, p.fs, p.path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		checks = append(checks, check{Name: name + " LATEST", Status: "ok", Detail: "no version yet"})
-	case err != nil:
-		checks = append(checks, failedCheck(name+" LATEST", err))
-	case found.Warning != "":
-		checks = append(checks, check{Name: name + " LATEST", Status: "warn", Detail: found.Warning})
-	default:
-		checks = append(checks, check{Name: name + " LATEST", Status: "ok", Detail: found.Version.String()})
-	}
-	return checks
-}
-
 func failedCheck(name string, err error) check {
 	f := failed(context.Background(), err)
-	return check{Name: name, Status: "fail", Detail: f.Message, Hint: f.Hint, kind: f.Kind}
+	return check{Name: name, Status: "fail", Detail: f.Message, Hint: f.Hint, Kind: f.Kind}
+}
+
+func okCheck(name, format string, a ...any) check {
+	return check{Name: name, Status: "ok", Detail: fmt.Sprintf(format, a...)}
+}
+
+func warnCheck(name, hint, format string, a ...any) check {
+	return check{Name: name, Status: "warn", Detail: fmt.Sprintf(format, a...), Hint: hint}
 }

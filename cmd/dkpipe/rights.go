@@ -86,6 +86,9 @@ type try struct {
 	shared  bool   // with that user
 	entered bool   // the user was given the right to enter the root
 	groups  bool   // this HDFS has no access control lists
+
+	looking bool // give nothing but on the folder of the try
+	closed  bool // looking: Spark's user would be given the right to enter the root
 }
 
 // newTry names a folder in a root. Its name is that of a stage, so that the next run removes it when this process dies.
@@ -164,6 +167,11 @@ func (t *try) write(ctx context.Context) error {
 				return err
 			}
 		case d.Path == t.root.path && d.Access == "EXECUTE" && !t.entered:
+			if t.looking {
+				r, rerr := t.hdfs.Rights(ctx, t.root.path)
+				t.closed = rerr == nil && r.Owner == t.hdfs.User()
+				return t.explain(err)
+			}
 			if t.hdfs.Grant(ctx, t.root.path, hdfs.Grant{User: t.user, Perm: 1}) != nil { // not its owner: Spark's refusal says it better
 				return t.explain(err)
 			}
@@ -266,7 +274,7 @@ func (t *try) explain(err error) error {
 	if t.groups {
 		hint = t.oneGroup()
 	}
-	return refusal(d, "dataset "+t.root.String(), hint)
+	return refusal("Spark", d, "dataset "+t.root.String(), hint)
 }
 
 // between lists the folders below one that was refused and above a root: they may be refused next. The root itself is
@@ -280,14 +288,28 @@ func between(refused, root string) []string {
 	return dirs
 }
 
-// refusal is the error about a right that Spark's user lacks.
-func refusal(d sparkconn.Denial, what, hint string) error {
+// refusal is the error about a right that a user lacks; who is Spark or dkpipe.
+func refusal(who string, d sparkconn.Denial, what, hint string) error {
 	verb := map[string]string{"EXECUTE": "enter", "WRITE": "write in", "READ": "read", "READ_EXECUTE": "list"}[d.Access]
 	if verb == "" {
 		verb = "use (" + d.Access + ")"
 	}
 	return &pipeline.Error{Kind: pipeline.Denied, Hint: hint,
-		Message: fmt.Sprintf("%s: Spark is the HDFS user %s, who may not %s %s (%s)", what, d.User, verb, d.Path, d.Rights)}
+		Message: fmt.Sprintf("%s: %s is the HDFS user %s, who may not %s %s (%s)", what, who, d.User, verb, d.Path, d.Rights)}
+}
+
+// ownRefusal names the right that dkpipe's own user lacks at a root, or where that is to be made; other errors stay.
+func ownRefusal(what string, at place, err error) error {
+	d, refused := sparkconn.DenialOf(err)
+	if !refused || hdfsio.KindOf(err) != hdfsio.KindDenied {
+		return err
+	}
+	hint := giving(d, d.Path)
+	if d.Path == at.path { // who may enter wants to write next
+		owner, _, _ := strings.Cut(d.Rights, ":")
+		hint = fmt.Sprintf("name a folder of your own, or, as %s or the superuser: hdfs dfs -setfacl -m user:%s:rwx %s", owner, d.User, d.Path)
+	}
+	return refusal("dkpipe", d, what, hint)
 }
 
 // giving says how a right is given on a file or folder, and the right to enter more folders.
@@ -330,7 +352,7 @@ func checkSourceRights(ctx context.Context, stores *hdfsio.Stores, s *sparkconn.
 	if d.Access == "READ" && !slices.ContainsFunc(src.Files, func(f string) bool { return strings.HasSuffix(f, d.Path) }) {
 		name = path.Dir(d.Path) // one of many files
 	}
-	return refusal(d, "source", giving(d, name))
+	return refusal("Spark", d, "source", giving(d, name))
 }
 
 // maxKinds bounds how many kinds of files are tried.
