@@ -15,7 +15,7 @@ DATA ·edgeAVX2<>+28(SB)/4, $0xffffffff
 GLOBL ·edgeAVX2<>(SB), RODATA|NOPTR, $64
 
 // func stripAVX2Rows(t *strip)
-TEXT ·stripAVX2Rows(SB), NOSPLIT, $24-8
+TEXT ·stripAVX2Rows(SB), NOSPLIT, $32-8
 	MOVQ t+0(FP), AX
 	MOVQ strip_a(AX), R8
 	MOVQ R8, a-8(SP)
@@ -67,8 +67,11 @@ tile6:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
+	MOVQ strip_segments(AX), BX
+	MOVQ BX, segments-32(SP)
 	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
+segment6:
 	SUBQ $4, CX
 	JLT tail6
 	PCALIGN $32
@@ -200,7 +203,20 @@ one6:
 	SUBQ $1, CX
 	JNE one6
 sum6:
+	SUBQ $1, segments-32(SP)
+	JLE total6
+	MOVQ t+0(FP), BX
+	MOVQ strip_aJump(BX), CX
+	ADDQ CX, R8
+	ADDQ CX, R9
+	MOVQ strip_bJump(BX), CX
+	ADDQ CX, SI
+	ADDQ CX, AX
+	MOVQ strip_k(BX), CX
+	JMP segment6
+total6:
 	MOVQ t+0(FP), AX
+	MOVQ strip_cRow(AX), BX
 	VBROADCASTSS strip_alpha(AX), Y12
 	VMULPS Y12, Y0, Y0
 	VMULPS Y12, Y1, Y1
@@ -261,6 +277,52 @@ sum6:
 	VMULPS Y13, Y14, Y14
 	VADDPS Y14, Y11, Y11
 store6:
+	MOVQ strip_bias(AX), R13
+	TESTQ R13, R13
+	JEQ plain6
+	VMOVUPS (R13), Y12
+	VMOVUPS 32(R13), Y13
+	VADDPS Y12, Y0, Y0
+	VADDPS Y13, Y1, Y1
+	VADDPS Y12, Y2, Y2
+	VADDPS Y13, Y3, Y3
+	VADDPS Y12, Y4, Y4
+	VADDPS Y13, Y5, Y5
+	VADDPS Y12, Y6, Y6
+	VADDPS Y13, Y7, Y7
+	VADDPS Y12, Y8, Y8
+	VADDPS Y13, Y9, Y9
+	VADDPS Y12, Y10, Y10
+	VADDPS Y13, Y11, Y11
+plain6:
+	CMPQ strip_relu(AX), $0
+	JEQ out6
+	VXORPS Y12, Y12, Y12
+	VCMPPS $0x16, Y12, Y0, Y13
+	VANDPS Y13, Y0, Y0
+	VCMPPS $0x16, Y12, Y1, Y13
+	VANDPS Y13, Y1, Y1
+	VCMPPS $0x16, Y12, Y2, Y13
+	VANDPS Y13, Y2, Y2
+	VCMPPS $0x16, Y12, Y3, Y13
+	VANDPS Y13, Y3, Y3
+	VCMPPS $0x16, Y12, Y4, Y13
+	VANDPS Y13, Y4, Y4
+	VCMPPS $0x16, Y12, Y5, Y13
+	VANDPS Y13, Y5, Y5
+	VCMPPS $0x16, Y12, Y6, Y13
+	VANDPS Y13, Y6, Y6
+	VCMPPS $0x16, Y12, Y7, Y13
+	VANDPS Y13, Y7, Y7
+	VCMPPS $0x16, Y12, Y8, Y13
+	VANDPS Y13, Y8, Y8
+	VCMPPS $0x16, Y12, Y9, Y13
+	VANDPS Y13, Y9, Y9
+	VCMPPS $0x16, Y12, Y10, Y13
+	VANDPS Y13, Y10, Y10
+	VCMPPS $0x16, Y12, Y11, Y13
+	VANDPS Y13, Y11, Y11
+out6:
 	VMOVUPS Y0, (DX)
 	VMOVUPS Y1, 32(DX)
 	ADDQ BX, DX
@@ -319,8 +381,11 @@ tile4:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
+	MOVQ strip_segments(AX), BX
+	MOVQ BX, segments-32(SP)
 	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
+segment4:
 	SUBQ $4, CX
 	JLT tail4
 	PCALIGN $32
@@ -422,7 +487,20 @@ one4:
 	SUBQ $1, CX
 	JNE one4
 sum4:
+	SUBQ $1, segments-32(SP)
+	JLE total4
+	MOVQ t+0(FP), BX
+	MOVQ strip_aJump(BX), CX
+	ADDQ CX, R8
+	ADDQ CX, R9
+	MOVQ strip_bJump(BX), CX
+	ADDQ CX, SI
+	ADDQ CX, AX
+	MOVQ strip_k(BX), CX
+	JMP segment4
+total4:
 	MOVQ t+0(FP), AX
+	MOVQ strip_cRow(AX), BX
 	VBROADCASTSS strip_alpha(AX), Y12
 	VMULPS Y12, Y0, Y0
 	VMULPS Y12, Y1, Y1
@@ -465,6 +543,40 @@ sum4:
 	VMULPS Y13, Y14, Y14
 	VADDPS Y14, Y7, Y7
 store4:
+	MOVQ strip_bias(AX), R13
+	TESTQ R13, R13
+	JEQ plain4
+	VMOVUPS (R13), Y12
+	VMOVUPS 32(R13), Y13
+	VADDPS Y12, Y0, Y0
+	VADDPS Y13, Y1, Y1
+	VADDPS Y12, Y2, Y2
+	VADDPS Y13, Y3, Y3
+	VADDPS Y12, Y4, Y4
+	VADDPS Y13, Y5, Y5
+	VADDPS Y12, Y6, Y6
+	VADDPS Y13, Y7, Y7
+plain4:
+	CMPQ strip_relu(AX), $0
+	JEQ out4
+	VXORPS Y12, Y12, Y12
+	VCMPPS $0x16, Y12, Y0, Y13
+	VANDPS Y13, Y0, Y0
+	VCMPPS $0x16, Y12, Y1, Y13
+	VANDPS Y13, Y1, Y1
+	VCMPPS $0x16, Y12, Y2, Y13
+	VANDPS Y13, Y2, Y2
+	VCMPPS $0x16, Y12, Y3, Y13
+	VANDPS Y13, Y3, Y3
+	VCMPPS $0x16, Y12, Y4, Y13
+	VANDPS Y13, Y4, Y4
+	VCMPPS $0x16, Y12, Y5, Y13
+	VANDPS Y13, Y5, Y5
+	VCMPPS $0x16, Y12, Y6, Y13
+	VANDPS Y13, Y6, Y6
+	VCMPPS $0x16, Y12, Y7, Y13
+	VANDPS Y13, Y7, Y7
+out4:
 	VMOVUPS Y0, (DX)
 	VMOVUPS Y1, 32(DX)
 	ADDQ BX, DX
@@ -506,8 +618,11 @@ tile2:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
+	MOVQ strip_segments(AX), BX
+	MOVQ BX, segments-32(SP)
 	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
+segment2:
 	SUBQ $4, CX
 	JLT tail2
 	PCALIGN $32
@@ -577,7 +692,19 @@ one2:
 	SUBQ $1, CX
 	JNE one2
 sum2:
+	SUBQ $1, segments-32(SP)
+	JLE total2
+	MOVQ t+0(FP), BX
+	MOVQ strip_aJump(BX), CX
+	ADDQ CX, R8
+	MOVQ strip_bJump(BX), CX
+	ADDQ CX, SI
+	ADDQ CX, AX
+	MOVQ strip_k(BX), CX
+	JMP segment2
+total2:
 	MOVQ t+0(FP), AX
+	MOVQ strip_cRow(AX), BX
 	VBROADCASTSS strip_alpha(AX), Y12
 	VMULPS Y12, Y0, Y0
 	VMULPS Y12, Y1, Y1
@@ -602,6 +729,28 @@ sum2:
 	VMULPS Y13, Y14, Y14
 	VADDPS Y14, Y3, Y3
 store2:
+	MOVQ strip_bias(AX), R13
+	TESTQ R13, R13
+	JEQ plain2
+	VMOVUPS (R13), Y12
+	VMOVUPS 32(R13), Y13
+	VADDPS Y12, Y0, Y0
+	VADDPS Y13, Y1, Y1
+	VADDPS Y12, Y2, Y2
+	VADDPS Y13, Y3, Y3
+plain2:
+	CMPQ strip_relu(AX), $0
+	JEQ out2
+	VXORPS Y12, Y12, Y12
+	VCMPPS $0x16, Y12, Y0, Y13
+	VANDPS Y13, Y0, Y0
+	VCMPPS $0x16, Y12, Y1, Y13
+	VANDPS Y13, Y1, Y1
+	VCMPPS $0x16, Y12, Y2, Y13
+	VANDPS Y13, Y2, Y2
+	VCMPPS $0x16, Y12, Y3, Y13
+	VANDPS Y13, Y3, Y3
+out2:
 	VMOVUPS Y0, (DX)
 	VMOVUPS Y1, 32(DX)
 	ADDQ BX, DX
@@ -632,8 +781,11 @@ tile1:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
+	MOVQ strip_segments(AX), BX
+	MOVQ BX, segments-32(SP)
 	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
+segment1:
 	SUBQ $4, CX
 	JLT tail1
 	PCALIGN $32
@@ -688,7 +840,19 @@ one1:
 	SUBQ $1, CX
 	JNE one1
 sum1:
+	SUBQ $1, segments-32(SP)
+	JLE total1
+	MOVQ t+0(FP), BX
+	MOVQ strip_aJump(BX), CX
+	ADDQ CX, R8
+	MOVQ strip_bJump(BX), CX
+	ADDQ CX, SI
+	ADDQ CX, AX
+	MOVQ strip_k(BX), CX
+	JMP segment1
+total1:
 	MOVQ t+0(FP), AX
+	MOVQ strip_cRow(AX), BX
 	VBROADCASTSS strip_alpha(AX), Y12
 	VMULPS Y12, Y0, Y0
 	VMULPS Y12, Y1, Y1
@@ -704,6 +868,22 @@ sum1:
 	VMULPS Y13, Y14, Y14
 	VADDPS Y14, Y1, Y1
 store1:
+	MOVQ strip_bias(AX), R13
+	TESTQ R13, R13
+	JEQ plain1
+	VMOVUPS (R13), Y12
+	VMOVUPS 32(R13), Y13
+	VADDPS Y12, Y0, Y0
+	VADDPS Y13, Y1, Y1
+plain1:
+	CMPQ strip_relu(AX), $0
+	JEQ out1
+	VXORPS Y12, Y12, Y12
+	VCMPPS $0x16, Y12, Y0, Y13
+	VANDPS Y13, Y0, Y0
+	VCMPPS $0x16, Y12, Y1, Y13
+	VANDPS Y13, Y1, Y1
+out1:
 	VMOVUPS Y0, (DX)
 	VMOVUPS Y1, 32(DX)
 	ADDQ BX, DX
@@ -717,7 +897,7 @@ done1:
 	RET
 
 // func stripAVX2RowsEdge(t *strip)
-TEXT ·stripAVX2RowsEdge(SB), NOSPLIT, $24-8
+TEXT ·stripAVX2RowsEdge(SB), NOSPLIT, $32-8
 	MOVQ t+0(FP), AX
 	MOVQ strip_a(AX), R8
 	MOVQ R8, a-8(SP)
@@ -774,8 +954,11 @@ tile6:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
+	MOVQ strip_segments(AX), BX
+	MOVQ BX, segments-32(SP)
 	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
+segment6:
 	SUBQ $4, CX
 	JLT tail6
 	PCALIGN $32
@@ -907,7 +1090,20 @@ one6:
 	SUBQ $1, CX
 	JNE one6
 sum6:
+	SUBQ $1, segments-32(SP)
+	JLE total6
+	MOVQ t+0(FP), BX
+	MOVQ strip_aJump(BX), CX
+	ADDQ CX, R8
+	ADDQ CX, R9
+	MOVQ strip_bJump(BX), CX
+	ADDQ CX, SI
+	ADDQ CX, AX
+	MOVQ strip_k(BX), CX
+	JMP segment6
+total6:
 	MOVQ t+0(FP), AX
+	MOVQ strip_cRow(AX), BX
 	VBROADCASTSS strip_alpha(AX), Y12
 	VMULPS Y12, Y0, Y0
 	VMULPS Y12, Y1, Y1
@@ -968,6 +1164,52 @@ sum6:
 	VMULPS Y13, Y14, Y14
 	VADDPS Y14, Y11, Y11
 store6:
+	MOVQ strip_bias(AX), R13
+	TESTQ R13, R13
+	JEQ plain6
+	VMOVUPS (R13), Y12
+	VMASKMOVPS 32(R13), Y15, Y13
+	VADDPS Y12, Y0, Y0
+	VADDPS Y13, Y1, Y1
+	VADDPS Y12, Y2, Y2
+	VADDPS Y13, Y3, Y3
+	VADDPS Y12, Y4, Y4
+	VADDPS Y13, Y5, Y5
+	VADDPS Y12, Y6, Y6
+	VADDPS Y13, Y7, Y7
+	VADDPS Y12, Y8, Y8
+	VADDPS Y13, Y9, Y9
+	VADDPS Y12, Y10, Y10
+	VADDPS Y13, Y11, Y11
+plain6:
+	CMPQ strip_relu(AX), $0
+	JEQ out6
+	VXORPS Y12, Y12, Y12
+	VCMPPS $0x16, Y12, Y0, Y13
+	VANDPS Y13, Y0, Y0
+	VCMPPS $0x16, Y12, Y1, Y13
+	VANDPS Y13, Y1, Y1
+	VCMPPS $0x16, Y12, Y2, Y13
+	VANDPS Y13, Y2, Y2
+	VCMPPS $0x16, Y12, Y3, Y13
+	VANDPS Y13, Y3, Y3
+	VCMPPS $0x16, Y12, Y4, Y13
+	VANDPS Y13, Y4, Y4
+	VCMPPS $0x16, Y12, Y5, Y13
+	VANDPS Y13, Y5, Y5
+	VCMPPS $0x16, Y12, Y6, Y13
+	VANDPS Y13, Y6, Y6
+	VCMPPS $0x16, Y12, Y7, Y13
+	VANDPS Y13, Y7, Y7
+	VCMPPS $0x16, Y12, Y8, Y13
+	VANDPS Y13, Y8, Y8
+	VCMPPS $0x16, Y12, Y9, Y13
+	VANDPS Y13, Y9, Y9
+	VCMPPS $0x16, Y12, Y10, Y13
+	VANDPS Y13, Y10, Y10
+	VCMPPS $0x16, Y12, Y11, Y13
+	VANDPS Y13, Y11, Y11
+out6:
 	VMOVUPS Y0, (DX)
 	VMASKMOVPS Y1, Y15, 32(DX)
 	ADDQ BX, DX
@@ -1026,8 +1268,11 @@ tile4:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
+	MOVQ strip_segments(AX), BX
+	MOVQ BX, segments-32(SP)
 	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
+segment4:
 	SUBQ $4, CX
 	JLT tail4
 	PCALIGN $32
@@ -1129,7 +1374,20 @@ one4:
 	SUBQ $1, CX
 	JNE one4
 sum4:
+	SUBQ $1, segments-32(SP)
+	JLE total4
+	MOVQ t+0(FP), BX
+	MOVQ strip_aJump(BX), CX
+	ADDQ CX, R8
+	ADDQ CX, R9
+	MOVQ strip_bJump(BX), CX
+	ADDQ CX, SI
+	ADDQ CX, AX
+	MOVQ strip_k(BX), CX
+	JMP segment4
+total4:
 	MOVQ t+0(FP), AX
+	MOVQ strip_cRow(AX), BX
 	VBROADCASTSS strip_alpha(AX), Y12
 	VMULPS Y12, Y0, Y0
 	VMULPS Y12, Y1, Y1
@@ -1172,6 +1430,40 @@ sum4:
 	VMULPS Y13, Y14, Y14
 	VADDPS Y14, Y7, Y7
 store4:
+	MOVQ strip_bias(AX), R13
+	TESTQ R13, R13
+	JEQ plain4
+	VMOVUPS (R13), Y12
+	VMASKMOVPS 32(R13), Y15, Y13
+	VADDPS Y12, Y0, Y0
+	VADDPS Y13, Y1, Y1
+	VADDPS Y12, Y2, Y2
+	VADDPS Y13, Y3, Y3
+	VADDPS Y12, Y4, Y4
+	VADDPS Y13, Y5, Y5
+	VADDPS Y12, Y6, Y6
+	VADDPS Y13, Y7, Y7
+plain4:
+	CMPQ strip_relu(AX), $0
+	JEQ out4
+	VXORPS Y12, Y12, Y12
+	VCMPPS $0x16, Y12, Y0, Y13
+	VANDPS Y13, Y0, Y0
+	VCMPPS $0x16, Y12, Y1, Y13
+	VANDPS Y13, Y1, Y1
+	VCMPPS $0x16, Y12, Y2, Y13
+	VANDPS Y13, Y2, Y2
+	VCMPPS $0x16, Y12, Y3, Y13
+	VANDPS Y13, Y3, Y3
+	VCMPPS $0x16, Y12, Y4, Y13
+	VANDPS Y13, Y4, Y4
+	VCMPPS $0x16, Y12, Y5, Y13
+	VANDPS Y13, Y5, Y5
+	VCMPPS $0x16, Y12, Y6, Y13
+	VANDPS Y13, Y6, Y6
+	VCMPPS $0x16, Y12, Y7, Y13
+	VANDPS Y13, Y7, Y7
+out4:
 	VMOVUPS Y0, (DX)
 	VMASKMOVPS Y1, Y15, 32(DX)
 	ADDQ BX, DX
@@ -1213,8 +1505,11 @@ tile2:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
+	MOVQ strip_segments(AX), BX
+	MOVQ BX, segments-32(SP)
 	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
+segment2:
 	SUBQ $4, CX
 	JLT tail2
 	PCALIGN $32
@@ -1284,7 +1579,19 @@ one2:
 	SUBQ $1, CX
 	JNE one2
 sum2:
+	SUBQ $1, segments-32(SP)
+	JLE total2
+	MOVQ t+0(FP), BX
+	MOVQ strip_aJump(BX), CX
+	ADDQ CX, R8
+	MOVQ strip_bJump(BX), CX
+	ADDQ CX, SI
+	ADDQ CX, AX
+	MOVQ strip_k(BX), CX
+	JMP segment2
+total2:
 	MOVQ t+0(FP), AX
+	MOVQ strip_cRow(AX), BX
 	VBROADCASTSS strip_alpha(AX), Y12
 	VMULPS Y12, Y0, Y0
 	VMULPS Y12, Y1, Y1
@@ -1309,6 +1616,28 @@ sum2:
 	VMULPS Y13, Y14, Y14
 	VADDPS Y14, Y3, Y3
 store2:
+	MOVQ strip_bias(AX), R13
+	TESTQ R13, R13
+	JEQ plain2
+	VMOVUPS (R13), Y12
+	VMASKMOVPS 32(R13), Y15, Y13
+	VADDPS Y12, Y0, Y0
+	VADDPS Y13, Y1, Y1
+	VADDPS Y12, Y2, Y2
+	VADDPS Y13, Y3, Y3
+plain2:
+	CMPQ strip_relu(AX), $0
+	JEQ out2
+	VXORPS Y12, Y12, Y12
+	VCMPPS $0x16, Y12, Y0, Y13
+	VANDPS Y13, Y0, Y0
+	VCMPPS $0x16, Y12, Y1, Y13
+	VANDPS Y13, Y1, Y1
+	VCMPPS $0x16, Y12, Y2, Y13
+	VANDPS Y13, Y2, Y2
+	VCMPPS $0x16, Y12, Y3, Y13
+	VANDPS Y13, Y3, Y3
+out2:
 	VMOVUPS Y0, (DX)
 	VMASKMOVPS Y1, Y15, 32(DX)
 	ADDQ BX, DX
@@ -1339,8 +1668,11 @@ tile1:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
+	MOVQ strip_segments(AX), BX
+	MOVQ BX, segments-32(SP)
 	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
+segment1:
 	SUBQ $4, CX
 	JLT tail1
 	PCALIGN $32
@@ -1395,7 +1727,19 @@ one1:
 	SUBQ $1, CX
 	JNE one1
 sum1:
+	SUBQ $1, segments-32(SP)
+	JLE total1
+	MOVQ t+0(FP), BX
+	MOVQ strip_aJump(BX), CX
+	ADDQ CX, R8
+	MOVQ strip_bJump(BX), CX
+	ADDQ CX, SI
+	ADDQ CX, AX
+	MOVQ strip_k(BX), CX
+	JMP segment1
+total1:
 	MOVQ t+0(FP), AX
+	MOVQ strip_cRow(AX), BX
 	VBROADCASTSS strip_alpha(AX), Y12
 	VMULPS Y12, Y0, Y0
 	VMULPS Y12, Y1, Y1
@@ -1411,6 +1755,22 @@ sum1:
 	VMULPS Y13, Y14, Y14
 	VADDPS Y14, Y1, Y1
 store1:
+	MOVQ strip_bias(AX), R13
+	TESTQ R13, R13
+	JEQ plain1
+	VMOVUPS (R13), Y12
+	VMASKMOVPS 32(R13), Y15, Y13
+	VADDPS Y12, Y0, Y0
+	VADDPS Y13, Y1, Y1
+plain1:
+	CMPQ strip_relu(AX), $0
+	JEQ out1
+	VXORPS Y12, Y12, Y12
+	VCMPPS $0x16, Y12, Y0, Y13
+	VANDPS Y13, Y0, Y0
+	VCMPPS $0x16, Y12, Y1, Y13
+	VANDPS Y13, Y1, Y1
+out1:
 	VMOVUPS Y0, (DX)
 	VMASKMOVPS Y1, Y15, 32(DX)
 	ADDQ BX, DX
@@ -1424,7 +1784,7 @@ done1:
 	RET
 
 // func stripAVX2RowsNarrow(t *strip)
-TEXT ·stripAVX2RowsNarrow(SB), NOSPLIT, $24-8
+TEXT ·stripAVX2RowsNarrow(SB), NOSPLIT, $32-8
 	MOVQ t+0(FP), AX
 	MOVQ strip_a(AX), R8
 	MOVQ R8, a-8(SP)
@@ -1475,8 +1835,11 @@ tile6:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
+	MOVQ strip_segments(AX), BX
+	MOVQ BX, segments-32(SP)
 	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
+segment6:
 	SUBQ $4, CX
 	JLT tail6
 	PCALIGN $32
@@ -1573,7 +1936,20 @@ one6:
 	SUBQ $1, CX
 	JNE one6
 sum6:
+	SUBQ $1, segments-32(SP)
+	JLE total6
+	MOVQ t+0(FP), BX
+	MOVQ strip_aJump(BX), CX
+	ADDQ CX, R8
+	ADDQ CX, R9
+	MOVQ strip_bJump(BX), CX
+	ADDQ CX, SI
+	ADDQ CX, AX
+	MOVQ strip_k(BX), CX
+	JMP segment6
+total6:
 	MOVQ t+0(FP), AX
+	MOVQ strip_cRow(AX), BX
 	VBROADCASTSS strip_alpha(AX), Y12
 	VMULPS Y12, Y0, Y0
 	VMULPS Y12, Y1, Y1
@@ -1610,6 +1986,33 @@ sum6:
 	VMULPS Y13, Y14, Y14
 	VADDPS Y14, Y5, Y5
 store6:
+	MOVQ strip_bias(AX), R13
+	TESTQ R13, R13
+	JEQ plain6
+	VMASKMOVPS (R13), Y15, Y12
+	VADDPS Y12, Y0, Y0
+	VADDPS Y12, Y1, Y1
+	VADDPS Y12, Y2, Y2
+	VADDPS Y12, Y3, Y3
+	VADDPS Y12, Y4, Y4
+	VADDPS Y12, Y5, Y5
+plain6:
+	CMPQ strip_relu(AX), $0
+	JEQ out6
+	VXORPS Y12, Y12, Y12
+	VCMPPS $0x16, Y12, Y0, Y13
+	VANDPS Y13, Y0, Y0
+	VCMPPS $0x16, Y12, Y1, Y13
+	VANDPS Y13, Y1, Y1
+	VCMPPS $0x16, Y12, Y2, Y13
+	VANDPS Y13, Y2, Y2
+	VCMPPS $0x16, Y12, Y3, Y13
+	VANDPS Y13, Y3, Y3
+	VCMPPS $0x16, Y12, Y4, Y13
+	VANDPS Y13, Y4, Y4
+	VCMPPS $0x16, Y12, Y5, Y13
+	VANDPS Y13, Y5, Y5
+out6:
 	VMASKMOVPS Y0, Y15, (DX)
 	ADDQ BX, DX
 	VMASKMOVPS Y1, Y15, (DX)
@@ -1658,8 +2061,11 @@ tile4:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
+	MOVQ strip_segments(AX), BX
+	MOVQ BX, segments-32(SP)
 	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
+segment4:
 	SUBQ $4, CX
 	JLT tail4
 	PCALIGN $32
@@ -1736,7 +2142,20 @@ one4:
 	SUBQ $1, CX
 	JNE one4
 sum4:
+	SUBQ $1, segments-32(SP)
+	JLE total4
+	MOVQ t+0(FP), BX
+	MOVQ strip_aJump(BX), CX
+	ADDQ CX, R8
+	ADDQ CX, R9
+	MOVQ strip_bJump(BX), CX
+	ADDQ CX, SI
+	ADDQ CX, AX
+	MOVQ strip_k(BX), CX
+	JMP segment4
+total4:
 	MOVQ t+0(FP), AX
+	MOVQ strip_cRow(AX), BX
 	VBROADCASTSS strip_alpha(AX), Y12
 	VMULPS Y12, Y0, Y0
 	VMULPS Y12, Y1, Y1
@@ -1763,6 +2182,27 @@ sum4:
 	VMULPS Y13, Y14, Y14
 	VADDPS Y14, Y3, Y3
 store4:
+	MOVQ strip_bias(AX), R13
+	TESTQ R13, R13
+	JEQ plain4
+	VMASKMOVPS (R13), Y15, Y12
+	VADDPS Y12, Y0, Y0
+	VADDPS Y12, Y1, Y1
+	VADDPS Y12, Y2, Y2
+	VADDPS Y12, Y3, Y3
+plain4:
+	CMPQ strip_relu(AX), $0
+	JEQ out4
+	VXORPS Y12, Y12, Y12
+	VCMPPS $0x16, Y12, Y0, Y13
+	VANDPS Y13, Y0, Y0
+	VCMPPS $0x16, Y12, Y1, Y13
+	VANDPS Y13, Y1, Y1
+	VCMPPS $0x16, Y12, Y2, Y13
+	VANDPS Y13, Y2, Y2
+	VCMPPS $0x16, Y12, Y3, Y13
+	VANDPS Y13, Y3, Y3
+out4:
 	VMASKMOVPS Y0, Y15, (DX)
 	ADDQ BX, DX
 	VMASKMOVPS Y1, Y15, (DX)
@@ -1798,8 +2238,11 @@ tile2:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
+	MOVQ strip_segments(AX), BX
+	MOVQ BX, segments-32(SP)
 	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
+segment2:
 	SUBQ $4, CX
 	JLT tail2
 	PCALIGN $32
@@ -1854,7 +2297,19 @@ one2:
 	SUBQ $1, CX
 	JNE one2
 sum2:
+	SUBQ $1, segments-32(SP)
+	JLE total2
+	MOVQ t+0(FP), BX
+	MOVQ strip_aJump(BX), CX
+	ADDQ CX, R8
+	MOVQ strip_bJump(BX), CX
+	ADDQ CX, SI
+	ADDQ CX, AX
+	MOVQ strip_k(BX), CX
+	JMP segment2
+total2:
 	MOVQ t+0(FP), AX
+	MOVQ strip_cRow(AX), BX
 	VBROADCASTSS strip_alpha(AX), Y12
 	VMULPS Y12, Y0, Y0
 	VMULPS Y12, Y1, Y1
@@ -1871,6 +2326,21 @@ sum2:
 	VMULPS Y13, Y14, Y14
 	VADDPS Y14, Y1, Y1
 store2:
+	MOVQ strip_bias(AX), R13
+	TESTQ R13, R13
+	JEQ plain2
+	VMASKMOVPS (R13), Y15, Y12
+	VADDPS Y12, Y0, Y0
+	VADDPS Y12, Y1, Y1
+plain2:
+	CMPQ strip_relu(AX), $0
+	JEQ out2
+	VXORPS Y12, Y12, Y12
+	VCMPPS $0x16, Y12, Y0, Y13
+	VANDPS Y13, Y0, Y0
+	VCMPPS $0x16, Y12, Y1, Y13
+	VANDPS Y13, Y1, Y1
+out2:
 	VMASKMOVPS Y0, Y15, (DX)
 	ADDQ BX, DX
 	VMASKMOVPS Y1, Y15, (DX)
@@ -1898,8 +2368,11 @@ tile1:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
+	MOVQ strip_segments(AX), BX
+	MOVQ BX, segments-32(SP)
 	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
+segment1:
 	SUBQ $4, CX
 	JLT tail1
 	PCALIGN $32
@@ -1944,7 +2417,19 @@ one1:
 	SUBQ $1, CX
 	JNE one1
 sum1:
+	SUBQ $1, segments-32(SP)
+	JLE total1
+	MOVQ t+0(FP), BX
+	MOVQ strip_aJump(BX), CX
+	ADDQ CX, R8
+	MOVQ strip_bJump(BX), CX
+	ADDQ CX, SI
+	ADDQ CX, AX
+	MOVQ strip_k(BX), CX
+	JMP segment1
+total1:
 	MOVQ t+0(FP), AX
+	MOVQ strip_cRow(AX), BX
 	VBROADCASTSS strip_alpha(AX), Y12
 	VMULPS Y12, Y0, Y0
 	MOVL strip_beta(AX), R13
@@ -1956,6 +2441,18 @@ sum1:
 	VMULPS Y13, Y14, Y14
 	VADDPS Y14, Y0, Y0
 store1:
+	MOVQ strip_bias(AX), R13
+	TESTQ R13, R13
+	JEQ plain1
+	VMASKMOVPS (R13), Y15, Y12
+	VADDPS Y12, Y0, Y0
+plain1:
+	CMPQ strip_relu(AX), $0
+	JEQ out1
+	VXORPS Y12, Y12, Y12
+	VCMPPS $0x16, Y12, Y0, Y13
+	VANDPS Y13, Y0, Y0
+out1:
 	VMASKMOVPS Y0, Y15, (DX)
 	ADDQ BX, DX
 	MOVQ DX, c-16(SP)
@@ -1968,7 +2465,7 @@ done1:
 	RET
 
 // func stripAVX2Cols(t *strip)
-TEXT ·stripAVX2Cols(SB), NOSPLIT, $24-8
+TEXT ·stripAVX2Cols(SB), NOSPLIT, $32-8
 	MOVQ t+0(FP), AX
 	MOVQ strip_a(AX), R8
 	MOVQ R8, a-8(SP)
@@ -2022,8 +2519,11 @@ tile6:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
+	MOVQ strip_segments(AX), BX
+	MOVQ BX, segments-32(SP)
 	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
+segment6:
 	SUBQ $4, CX
 	JLT tail6
 	PCALIGN $32
@@ -2153,7 +2653,19 @@ one6:
 	SUBQ $1, CX
 	JNE one6
 sum6:
+	SUBQ $1, segments-32(SP)
+	JLE total6
+	MOVQ t+0(FP), BX
+	MOVQ strip_aJump(BX), CX
+	ADDQ CX, R8
+	MOVQ strip_bJump(BX), CX
+	ADDQ CX, SI
+	ADDQ CX, AX
+	MOVQ strip_k(BX), CX
+	JMP segment6
+total6:
 	MOVQ t+0(FP), AX
+	MOVQ strip_cRow(AX), BX
 	VBROADCASTSS strip_alpha(AX), Y12
 	VMULPS Y12, Y0, Y0
 	VMULPS Y12, Y1, Y1
@@ -2214,6 +2726,52 @@ sum6:
 	VMULPS Y13, Y14, Y14
 	VADDPS Y14, Y11, Y11
 store6:
+	MOVQ strip_bias(AX), R13
+	TESTQ R13, R13
+	JEQ plain6
+	VMOVUPS (R13), Y12
+	VMOVUPS 32(R13), Y13
+	VADDPS Y12, Y0, Y0
+	VADDPS Y13, Y1, Y1
+	VADDPS Y12, Y2, Y2
+	VADDPS Y13, Y3, Y3
+	VADDPS Y12, Y4, Y4
+	VADDPS Y13, Y5, Y5
+	VADDPS Y12, Y6, Y6
+	VADDPS Y13, Y7, Y7
+	VADDPS Y12, Y8, Y8
+	VADDPS Y13, Y9, Y9
+	VADDPS Y12, Y10, Y10
+	VADDPS Y13, Y11, Y11
+plain6:
+	CMPQ strip_relu(AX), $0
+	JEQ out6
+	VXORPS Y12, Y12, Y12
+	VCMPPS $0x16, Y12, Y0, Y13
+	VANDPS Y13, Y0, Y0
+	VCMPPS $0x16, Y12, Y1, Y13
+	VANDPS Y13, Y1, Y1
+	VCMPPS $0x16, Y12, Y2, Y13
+	VANDPS Y13, Y2, Y2
+	VCMPPS $0x16, Y12, Y3, Y13
+	VANDPS Y13, Y3, Y3
+	VCMPPS $0x16, Y12, Y4, Y13
+	VANDPS Y13, Y4, Y4
+	VCMPPS $0x16, Y12, Y5, Y13
+	VANDPS Y13, Y5, Y5
+	VCMPPS $0x16, Y12, Y6, Y13
+	VANDPS Y13, Y6, Y6
+	VCMPPS $0x16, Y12, Y7, Y13
+	VANDPS Y13, Y7, Y7
+	VCMPPS $0x16, Y12, Y8, Y13
+	VANDPS Y13, Y8, Y8
+	VCMPPS $0x16, Y12, Y9, Y13
+	VANDPS Y13, Y9, Y9
+	VCMPPS $0x16, Y12, Y10, Y13
+	VANDPS Y13, Y10, Y10
+	VCMPPS $0x16, Y12, Y11, Y13
+	VANDPS Y13, Y11, Y11
+out6:
 	VMOVUPS Y0, (DX)
 	VMOVUPS Y1, 32(DX)
 	ADDQ BX, DX
@@ -2274,8 +2832,11 @@ tile4:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
+	MOVQ strip_segments(AX), BX
+	MOVQ BX, segments-32(SP)
 	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
+segment4:
 	SUBQ $4, CX
 	JLT tail4
 	PCALIGN $32
@@ -2375,7 +2936,19 @@ one4:
 	SUBQ $1, CX
 	JNE one4
 sum4:
+	SUBQ $1, segments-32(SP)
+	JLE total4
+	MOVQ t+0(FP), BX
+	MOVQ strip_aJump(BX), CX
+	ADDQ CX, R8
+	MOVQ strip_bJump(BX), CX
+	ADDQ CX, SI
+	ADDQ CX, AX
+	MOVQ strip_k(BX), CX
+	JMP segment4
+total4:
 	MOVQ t+0(FP), AX
+	MOVQ strip_cRow(AX), BX
 	VBROADCASTSS strip_alpha(AX), Y12
 	VMULPS Y12, Y0, Y0
 	VMULPS Y12, Y1, Y1
@@ -2418,6 +2991,40 @@ sum4:
 	VMULPS Y13, Y14, Y14
 	VADDPS Y14, Y7, Y7
 store4:
+	MOVQ strip_bias(AX), R13
+	TESTQ R13, R13
+	JEQ plain4
+	VMOVUPS (R13), Y12
+	VMOVUPS 32(R13), Y13
+	VADDPS Y12, Y0, Y0
+	VADDPS Y13, Y1, Y1
+	VADDPS Y12, Y2, Y2
+	VADDPS Y13, Y3, Y3
+	VADDPS Y12, Y4, Y4
+	VADDPS Y13, Y5, Y5
+	VADDPS Y12, Y6, Y6
+	VADDPS Y13, Y7, Y7
+plain4:
+	CMPQ strip_relu(AX), $0
+	JEQ out4
+	VXORPS Y12, Y12, Y12
+	VCMPPS $0x16, Y12, Y0, Y13
+	VANDPS Y13, Y0, Y0
+	VCMPPS $0x16, Y12, Y1, Y13
+	VANDPS Y13, Y1, Y1
+	VCMPPS $0x16, Y12, Y2, Y13
+	VANDPS Y13, Y2, Y2
+	VCMPPS $0x16, Y12, Y3, Y13
+	VANDPS Y13, Y3, Y3
+	VCMPPS $0x16, Y12, Y4, Y13
+	VANDPS Y13, Y4, Y4
+	VCMPPS $0x16, Y12, Y5, Y13
+	VANDPS Y13, Y5, Y5
+	VCMPPS $0x16, Y12, Y6, Y13
+	VANDPS Y13, Y6, Y6
+	VCMPPS $0x16, Y12, Y7, Y13
+	VANDPS Y13, Y7, Y7
+out4:
 	VMOVUPS Y0, (DX)
 	VMOVUPS Y1, 32(DX)
 	ADDQ BX, DX
@@ -2462,8 +3069,11 @@ tile2:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
+	MOVQ strip_segments(AX), BX
+	MOVQ BX, segments-32(SP)
 	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
+segment2:
 	SUBQ $4, CX
 	JLT tail2
 	PCALIGN $32
@@ -2533,7 +3143,19 @@ one2:
 	SUBQ $1, CX
 	JNE one2
 sum2:
+	SUBQ $1, segments-32(SP)
+	JLE total2
+	MOVQ t+0(FP), BX
+	MOVQ strip_aJump(BX), CX
+	ADDQ CX, R8
+	MOVQ strip_bJump(BX), CX
+	ADDQ CX, SI
+	ADDQ CX, AX
+	MOVQ strip_k(BX), CX
+	JMP segment2
+total2:
 	MOVQ t+0(FP), AX
+	MOVQ strip_cRow(AX), BX
 	VBROADCASTSS strip_alpha(AX), Y12
 	VMULPS Y12, Y0, Y0
 	VMULPS Y12, Y1, Y1
@@ -2558,6 +3180,28 @@ sum2:
 	VMULPS Y13, Y14, Y14
 	VADDPS Y14, Y3, Y3
 store2:
+	MOVQ strip_bias(AX), R13
+	TESTQ R13, R13
+	JEQ plain2
+	VMOVUPS (R13), Y12
+	VMOVUPS 32(R13), Y13
+	VADDPS Y12, Y0, Y0
+	VADDPS Y13, Y1, Y1
+	VADDPS Y12, Y2, Y2
+	VADDPS Y13, Y3, Y3
+plain2:
+	CMPQ strip_relu(AX), $0
+	JEQ out2
+	VXORPS Y12, Y12, Y12
+	VCMPPS $0x16, Y12, Y0, Y13
+	VANDPS Y13, Y0, Y0
+	VCMPPS $0x16, Y12, Y1, Y13
+	VANDPS Y13, Y1, Y1
+	VCMPPS $0x16, Y12, Y2, Y13
+	VANDPS Y13, Y2, Y2
+	VCMPPS $0x16, Y12, Y3, Y13
+	VANDPS Y13, Y3, Y3
+out2:
 	VMOVUPS Y0, (DX)
 	VMOVUPS Y1, 32(DX)
 	ADDQ BX, DX
@@ -2591,8 +3235,11 @@ tile1:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
+	MOVQ strip_segments(AX), BX
+	MOVQ BX, segments-32(SP)
 	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
+segment1:
 	SUBQ $4, CX
 	JLT tail1
 	PCALIGN $32
@@ -2647,7 +3294,19 @@ one1:
 	SUBQ $1, CX
 	JNE one1
 sum1:
+	SUBQ $1, segments-32(SP)
+	JLE total1
+	MOVQ t+0(FP), BX
+	MOVQ strip_aJump(BX), CX
+	ADDQ CX, R8
+	MOVQ strip_bJump(BX), CX
+	ADDQ CX, SI
+	ADDQ CX, AX
+	MOVQ strip_k(BX), CX
+	JMP segment1
+total1:
 	MOVQ t+0(FP), AX
+	MOVQ strip_cRow(AX), BX
 	VBROADCASTSS strip_alpha(AX), Y12
 	VMULPS Y12, Y0, Y0
 	VMULPS Y12, Y1, Y1
@@ -2663,6 +3322,22 @@ sum1:
 	VMULPS Y13, Y14, Y14
 	VADDPS Y14, Y1, Y1
 store1:
+	MOVQ strip_bias(AX), R13
+	TESTQ R13, R13
+	JEQ plain1
+	VMOVUPS (R13), Y12
+	VMOVUPS 32(R13), Y13
+	VADDPS Y12, Y0, Y0
+	VADDPS Y13, Y1, Y1
+plain1:
+	CMPQ strip_relu(AX), $0
+	JEQ out1
+	VXORPS Y12, Y12, Y12
+	VCMPPS $0x16, Y12, Y0, Y13
+	VANDPS Y13, Y0, Y0
+	VCMPPS $0x16, Y12, Y1, Y13
+	VANDPS Y13, Y1, Y1
+out1:
 	VMOVUPS Y0, (DX)
 	VMOVUPS Y1, 32(DX)
 	ADDQ BX, DX
@@ -2676,7 +3351,7 @@ done1:
 	RET
 
 // func stripAVX2ColsEdge(t *strip)
-TEXT ·stripAVX2ColsEdge(SB), NOSPLIT, $24-8
+TEXT ·stripAVX2ColsEdge(SB), NOSPLIT, $32-8
 	MOVQ t+0(FP), AX
 	MOVQ strip_a(AX), R8
 	MOVQ R8, a-8(SP)
@@ -2735,8 +3410,11 @@ tile6:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
+	MOVQ strip_segments(AX), BX
+	MOVQ BX, segments-32(SP)
 	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
+segment6:
 	SUBQ $4, CX
 	JLT tail6
 	PCALIGN $32
@@ -2866,7 +3544,19 @@ one6:
 	SUBQ $1, CX
 	JNE one6
 sum6:
+	SUBQ $1, segments-32(SP)
+	JLE total6
+	MOVQ t+0(FP), BX
+	MOVQ strip_aJump(BX), CX
+	ADDQ CX, R8
+	MOVQ strip_bJump(BX), CX
+	ADDQ CX, SI
+	ADDQ CX, AX
+	MOVQ strip_k(BX), CX
+	JMP segment6
+total6:
 	MOVQ t+0(FP), AX
+	MOVQ strip_cRow(AX), BX
 	VBROADCASTSS strip_alpha(AX), Y12
 	VMULPS Y12, Y0, Y0
 	VMULPS Y12, Y1, Y1
@@ -2927,6 +3617,52 @@ sum6:
 	VMULPS Y13, Y14, Y14
 	VADDPS Y14, Y11, Y11
 store6:
+	MOVQ strip_bias(AX), R13
+	TESTQ R13, R13
+	JEQ plain6
+	VMOVUPS (R13), Y12
+	VMASKMOVPS 32(R13), Y15, Y13
+	VADDPS Y12, Y0, Y0
+	VADDPS Y13, Y1, Y1
+	VADDPS Y12, Y2, Y2
+	VADDPS Y13, Y3, Y3
+	VADDPS Y12, Y4, Y4
+	VADDPS Y13, Y5, Y5
+	VADDPS Y12, Y6, Y6
+	VADDPS Y13, Y7, Y7
+	VADDPS Y12, Y8, Y8
+	VADDPS Y13, Y9, Y9
+	VADDPS Y12, Y10, Y10
+	VADDPS Y13, Y11, Y11
+plain6:
+	CMPQ strip_relu(AX), $0
+	JEQ out6
+	VXORPS Y12, Y12, Y12
+	VCMPPS $0x16, Y12, Y0, Y13
+	VANDPS Y13, Y0, Y0
+	VCMPPS $0x16, Y12, Y1, Y13
+	VANDPS Y13, Y1, Y1
+	VCMPPS $0x16, Y12, Y2, Y13
+	VANDPS Y13, Y2, Y2
+	VCMPPS $0x16, Y12, Y3, Y13
+	VANDPS Y13, Y3, Y3
+	VCMPPS $0x16, Y12, Y4, Y13
+	VANDPS Y13, Y4, Y4
+	VCMPPS $0x16, Y12, Y5, Y13
+	VANDPS Y13, Y5, Y5
+	VCMPPS $0x16, Y12, Y6, Y13
+	VANDPS Y13, Y6, Y6
+	VCMPPS $0x16, Y12, Y7, Y13
+	VANDPS Y13, Y7, Y7
+	VCMPPS $0x16, Y12, Y8, Y13
+	VANDPS Y13, Y8, Y8
+	VCMPPS $0x16, Y12, Y9, Y13
+	VANDPS Y13, Y9, Y9
+	VCMPPS $0x16, Y12, Y10, Y13
+	VANDPS Y13, Y10, Y10
+	VCMPPS $0x16, Y12, Y11, Y13
+	VANDPS Y13, Y11, Y11
+out6:
 	VMOVUPS Y0, (DX)
 	VMASKMOVPS Y1, Y15, 32(DX)
 	ADDQ BX, DX
@@ -2987,8 +3723,11 @@ tile4:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
+	MOVQ strip_segments(AX), BX
+	MOVQ BX, segments-32(SP)
 	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
+segment4:
 	SUBQ $4, CX
 	JLT tail4
 	PCALIGN $32
@@ -3088,7 +3827,19 @@ one4:
 	SUBQ $1, CX
 	JNE one4
 sum4:
+	SUBQ $1, segments-32(SP)
+	JLE total4
+	MOVQ t+0(FP), BX
+	MOVQ strip_aJump(BX), CX
+	ADDQ CX, R8
+	MOVQ strip_bJump(BX), CX
+	ADDQ CX, SI
+	ADDQ CX, AX
+	MOVQ strip_k(BX), CX
+	JMP segment4
+total4:
 	MOVQ t+0(FP), AX
+	MOVQ strip_cRow(AX), BX
 	VBROADCASTSS strip_alpha(AX), Y12
 	VMULPS Y12, Y0, Y0
 	VMULPS Y12, Y1, Y1
@@ -3131,6 +3882,40 @@ sum4:
 	VMULPS Y13, Y14, Y14
 	VADDPS Y14, Y7, Y7
 store4:
+	MOVQ strip_bias(AX), R13
+	TESTQ R13, R13
+	JEQ plain4
+	VMOVUPS (R13), Y12
+	VMASKMOVPS 32(R13), Y15, Y13
+	VADDPS Y12, Y0, Y0
+	VADDPS Y13, Y1, Y1
+	VADDPS Y12, Y2, Y2
+	VADDPS Y13, Y3, Y3
+	VADDPS Y12, Y4, Y4
+	VADDPS Y13, Y5, Y5
+	VADDPS Y12, Y6, Y6
+	VADDPS Y13, Y7, Y7
+plain4:
+	CMPQ strip_relu(AX), $0
+	JEQ out4
+	VXORPS Y12, Y12, Y12
+	VCMPPS $0x16, Y12, Y0, Y13
+	VANDPS Y13, Y0, Y0
+	VCMPPS $0x16, Y12, Y1, Y13
+	VANDPS Y13, Y1, Y1
+	VCMPPS $0x16, Y12, Y2, Y13
+	VANDPS Y13, Y2, Y2
+	VCMPPS $0x16, Y12, Y3, Y13
+	VANDPS Y13, Y3, Y3
+	VCMPPS $0x16, Y12, Y4, Y13
+	VANDPS Y13, Y4, Y4
+	VCMPPS $0x16, Y12, Y5, Y13
+	VANDPS Y13, Y5, Y5
+	VCMPPS $0x16, Y12, Y6, Y13
+	VANDPS Y13, Y6, Y6
+	VCMPPS $0x16, Y12, Y7, Y13
+	VANDPS Y13, Y7, Y7
+out4:
 	VMOVUPS Y0, (DX)
 	VMASKMOVPS Y1, Y15, 32(DX)
 	ADDQ BX, DX
@@ -3175,8 +3960,11 @@ tile2:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
+	MOVQ strip_segments(AX), BX
+	MOVQ BX, segments-32(SP)
 	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
+segment2:
 	SUBQ $4, CX
 	JLT tail2
 	PCALIGN $32
@@ -3246,7 +4034,19 @@ one2:
 	SUBQ $1, CX
 	JNE one2
 sum2:
+	SUBQ $1, segments-32(SP)
+	JLE total2
+	MOVQ t+0(FP), BX
+	MOVQ strip_aJump(BX), CX
+	ADDQ CX, R8
+	MOVQ strip_bJump(BX), CX
+	ADDQ CX, SI
+	ADDQ CX, AX
+	MOVQ strip_k(BX), CX
+	JMP segment2
+total2:
 	MOVQ t+0(FP), AX
+	MOVQ strip_cRow(AX), BX
 	VBROADCASTSS strip_alpha(AX), Y12
 	VMULPS Y12, Y0, Y0
 	VMULPS Y12, Y1, Y1
@@ -3271,6 +4071,28 @@ sum2:
 	VMULPS Y13, Y14, Y14
 	VADDPS Y14, Y3, Y3
 store2:
+	MOVQ strip_bias(AX), R13
+	TESTQ R13, R13
+	JEQ plain2
+	VMOVUPS (R13), Y12
+	VMASKMOVPS 32(R13), Y15, Y13
+	VADDPS Y12, Y0, Y0
+	VADDPS Y13, Y1, Y1
+	VADDPS Y12, Y2, Y2
+	VADDPS Y13, Y3, Y3
+plain2:
+	CMPQ strip_relu(AX), $0
+	JEQ out2
+	VXORPS Y12, Y12, Y12
+	VCMPPS $0x16, Y12, Y0, Y13
+	VANDPS Y13, Y0, Y0
+	VCMPPS $0x16, Y12, Y1, Y13
+	VANDPS Y13, Y1, Y1
+	VCMPPS $0x16, Y12, Y2, Y13
+	VANDPS Y13, Y2, Y2
+	VCMPPS $0x16, Y12, Y3, Y13
+	VANDPS Y13, Y3, Y3
+out2:
 	VMOVUPS Y0, (DX)
 	VMASKMOVPS Y1, Y15, 32(DX)
 	ADDQ BX, DX
@@ -3304,8 +4126,11 @@ tile1:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
+	MOVQ strip_segments(AX), BX
+	MOVQ BX, segments-32(SP)
 	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
+segment1:
 	SUBQ $4, CX
 	JLT tail1
 	PCALIGN $32
@@ -3360,7 +4185,19 @@ one1:
 	SUBQ $1, CX
 	JNE one1
 sum1:
+	SUBQ $1, segments-32(SP)
+	JLE total1
+	MOVQ t+0(FP), BX
+	MOVQ strip_aJump(BX), CX
+	ADDQ CX, R8
+	MOVQ strip_bJump(BX), CX
+	ADDQ CX, SI
+	ADDQ CX, AX
+	MOVQ strip_k(BX), CX
+	JMP segment1
+total1:
 	MOVQ t+0(FP), AX
+	MOVQ strip_cRow(AX), BX
 	VBROADCASTSS strip_alpha(AX), Y12
 	VMULPS Y12, Y0, Y0
 	VMULPS Y12, Y1, Y1
@@ -3376,6 +4213,22 @@ sum1:
 	VMULPS Y13, Y14, Y14
 	VADDPS Y14, Y1, Y1
 store1:
+	MOVQ strip_bias(AX), R13
+	TESTQ R13, R13
+	JEQ plain1
+	VMOVUPS (R13), Y12
+	VMASKMOVPS 32(R13), Y15, Y13
+	VADDPS Y12, Y0, Y0
+	VADDPS Y13, Y1, Y1
+plain1:
+	CMPQ strip_relu(AX), $0
+	JEQ out1
+	VXORPS Y12, Y12, Y12
+	VCMPPS $0x16, Y12, Y0, Y13
+	VANDPS Y13, Y0, Y0
+	VCMPPS $0x16, Y12, Y1, Y13
+	VANDPS Y13, Y1, Y1
+out1:
 	VMOVUPS Y0, (DX)
 	VMASKMOVPS Y1, Y15, 32(DX)
 	ADDQ BX, DX
@@ -3389,7 +4242,7 @@ done1:
 	RET
 
 // func stripAVX2ColsNarrow(t *strip)
-TEXT ·stripAVX2ColsNarrow(SB), NOSPLIT, $24-8
+TEXT ·stripAVX2ColsNarrow(SB), NOSPLIT, $32-8
 	MOVQ t+0(FP), AX
 	MOVQ strip_a(AX), R8
 	MOVQ R8, a-8(SP)
@@ -3442,8 +4295,11 @@ tile6:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
+	MOVQ strip_segments(AX), BX
+	MOVQ BX, segments-32(SP)
 	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
+segment6:
 	SUBQ $4, CX
 	JLT tail6
 	PCALIGN $32
@@ -3538,7 +4394,19 @@ one6:
 	SUBQ $1, CX
 	JNE one6
 sum6:
+	SUBQ $1, segments-32(SP)
+	JLE total6
+	MOVQ t+0(FP), BX
+	MOVQ strip_aJump(BX), CX
+	ADDQ CX, R8
+	MOVQ strip_bJump(BX), CX
+	ADDQ CX, SI
+	ADDQ CX, AX
+	MOVQ strip_k(BX), CX
+	JMP segment6
+total6:
 	MOVQ t+0(FP), AX
+	MOVQ strip_cRow(AX), BX
 	VBROADCASTSS strip_alpha(AX), Y12
 	VMULPS Y12, Y0, Y0
 	VMULPS Y12, Y1, Y1
@@ -3575,6 +4443,33 @@ sum6:
 	VMULPS Y13, Y14, Y14
 	VADDPS Y14, Y5, Y5
 store6:
+	MOVQ strip_bias(AX), R13
+	TESTQ R13, R13
+	JEQ plain6
+	VMASKMOVPS (R13), Y15, Y12
+	VADDPS Y12, Y0, Y0
+	VADDPS Y12, Y1, Y1
+	VADDPS Y12, Y2, Y2
+	VADDPS Y12, Y3, Y3
+	VADDPS Y12, Y4, Y4
+	VADDPS Y12, Y5, Y5
+plain6:
+	CMPQ strip_relu(AX), $0
+	JEQ out6
+	VXORPS Y12, Y12, Y12
+	VCMPPS $0x16, Y12, Y0, Y13
+	VANDPS Y13, Y0, Y0
+	VCMPPS $0x16, Y12, Y1, Y13
+	VANDPS Y13, Y1, Y1
+	VCMPPS $0x16, Y12, Y2, Y13
+	VANDPS Y13, Y2, Y2
+	VCMPPS $0x16, Y12, Y3, Y13
+	VANDPS Y13, Y3, Y3
+	VCMPPS $0x16, Y12, Y4, Y13
+	VANDPS Y13, Y4, Y4
+	VCMPPS $0x16, Y12, Y5, Y13
+	VANDPS Y13, Y5, Y5
+out6:
 	VMASKMOVPS Y0, Y15, (DX)
 	ADDQ BX, DX
 	VMASKMOVPS Y1, Y15, (DX)
@@ -3625,8 +4520,11 @@ tile4:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
+	MOVQ strip_segments(AX), BX
+	MOVQ BX, segments-32(SP)
 	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
+segment4:
 	SUBQ $4, CX
 	JLT tail4
 	PCALIGN $32
@@ -3701,7 +4599,19 @@ one4:
 	SUBQ $1, CX
 	JNE one4
 sum4:
+	SUBQ $1, segments-32(SP)
+	JLE total4
+	MOVQ t+0(FP), BX
+	MOVQ strip_aJump(BX), CX
+	ADDQ CX, R8
+	MOVQ strip_bJump(BX), CX
+	ADDQ CX, SI
+	ADDQ CX, AX
+	MOVQ strip_k(BX), CX
+	JMP segment4
+total4:
 	MOVQ t+0(FP), AX
+	MOVQ strip_cRow(AX), BX
 	VBROADCASTSS strip_alpha(AX), Y12
 	VMULPS Y12, Y0, Y0
 	VMULPS Y12, Y1, Y1
@@ -3728,6 +4638,27 @@ sum4:
 	VMULPS Y13, Y14, Y14
 	VADDPS Y14, Y3, Y3
 store4:
+	MOVQ strip_bias(AX), R13
+	TESTQ R13, R13
+	JEQ plain4
+	VMASKMOVPS (R13), Y15, Y12
+	VADDPS Y12, Y0, Y0
+	VADDPS Y12, Y1, Y1
+	VADDPS Y12, Y2, Y2
+	VADDPS Y12, Y3, Y3
+plain4:
+	CMPQ strip_relu(AX), $0
+	JEQ out4
+	VXORPS Y12, Y12, Y12
+	VCMPPS $0x16, Y12, Y0, Y13
+	VANDPS Y13, Y0, Y0
+	VCMPPS $0x16, Y12, Y1, Y13
+	VANDPS Y13, Y1, Y1
+	VCMPPS $0x16, Y12, Y2, Y13
+	VANDPS Y13, Y2, Y2
+	VCMPPS $0x16, Y12, Y3, Y13
+	VANDPS Y13, Y3, Y3
+out4:
 	VMASKMOVPS Y0, Y15, (DX)
 	ADDQ BX, DX
 	VMASKMOVPS Y1, Y15, (DX)
@@ -3766,8 +4697,11 @@ tile2:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
+	MOVQ strip_segments(AX), BX
+	MOVQ BX, segments-32(SP)
 	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
+segment2:
 	SUBQ $4, CX
 	JLT tail2
 	PCALIGN $32
@@ -3822,7 +4756,19 @@ one2:
 	SUBQ $1, CX
 	JNE one2
 sum2:
+	SUBQ $1, segments-32(SP)
+	JLE total2
+	MOVQ t+0(FP), BX
+	MOVQ strip_aJump(BX), CX
+	ADDQ CX, R8
+	MOVQ strip_bJump(BX), CX
+	ADDQ CX, SI
+	ADDQ CX, AX
+	MOVQ strip_k(BX), CX
+	JMP segment2
+total2:
 	MOVQ t+0(FP), AX
+	MOVQ strip_cRow(AX), BX
 	VBROADCASTSS strip_alpha(AX), Y12
 	VMULPS Y12, Y0, Y0
 	VMULPS Y12, Y1, Y1
@@ -3839,6 +4785,21 @@ sum2:
 	VMULPS Y13, Y14, Y14
 	VADDPS Y14, Y1, Y1
 store2:
+	MOVQ strip_bias(AX), R13
+	TESTQ R13, R13
+	JEQ plain2
+	VMASKMOVPS (R13), Y15, Y12
+	VADDPS Y12, Y0, Y0
+	VADDPS Y12, Y1, Y1
+plain2:
+	CMPQ strip_relu(AX), $0
+	JEQ out2
+	VXORPS Y12, Y12, Y12
+	VCMPPS $0x16, Y12, Y0, Y13
+	VANDPS Y13, Y0, Y0
+	VCMPPS $0x16, Y12, Y1, Y13
+	VANDPS Y13, Y1, Y1
+out2:
 	VMASKMOVPS Y0, Y15, (DX)
 	ADDQ BX, DX
 	VMASKMOVPS Y1, Y15, (DX)
@@ -3869,8 +4830,11 @@ tile1:
 	MOVQ strip_bRow(AX), DI
 	MOVQ strip_k(AX), CX
 	LEAQ (DI)(DI*2), R13
+	MOVQ strip_segments(AX), BX
+	MOVQ BX, segments-32(SP)
 	MOVQ strip_ahead(AX), AX
 	ADDQ SI, AX
+segment1:
 	SUBQ $4, CX
 	JLT tail1
 	PCALIGN $32
@@ -3915,7 +4879,19 @@ one1:
 	SUBQ $1, CX
 	JNE one1
 sum1:
+	SUBQ $1, segments-32(SP)
+	JLE total1
+	MOVQ t+0(FP), BX
+	MOVQ strip_aJump(BX), CX
+	ADDQ CX, R8
+	MOVQ strip_bJump(BX), CX
+	ADDQ CX, SI
+	ADDQ CX, AX
+	MOVQ strip_k(BX), CX
+	JMP segment1
+total1:
 	MOVQ t+0(FP), AX
+	MOVQ strip_cRow(AX), BX
 	VBROADCASTSS strip_alpha(AX), Y12
 	VMULPS Y12, Y0, Y0
 	MOVL strip_beta(AX), R13
@@ -3927,6 +4903,18 @@ sum1:
 	VMULPS Y13, Y14, Y14
 	VADDPS Y14, Y0, Y0
 store1:
+	MOVQ strip_bias(AX), R13
+	TESTQ R13, R13
+	JEQ plain1
+	VMASKMOVPS (R13), Y15, Y12
+	VADDPS Y12, Y0, Y0
+plain1:
+	CMPQ strip_relu(AX), $0
+	JEQ out1
+	VXORPS Y12, Y12, Y12
+	VCMPPS $0x16, Y12, Y0, Y13
+	VANDPS Y13, Y0, Y0
+out1:
 	VMASKMOVPS Y0, Y15, (DX)
 	ADDQ BX, DX
 	MOVQ DX, c-16(SP)

@@ -12,12 +12,15 @@ import (
 // but copies an operand into blocks only where that pays: the products of a training step are so small that copying
 // the weights costs up to a third of the time. Its two kinds differ in the micro-kernel alone and give the same bits.
 type blockedSet struct {
+	plain
 	name  string
 	wide  bool // AVX-512 strips of 32 columns, else AVX2 strips of 16
 	width int  // columns of a strip
 
 	mu   sync.Mutex
 	free []*workspace // as many as there ever were calls at the same time
+
+	memory scratches
 }
 
 var _ Set = (*blockedSet)(nil)
@@ -95,6 +98,25 @@ type product struct {
 	alpha, beta    float32
 	a, b, c        []float32
 	lda, ldb, ldc  int
+	bias           []float32 // nil: none
+	relu           bool
+}
+
+func (s *blockedSet) Linear(m, n, k int, x, w, bias []float32, relu bool, y []float32) {
+	if m == 0 || n == 0 {
+		return
+	}
+	checkMatrix(y, m, n, n)
+	if bias != nil {
+		checkLength(bias, n)
+	}
+	if k == 0 {
+		clear(y[:m*n])
+		finish(m, n, bias, relu, y)
+		return
+	}
+	checkOperands(false, false, m, n, k, x, k, w, n)
+	s.multiply(&product{m: m, n: n, k: k, alpha: 1, a: x, b: w, c: y, lda: k, ldb: n, ldc: n, bias: bias, relu: relu})
 }
 
 func (s *blockedSet) Gemm(transA, transB bool, m, n, k int, alpha float32, a []float32, lda int, b []float32, ldb int, beta float32, c []float32, ldc int) {
@@ -107,20 +129,24 @@ func (s *blockedSet) Gemm(transA, transB bool, m, n, k int, alpha float32, a []f
 		return
 	}
 	checkOperands(transA, transB, m, n, k, a, lda, b, ldb)
-	p := product{transA, transB, m, n, k, alpha, beta, a, b, c, lda, ldb, ldc}
-	packA := (transA || aliases(lda) && m > 2) && n > 2*s.width // else the few strips read A where it stands
-	packB := transB || m > s.inPlace(ldb)
+	s.multiply(&product{transA: transA, transB: transB, m: m, n: n, k: k, alpha: alpha, beta: beta, a: a, b: b, c: c, lda: lda, ldb: ldb, ldc: ldc})
+}
+
+// multiply chooses the way of a product that is not empty.
+func (s *blockedSet) multiply(p *product) {
+	packA := (p.transA || aliases(p.lda) && p.m > 2) && p.n > 2*s.width // else the few strips read A where it stands
+	packB := p.transB || p.m > s.inPlace(p.ldb)
 	var w *workspace
 	if packA || packB {
 		w = s.acquire()
 		defer s.release(w)
 	}
 	// Something must be transposed: all of B, or A and, once for each block of k, C.
-	if transB && !transA && m*k+m*n*blocks(k, blockK) < n*k {
-		s.turned(&p, w)
+	if p.transB && !p.transA && p.m*p.k+p.m*p.n*blocks(p.k, blockK) < p.n*p.k {
+		s.turned(p, w)
 		return
 	}
-	s.straight(&p, w, packA, packB)
+	s.straight(p, w, packA, packB)
 }
 
 // sizeOf is the size in bytes of n elements.
@@ -152,6 +178,11 @@ func (s *blockedSet) straight(p *product, w *workspace, packA, packB bool) {
 			if l == 0 {
 				t.beta = p.beta
 			}
+			last := l+kb >= p.k // the sums are whole after this block
+			t.relu = 0
+			if last && p.relu {
+				t.relu = 1
+			}
 			if packB {
 				s.packB(w, p, l, j, t.k, nj)
 				t.bRow, t.ahead = sizeOf(s.width), sizeOf(ahead*s.width)
@@ -177,6 +208,9 @@ func (s *blockedSet) straight(p *product, w *workspace, packA, packB bool) {
 						t.b = unsafe.Pointer(&p.b[l*p.ldb+j+o])
 					}
 					t.c = unsafe.Pointer(&p.c[i*p.ldc+j+o])
+					if last && p.bias != nil {
+						t.bias = unsafe.Pointer(&p.bias[j+o])
+					}
 					s.run(&t, p.transA, min(s.width, nj-o))
 				}
 			}

@@ -65,6 +65,7 @@ func (w *writer) op(format string, a ...any) { fmt.Fprintf(w, "\t"+format+"\n", 
 func (w *writer) label(s string)             { fmt.Fprintf(w, "%s:\n", s) }
 
 // Registers: SI row of B, DI its stride, R13 three strides, AX the row to prefetch, R8-R12 A, DX C, BX its stride, CX k.
+// BX is free between prologue and epilogue.
 
 func (f form) vec(i int) string { return fmt.Sprintf("%s%d", f.reg, i) }
 
@@ -192,14 +193,39 @@ func (f form) prologue(w *writer, rows int) {
 	w.op("MOVQ strip_bRow(AX), DI")
 	w.op("MOVQ strip_k(AX), CX")
 	w.op("LEAQ (DI)(DI*2), R13")
+	w.op("MOVQ strip_segments(AX), BX")
+	w.op("MOVQ BX, segments-32(SP)")
 	w.op("MOVQ strip_ahead(AX), AX")
 	w.op("ADDQ SI, AX")
 }
 
-// epilogue computes C = alpha*sums + beta*C. Product and sum are rounded apart, as in the transposed way out.
+// nextSegment goes back for another run of k, which starts at a distance from the end of the last one.
+func (f form) nextSegment(w *writer, rows int, id string) {
+	w.op("SUBQ $1, segments-32(SP)")
+	w.op("JLE total%s", id)
+	w.op("MOVQ t+0(FP), BX")
+	w.op("MOVQ strip_aJump(BX), CX")
+	if f.columns {
+		w.op("ADDQ CX, R8")
+	} else {
+		for i := 0; i < rows; i += 3 {
+			w.op("ADDQ CX, R%d", 8+i/3)
+		}
+	}
+	w.op("MOVQ strip_bJump(BX), CX")
+	w.op("ADDQ CX, SI")
+	w.op("ADDQ CX, AX")
+	w.op("MOVQ strip_k(BX), CX")
+	w.op("JMP segment%s", id)
+	w.label("total" + id)
+}
+
+// epilogue computes C = alpha*sums + beta*C, adds the bias of the columns and takes what is below 0 away, as the strip
+// says. Product and sum are rounded apart, as in the transposed way out.
 func (f form) epilogue(w *writer, rows int, id string) {
 	alpha, beta, old := f.vec(f.b), f.vec(f.b+1), f.vec(f.cast[0])
 	w.op("MOVQ t+0(FP), AX")
+	w.op("MOVQ strip_cRow(AX), BX")
 	w.op("VBROADCASTSS strip_alpha(AX), %s", alpha)
 	for i := range rows * f.vectors {
 		w.op("VMULPS %s, %s, %s", alpha, f.vec(i), f.vec(i))
@@ -220,6 +246,7 @@ func (f form) epilogue(w *writer, rows int, id string) {
 		}
 	}
 	w.label("store" + id)
+	f.finish(w, rows, id)
 	for i := range rows {
 		for v := range f.vectors {
 			f.store(w, f.acc(i, v), times(v*f.lanes*4, "DX", "", "", 0), v)
@@ -232,6 +259,40 @@ func (f form) epilogue(w *writer, rows int, id string) {
 	w.op("SUBQ $%d, rows-24(SP)", rows)
 }
 
+// finish applies bias and ReLU to the sums. NaN passes the ReLU, -0 becomes 0.
+func (f form) finish(w *writer, rows int, id string) {
+	w.op("MOVQ strip_bias(AX), R13")
+	w.op("TESTQ R13, R13")
+	w.op("JEQ plain%s", id)
+	for v := range f.vectors {
+		f.load(w, times(v*f.lanes*4, "R13", "", "", 0), f.vec(f.b+v), v)
+	}
+	for i := range rows {
+		for v := range f.vectors {
+			w.op("VADDPS %s, %s, %s", f.vec(f.b+v), f.acc(i, v), f.acc(i, v))
+		}
+	}
+	w.label("plain" + id)
+	w.op("CMPQ strip_relu(AX), $0")
+	w.op("JEQ out%s", id)
+	zero, keep := f.vec(f.b), f.vec(f.b+1)
+	if f.opmasks {
+		w.op("VPXORD %s, %s, %s", zero, zero, zero)
+	} else {
+		w.op("VXORPS %s, %s, %s", zero, zero, zero)
+	}
+	for i := range rows * f.vectors {
+		if f.opmasks { // not (x <= 0), which is true of NaN
+			w.op("VCMPPS $0x16, %s, %s, K2", zero, f.vec(i))
+			w.op("VMOVAPS.Z %s, K2, %s", f.vec(i), f.vec(i))
+		} else {
+			w.op("VCMPPS $0x16, %s, %s, %s", zero, f.vec(i), keep)
+			w.op("VANDPS %s, %s, %s", keep, f.vec(i), f.vec(i))
+		}
+	}
+	w.label("out" + id)
+}
+
 // tile is a loop over tiles of one height.
 func (f form) tile(w *writer, rows int) {
 	id := fmt.Sprint(rows)
@@ -239,6 +300,7 @@ func (f form) tile(w *writer, rows int) {
 	w.op("CMPQ rows-24(SP), $%d", rows)
 	w.op("JLT done%s", id)
 	f.prologue(w, rows)
+	w.label("segment" + id)
 	w.op("SUBQ $4, CX")
 	w.op("JLT tail%s", id)
 	w.op("PCALIGN $32")
@@ -260,6 +322,7 @@ func (f form) tile(w *writer, rows int) {
 	w.op("SUBQ $1, CX")
 	w.op("JNE one%s", id)
 	w.label("sum" + id)
+	f.nextSegment(w, rows, id)
 	f.epilogue(w, rows, id)
 	w.op("JMP tile%s", id)
 	w.label("done" + id)
@@ -267,7 +330,7 @@ func (f form) tile(w *writer, rows int) {
 
 func (f form) function(w *writer) {
 	fmt.Fprintf(w, "\n// func %s(t *strip)\n", f.title())
-	fmt.Fprintf(w, "TEXT ·%s(SB), NOSPLIT, $24-8\n", f.title())
+	fmt.Fprintf(w, "TEXT ·%s(SB), NOSPLIT, $32-8\n", f.title())
 	w.op("MOVQ t+0(FP), AX")
 	w.op("MOVQ strip_a(AX), R8")
 	w.op("MOVQ R8, a-8(SP)")

@@ -4,7 +4,7 @@ import "strings"
 
 // candidates lists every set of this build, best first. Auto takes the first that this processor can run.
 func candidates() []Set {
-	return append(native(), gonumSet{})
+	return append(native(), new(gonumSet))
 }
 
 // Names lists what Select knows on this machine, besides auto, best first.
