@@ -109,6 +109,7 @@ func Read(name string, data []byte, opt Options) (*Spec, error) {
 	}
 	s.File, s.Bytes, s.Slot = name, slices.Clone(data), opt.Slot
 	s.Warnings = append(warnings, c.warnings...)
+	s.resolvedText = s.render(vars)
 	s.resolve(name)
 	s.SHA256 = sum(data, vars, sets)
 	return &s, nil

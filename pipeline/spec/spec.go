@@ -23,6 +23,8 @@ type Spec struct {
 	SHA256   string   `yaml:"-"` // hex, of Bytes and the values of params and --set: names the job in manifests
 	Slot     string   `yaml:"-"` // as given by --slot, or empty
 	Warnings []string `yaml:"-"` // what is allowed but looks like a slip: job.yaml:12:5: train.workers: …
+
+	resolvedText []byte // see Resolved
 }
 
 // Item is a one-key map such as {min_max: {input: pixels}}, or a bare name: a name and fields that another package
