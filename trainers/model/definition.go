@@ -31,8 +31,8 @@ type Layer struct {
 	Op   Op
 }
 
-// Op is what a layer does: *Dense, *Activation, *Dropout or *Flatten. Its fields are data; a zero field is not a
-// default, so make one with NewOp.
+// Op is what a layer does: *Dense, *Activation, *Dropout and so on. Its fields are data; a zero field is not a default,
+// so make one with NewOp.
 type Op interface {
 	// Kind is the layer's name in a job file: dense, dropout.
 	Kind() string
@@ -41,25 +41,52 @@ type Op interface {
 	// shape gives the shape of one row of the result for the shapes of the inputs, or an error that says what the
 	// layer takes.
 	shape(in [][]int) ([]int, error)
-	// variables lists what is trained, in the order in which Keras saves it.
+	// variables lists what is trained and what is kept besides (variable.state), in the order in which Keras saves it.
 	variables(in [][]int) []variable
 	// build adds the layer to a graph.
 	build(l *layerGraph, in []graph.Node) (graph.Node, error)
 }
 
-// variable is one trained tensor of a layer.
+// variable is one tensor of a layer.
 type variable struct {
 	name  string
 	shape []int
 	init  Initializer
+	reg   Regularizer // of what is trained
+	state bool        // not trained: it lives in the network's State
 }
 
 // layerGraph is what a layer may use while it is built.
 type layerGraph struct {
 	b        *graph.Builder
-	params   []graph.Node // one a variable
+	in       [][]int      // shapes of one row of the inputs
+	params   []graph.Node // one a trained variable, in the order of variables
+	state    []int        // places of the other variables in the state vector, in the order of variables
 	training bool
 	seed     uint64 // differs between layers
+}
+
+// activate ends a layer whose rows have this shape with a named activation.
+func (l *layerGraph) activate(x graph.Node, activation string, shape []int) (graph.Node, error) {
+	return l.b.Activation(x, activation, lastOf(shape))
+}
+
+// first gives the first error of several checks.
+func first(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// one gives the shape of the only input, for layers that take one.
+func one(in [][]int) ([]int, error) {
+	if len(in) != 1 {
+		return nil, fmt.Errorf("takes one input, has %d", len(in))
+	}
+	return in[0], nil
 }
 
 // kinds lists every layer with its defaults. A new layer is one file and one line here.

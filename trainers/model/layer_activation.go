@@ -1,29 +1,33 @@
 package model
 
 import (
-	"fmt"
 	"slices"
 
 	"dkpipe/pipeline"
 	"dkpipe/trainers/model/graph"
 )
 
-// Activation applies a function: elementwise, or softmax over flat rows. In a job file it may be written as a bare
-// word: {activation: relu}.
+// Activation applies a function: elementwise, or softmax over the last dimension. In a job file it may be written as
+// a bare word: {activation: relu}.
 type Activation struct {
-	Activation string `yaml:"activation"` // linear, relu, sigmoid, tanh, elu (alpha 1), softplus, softmax
+	Activation string `yaml:"activation"` // one of Activations, as Keras 3 defines it with its defaults
 }
 
 var (
-	_ Op     = (*Activation)(nil)
-	_ worder = (*Activation)(nil)
+	_ Op        = (*Activation)(nil)
+	_ worder    = (*Activation)(nil)
+	_ activated = (*Activation)(nil)
 )
 
-// Activations lists the names of the activation functions.
+// Activations lists the names of the activation functions. gelu_tanh is Keras' gelu with approximate, and
+// hard_sigmoid_keras2 the steeper one that Keras 2 called hard_sigmoid.
 func Activations() []string { return graph.Activations() }
 
+// CanonicalActivation gives the one name of an activation that has several: swish is silu.
+func CanonicalActivation(name string) string { return graph.Canonical(name) }
+
 func checkActivation(name string) error {
-	if slices.Contains(graph.Activations(), name) {
+	if slices.Contains(graph.Activations(), graph.Canonical(name)) {
 		return nil
 	}
 	return unknown(pipeline.Unsupported, "activation", name, graph.Activations())
@@ -36,19 +40,12 @@ func (a *Activation) setWord(word string) { a.Activation = word }
 
 func (a *Activation) check() error { return checkActivation(a.Activation) }
 
-func (a *Activation) shape(in [][]int) ([]int, error) {
-	if len(in) != 1 {
-		return nil, fmt.Errorf("takes one input, has %d", len(in))
-	}
-	if a.Activation == "softmax" && len(in[0]) != 1 {
-		return nil, &pipeline.Error{Kind: pipeline.Unsupported, Message: fmt.Sprintf("softmax takes flat rows, gets shape %v", in[0]),
-			Hint: "put a flatten layer before it"}
-	}
-	return in[0], nil
-}
+func (a *Activation) activation() string { return a.Activation }
+
+func (a *Activation) shape(in [][]int) ([]int, error) { return one(in) }
 
 func (*Activation) variables([][]int) []variable { return nil }
 
 func (a *Activation) build(l *layerGraph, in []graph.Node) (graph.Node, error) {
-	return l.b.Activation(in[0], a.Activation)
+	return l.activate(in[0], a.Activation, l.in[0])
 }

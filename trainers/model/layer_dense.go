@@ -2,21 +2,26 @@ package model
 
 import (
 	"fmt"
+	"slices"
 
-	"dkpipe/pipeline"
 	"dkpipe/trainers/model/graph"
 )
 
-// Dense is activation(x·kernel + bias) on flat rows, as keras.layers.Dense.
+// Dense is activation(x·kernel + bias) over the last dimension, as keras.layers.Dense.
 type Dense struct {
 	Units             int         `yaml:"units"`      // >= 1
 	Activation        string      `yaml:"activation"` // default linear
 	UseBias           bool        `yaml:"use_bias"`   // default true
 	KernelInitializer Initializer `yaml:"kernel_initializer"`
 	BiasInitializer   Initializer `yaml:"bias_initializer"`
+	KernelRegularizer Regularizer `yaml:"kernel_regularizer"`
+	BiasRegularizer   Regularizer `yaml:"bias_regularizer"`
 }
 
-var _ Op = (*Dense)(nil)
+var (
+	_ Op        = (*Dense)(nil)
+	_ activated = (*Dense)(nil)
+)
 
 // Kind is dense.
 func (*Dense) Kind() string { return "dense" }
@@ -28,30 +33,30 @@ func (d *Dense) check() error {
 	if err := checkActivation(d.Activation); err != nil {
 		return err
 	}
-	if err := d.KernelInitializer.check(); err != nil {
-		return err
-	}
-	return d.BiasInitializer.check()
+	return first(d.KernelInitializer.check(), d.BiasInitializer.check(), d.KernelRegularizer.check(), d.BiasRegularizer.check())
 }
 
+func (d *Dense) activation() string { return d.Activation }
+
 func (d *Dense) shape(in [][]int) ([]int, error) {
-	if len(in) != 1 {
-		return nil, fmt.Errorf("takes one input, has %d", len(in))
+	x, err := one(in)
+	if err != nil {
+		return nil, err
 	}
-	if len(in[0]) != 1 {
-		return nil, &pipeline.Error{Kind: pipeline.Unsupported, Message: fmt.Sprintf("takes flat rows, gets shape %v", in[0]),
-			Hint: "put a flatten layer before it"}
+	if size([]int{lastOf(x), d.Units}) < 0 {
+		return nil, fmt.Errorf("a kernel of %d × %d is too large", lastOf(x), d.Units)
 	}
-	if size([]int{in[0][0], d.Units}) < 0 {
-		return nil, fmt.Errorf("a kernel of %d × %d is too large", in[0][0], d.Units)
+	out := append(slices.Clone(x[:len(x)-1]), d.Units)
+	if size(out) < 0 {
+		return nil, fmt.Errorf("a result of shape %v is too large", out)
 	}
-	return []int{d.Units}, nil
+	return out, nil
 }
 
 func (d *Dense) variables(in [][]int) []variable {
-	v := []variable{{"kernel", []int{in[0][0], d.Units}, d.KernelInitializer}}
+	v := []variable{{name: "kernel", shape: []int{lastOf(in[0]), d.Units}, init: d.KernelInitializer, reg: d.KernelRegularizer}}
 	if d.UseBias {
-		v = append(v, variable{"bias", []int{d.Units}, d.BiasInitializer})
+		v = append(v, variable{name: "bias", shape: []int{d.Units}, init: d.BiasInitializer, reg: d.BiasRegularizer})
 	}
 	return v
 }
@@ -68,5 +73,5 @@ func (d *Dense) build(l *layerGraph, in []graph.Node) (graph.Node, error) {
 	if err != nil {
 		return z, err
 	}
-	return l.b.Activation(z, d.Activation)
+	return l.activate(z, d.Activation, []int{d.Units})
 }

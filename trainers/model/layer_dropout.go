@@ -25,12 +25,7 @@ func (d *Dropout) check() error {
 	return nil
 }
 
-func (d *Dropout) shape(in [][]int) ([]int, error) {
-	if len(in) != 1 {
-		return nil, fmt.Errorf("takes one input, has %d", len(in))
-	}
-	return in[0], nil
-}
+func (d *Dropout) shape(in [][]int) ([]int, error) { return one(in) }
 
 func (*Dropout) variables([][]int) []variable { return nil }
 

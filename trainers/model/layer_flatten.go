@@ -1,8 +1,6 @@
 package model
 
 import (
-	"fmt"
-
 	"dkpipe/trainers/model/graph"
 )
 
@@ -18,11 +16,11 @@ func (*Flatten) Kind() string { return "flatten" }
 func (*Flatten) check() error { return nil }
 
 func (*Flatten) shape(in [][]int) ([]int, error) {
-	if len(in) != 1 {
-		return nil, fmt.Errorf("takes one input, has %d", len(in))
-	}
-	return []int{size(in[0])}, nil
+	x, err := one(in)
+	return []int{size(x)}, err
 }
+
+func (*Flatten) passes() {}
 
 func (*Flatten) variables([][]int) []variable { return nil }
 

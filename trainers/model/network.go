@@ -1,9 +1,9 @@
 package model
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 
 	"dkpipe/pipeline"
 	"dkpipe/trainers/kernel"
@@ -14,26 +14,29 @@ import (
 type Config struct {
 	Kernel      kernel.Set      // nil: the fastest of this machine
 	Batch       int             // largest number of rows of a Step, at least 1; Predict works through any number in such pieces
-	Loss        string          // one of Losses; empty: the network can only predict
+	Loss        string          // one of Losses, of every output; empty and no Losses: the network can only predict
+	Losses      []Loss          // instead of Loss: one an output, in the order of the definition
 	Seed        uint64          // of what is random in a Step (dropout); give every worker its own
 	ClassWeight map[int]float64 // factor of a row by its class (arg-max of the target; a target of width 1 is rounded); absent classes have 1
 }
-
-// Losses lists the names of the losses.
-func Losses() []string { return graph.Losses() }
 
 // Network is a compiled definition. It belongs to one goroutine; two networks share nothing but the kernel set.
 type Network struct {
 	def     *Definition
 	cfg     Config
-	layout  []ParamSpec
-	initial []Initializer // one a tensor
-	tensors []int         // tensors of every layer
+	shapes  map[string][]int // of one row of every input and layer
+	vars    []Variable
+	layout  []ParamSpec   // of the trained ones
+	kept    []ParamSpec   // of the others
+	initial []Initializer // one a variable
+	decay   []decay       // what is regularized
 	params  []float32
 	grads   []float32
 	state   []float32
 	inputs  []int // widths
 	outputs []int
+	losses  []Loss      // one an output, or none
+	targets []int       // widths
 	train   *graph.Plan // nil without a loss
 	predict *graph.Plan // nil until the first Predict
 
@@ -61,23 +64,23 @@ func Compile(d *Definition, cfg Config) (*Network, error) {
 			return nil, err
 		}
 	}
-	n := &Network{def: d, cfg: cfg}
+	n := &Network{def: d, cfg: cfg, shapes: shapes}
 	n.inputs, n.outputs = d.Widths()
-	if err := n.lay(shapes); err != nil {
+	if n.losses, err = d.losses(cfg); err != nil {
 		return nil, err
 	}
-	total := 0
-	for _, p := range n.layout {
-		total += p.Len
+	if err := n.lay(); err != nil {
+		return nil, err
 	}
-	n.params = make([]float32, total)
-	if cfg.Loss == "" {
+	n.params, n.state = make([]float32, total(n.layout)), make([]float32, total(n.kept))
+	n.initState()
+	if n.losses == nil {
 		return n, nil
 	}
 	if err := n.prepareLoss(); err != nil {
 		return nil, err
 	}
-	n.grads = make([]float32, total)
+	n.grads = make([]float32, len(n.params))
 	n.weights = make([]float32, cfg.Batch)
 	n.feed = make([][]float32, len(n.inputs)+len(n.outputs)+1)
 	if n.train, err = n.compile(true); err != nil {
@@ -86,54 +89,21 @@ func Compile(d *Definition, cfg Config) (*Network, error) {
 	return n, nil
 }
 
-// lay gives every variable its place in the flat vectors.
-func (n *Network) lay(shapes map[string][]int) error {
-	total := 0
-	for _, l := range n.def.Layers {
-		in, err := inputShapes(shapes, l)
-		if err != nil {
-			return err
-		}
-		vars := l.Op.variables(in)
-		n.tensors = append(n.tensors, len(vars))
-		for _, v := range vars {
-			length := size(v.shape)
-			if total > maxFloats-length {
-				return badLayer("layer "+l.Name, fmt.Errorf("the model has more than %d parameters", maxFloats))
-			}
-			n.layout = append(n.layout, ParamSpec{Name: l.Name + "/" + v.name, Shape: v.shape, Off: total, Len: length})
-			n.initial = append(n.initial, v.init)
-			total += length
-		}
+func total(layout []ParamSpec) int {
+	if len(layout) == 0 {
+		return 0
 	}
-	return nil
+	last := layout[len(layout)-1]
+	return last.Off + last.Len
 }
 
-// Layout lists the tensors that a network of this definition has, without compiling it.
-func (d *Definition) Layout() ([]ParamSpec, error) {
-	shapes, err := d.shapes()
-	if err != nil {
-		return nil, err
-	}
-	n := &Network{def: d}
-	err = n.lay(shapes)
-	return n.layout, err
-}
-
-// prepareLoss checks the loss and the class weights against the outputs.
+// prepareLoss checks what the losses need beside themselves, and the class weights.
 func (n *Network) prepareLoss() error {
-	if !slices.Contains(Losses(), n.cfg.Loss) {
-		return unknown(pipeline.Unsupported, "loss", n.cfg.Loss, Losses())
-	}
 	if len(n.layout) == 0 {
 		return &pipeline.Error{Kind: pipeline.BadSpec, Message: "the model has no layer that can be trained", Hint: "add a dense layer"}
 	}
-	for i, w := range n.outputs {
-		if w == 1 && n.cfg.Loss == "categorical_crossentropy" {
-			return &pipeline.Error{Kind: pipeline.BadSpec,
-				Message: fmt.Sprintf("categorical_crossentropy needs an output a class, output %s has width 1", n.def.Outputs[i]),
-				Hint:    "use binary_crossentropy, or as many units as there are classes"}
-		}
+	for i, l := range n.losses {
+		n.targets = append(n.targets, l.TargetWidth(n.shapes[n.def.Outputs[i]]))
 	}
 	if len(n.cfg.ClassWeight) == 0 {
 		return nil
@@ -141,7 +111,11 @@ func (n *Network) prepareLoss() error {
 	if len(n.outputs) != 1 {
 		return &pipeline.Error{Kind: pipeline.Unsupported, Message: fmt.Sprintf("class_weight with %d outputs", len(n.outputs)), Hint: "use sample weights"}
 	}
-	classes := max(n.outputs[0], 2)
+	classes := max(lastOf(n.shapes[n.def.Outputs[0]]), 2)
+	if t := n.targets[0]; t != 1 && t != classes {
+		return &pipeline.Error{Kind: pipeline.Unsupported, Message: fmt.Sprintf("class_weight with several classes a row: the output has shape %v", n.shapes[n.def.Outputs[0]]),
+			Hint: "use sample weights"}
+	}
 	n.class = make([]float32, classes)
 	for i := range n.class {
 		n.class[i] = 1
@@ -158,21 +132,25 @@ func (n *Network) prepareLoss() error {
 
 // compile builds the graph over the flat vectors.
 func (n *Network) compile(training bool) (*graph.Plan, error) {
-	b := graph.NewBuilder(graph.Config{Kernel: n.cfg.Kernel, Rows: n.cfg.Batch, Params: n.params, Grads: n.grads})
+	b := graph.NewBuilder(graph.Config{Kernel: n.cfg.Kernel, Rows: n.cfg.Batch, Params: n.params, Grads: n.grads, State: n.state})
 	values := map[string]graph.Node{}
 	for i, in := range n.def.Inputs {
 		values[in.Name] = b.Input(n.inputs[i])
 	}
-	specs := n.layout
+	vars := n.vars
 	for i, l := range n.def.Layers {
 		lg := &layerGraph{b: b, training: training, seed: n.cfg.Seed + uint64(i)<<32}
-		for _, p := range specs[:n.tensors[i]] {
-			lg.params = append(lg.params, b.Param(p.Off, p.Shape))
+		for ; len(vars) > 0 && vars[0].Layer == i; vars = vars[1:] {
+			if v := vars[0]; v.State {
+				lg.state = append(lg.state, v.Off)
+			} else {
+				lg.params = append(lg.params, b.Param(v.Off, v.Shape))
+			}
 		}
-		specs = specs[n.tensors[i]:]
 		var in []graph.Node
 		for _, name := range l.From {
 			in = append(in, values[name])
+			lg.in = append(lg.in, n.shapes[name])
 		}
 		v, err := l.Op.build(lg, in)
 		if err != nil {
@@ -197,32 +175,49 @@ func (n *Network) compile(training bool) (*graph.Plan, error) {
 	return plan, nil
 }
 
-// compileLoss adds the targets, the row weights and the loss, which is the sum over the outputs.
+// compileLoss adds the targets, the row weights and the loss, which is the weighted sum over the outputs.
 func (n *Network) compileLoss(b *graph.Builder, outputs []graph.Node) (*graph.Plan, error) {
 	targets := make([]graph.Node, len(outputs))
-	for i, o := range outputs {
-		targets[i] = b.Input(o.Width())
+	for i, width := range n.targets {
+		targets[i] = b.Input(width)
 	}
 	weight := b.Input(1)
-	var total graph.Node
-	for i, o := range outputs {
-		loss, err := b.Loss(n.cfg.Loss, o, targets[i], weight)
+	var sum graph.Node
+	for i, l := range n.losses {
+		loss, err := b.Loss(l.config(), outputs[i], targets[i], weight, lastOf(n.shapes[n.def.Outputs[i]]))
+		if err == nil && l.Weight > 0 {
+			loss, err = b.Scale(loss, l.Weight)
+		}
+		if err == nil && i > 0 {
+			loss, err = b.Add(sum, loss)
+		}
 		if err != nil {
 			return nil, err
 		}
-		if i == 0 {
-			total = loss
-		} else if total, err = b.Add(total, loss); err != nil {
-			return nil, err
-		}
+		sum = loss
 	}
-	return b.Training(outputs, total)
+	return b.Training(outputs, sum)
 }
 
-// Init draws new parameters from a seed. The same seed and definition give the same values on every machine.
+// Init draws new parameters from a seed, and sets the state to its start. The same seed and definition give the same
+// values on every machine.
 func (n *Network) Init(seed uint64) {
-	for i, p := range n.layout {
-		n.initial[i].fill(n.params[p.Off:p.Off+p.Len], p.Shape, rand.NewPCG(seed, uint64(i)))
+	drawn := uint64(0) // counts what is trained: state does not move the draws of what comes after it
+	for i, v := range n.vars {
+		if !v.State {
+			n.initial[i].fill(n.params[v.Off:v.Off+v.Len], v.Shape, rand.NewPCG(seed, drawn))
+			drawn++
+		}
+	}
+	n.initState()
+}
+
+// initState gives every variable that is not trained its first value, which is never random.
+func (n *Network) initState() {
+	for i, v := range n.vars {
+		if v.State {
+			n.initial[i].fill(n.state[v.Off:v.Off+v.Len], v.Shape, nil)
+		}
 	}
 }
 
@@ -232,11 +227,17 @@ func (n *Network) Definition() *Definition { return n.def }
 // Layout lists the tensors of the flat vectors, in order and without gaps: len(Params()) floats in all.
 func (n *Network) Layout() []ParamSpec { return n.layout }
 
+// StateLayout lists the tensors of State, in order and without gaps.
+func (n *Network) StateLayout() []ParamSpec { return n.kept }
+
 // InputWidths is the number of floats in a row of every input.
 func (n *Network) InputWidths() []int { return n.inputs }
 
 // OutputWidths is the number of floats in a row of every output.
 func (n *Network) OutputWidths() []int { return n.outputs }
+
+// TargetWidths is the number of floats in a row of every target; nil when the network was compiled without a loss.
+func (n *Network) TargetWidths() []int { return n.targets }
 
 // Params is the live flat parameter vector.
 func (n *Network) Params() []float32 { return n.params }
@@ -244,7 +245,7 @@ func (n *Network) Params() []float32 { return n.params }
 // Grads is the live flat gradient of the last Step; nil when the network was compiled without a loss.
 func (n *Network) Grads() []float32 { return n.grads }
 
-// State is empty: no layer so far has any.
+// State is the live flat vector of what layers keep beside their parameters: StateLayout says what. A Step changes it.
 func (n *Network) State() []float32 { return n.state }
 
 // Step runs forward and backward over at most Config.Batch rows. Sample and class weights count as in Keras: the loss
@@ -259,7 +260,7 @@ func (n *Network) Step(b *pipeline.Batch) (float32, error) {
 	if err := checkBatch("x", b.Rows, b.X, n.inputs, "takes an input"); err != nil {
 		return 0, err
 	}
-	if err := checkBatch("y", b.Rows, b.Y, n.outputs, "gives an output"); err != nil {
+	if err := checkBatch("y", b.Rows, b.Y, n.targets, "takes a target"); err != nil {
 		return 0, err
 	}
 	if b.Weight != nil && len(b.Weight) != b.Rows {
@@ -269,10 +270,22 @@ func (n *Network) Step(b *pipeline.Batch) (float32, error) {
 	copy(n.feed, b.X)
 	copy(n.feed[len(b.X):], b.Y)
 	n.feed[len(n.feed)-1] = n.weights
-	n.train.Run(b.Rows, n.steps, n.feed)
+	err := n.train.Run(b.Rows, n.steps, n.feed)
 	clear(n.feed) // the batch belongs to its reader
+	if err != nil {
+		return 0, badRow(0, err)
+	}
 	n.steps++
-	return n.train.Loss(), nil
+	return n.train.Loss() + n.regularize(), nil
+}
+
+// badRow says what is wrong with the values of a row; at is the number of the plan's first row in the batch.
+func badRow(at int, err error) error {
+	var row *graph.RowError
+	if errors.As(err, &row) {
+		return &pipeline.Error{Kind: pipeline.Data, Message: fmt.Sprintf("row %d of the batch: %s", at+row.Row, row.Text)}
+	}
+	return &pipeline.Error{Kind: pipeline.Internal, Message: "the model", Err: err}
 }
 
 // Output gives an output of the last Step, as it was in training (with dropout): Rows × width, valid until the next
@@ -294,19 +307,19 @@ func (n *Network) weigh(b *pipeline.Batch) {
 			w *= b.Weight[i]
 		}
 		if n.class != nil {
-			w *= n.class[classOf(b.Y[0][i*n.outputs[0]:][:n.outputs[0]])]
+			w *= n.class[n.classOf(b.Y[0][i*n.targets[0]:][:n.targets[0]])]
 		}
 		n.weights[i] = w
 	}
 }
 
-// classOf is the arg-max of a target, or, of a single number, the nearer of 0 and 1.
-func classOf(t []float32) int {
+// classOf gives the class of a row's target: the arg-max, or of a single number its nearest class.
+func (n *Network) classOf(t []float32) int {
 	if len(t) == 1 {
-		if t[0] >= 0.5 {
-			return 1
+		if !(t[0] >= 0) { // what is no class is refused elsewhere
+			return 0
 		}
-		return 0
+		return int(min(t[0]+0.5, float32(len(n.class)-1)))
 	}
 	best := 0
 	for j, v := range t {
@@ -369,7 +382,10 @@ func (n *Network) Predict(b *pipeline.Batch, out [][]float32) error {
 		for i, w := range n.inputs {
 			n.feed[i] = b.X[i][at*w:][:rows*w]
 		}
-		n.predict.Run(rows, 0, n.feed)
+		if err := n.predict.Run(rows, 0, n.feed); err != nil {
+			clear(n.feed)
+			return badRow(at, err)
+		}
 		for i, w := range n.outputs {
 			copy(out[i][at*w:], n.predict.Output(i)[:rows*w])
 		}

@@ -97,7 +97,7 @@ func TestPredictMatchesTheReference(t *testing.T) {
 			if rows == 0 {
 				continue
 			}
-			for i, want := range (reference{def: d}).forward(wide(n.Params()), wide(x), rows) {
+			for i, want := range newReference(t, n, 0, false).forward([][]float64{wide(x)}, rows)[0] {
 				if math.Abs(float64(out[0][i])-want) > 1e-5 {
 					t.Fatalf("%d rows: out[%d] = %g, want %g", rows, i, out[0][i], want)
 				}

@@ -14,6 +14,7 @@ type Config struct {
 	Kernel        kernel.Set
 	Rows          int       // largest batch, at least 1
 	Params, Grads []float32 // the flat vectors that Param refers to; Grads may be nil when no Training plan is made
+	State         []float32 // the flat vector that State refers to: what a run reads or updates, and no optimizer touches
 }
 
 // Node is a value in the graph: Rows × Width floats, or a parameter, or a scalar.
@@ -30,12 +31,20 @@ func (x Node) Zero() bool { return x.n == nil }
 
 // Builder makes one expression graph.
 type Builder struct {
-	cfg    Config
-	g      *gorgonia.ExprGraph
-	ids    int                          // operations made so far: gives each a hash of its own
-	inputs []*gorgonia.Node             // in the order of the Input calls
-	params []param                      // in the order of the Param calls
-	leaves map[*gorgonia.Node][]float32 // parameters and constants
+	cfg     Config
+	g       *gorgonia.ExprGraph
+	ids     int                          // operations made so far: gives each a hash of its own
+	inputs  []*gorgonia.Node             // in the order of the Input calls
+	params  []param                      // in the order of the Param calls
+	leaves  map[*gorgonia.Node][]float32 // parameters, state and constants
+	trained map[*gorgonia.Node]bool      // what depends on a parameter, as far as needsGrad was asked
+	effects []effect
+}
+
+// effect is an operation that runs although no output needs it, because it changes state.
+type effect struct {
+	node  *gorgonia.Node
+	state []float32
 }
 
 type param struct {
@@ -45,7 +54,7 @@ type param struct {
 
 // NewBuilder starts an empty graph.
 func NewBuilder(cfg Config) *Builder {
-	return &Builder{cfg: cfg, g: gorgonia.NewGraph(), leaves: map[*gorgonia.Node][]float32{}}
+	return &Builder{cfg: cfg, g: gorgonia.NewGraph(), leaves: map[*gorgonia.Node][]float32{}, trained: map[*gorgonia.Node]bool{}}
 }
 
 // Input adds a matrix that the caller gives at every run: model inputs, targets, row weights.
@@ -66,7 +75,21 @@ func (b *Builder) Param(off int, shape []int) Node {
 		gorgonia.WithName(fmt.Sprintf("param%d", off)))
 	b.params = append(b.params, param{n, off, size})
 	b.leaves[n] = b.cfg.Params[off : off+size : off+size]
+	b.trained[n] = true
 	return Node{n, shape[len(shape)-1]}
+}
+
+// State adds n floats that live at off in Config.State, to be read. They are not trained.
+func (b *Builder) State(off, n int) Node {
+	s := gorgonia.NewVector(b.g, tensor.Float32, gorgonia.WithShape(n), gorgonia.WithName(fmt.Sprintf("state%d", off)))
+	b.leaves[s] = b.cfg.State[off : off+n : off+n]
+	return Node{s, n}
+}
+
+// update makes a run write x, which has n floats, to off in Config.State. The operation that computes x finds the old
+// value in its out.
+func (b *Builder) update(x Node, off, n int) {
+	b.effects = append(b.effects, effect{x.n, b.cfg.State[off : off+n : off+n]})
 }
 
 // matrix applies an operation that gives rows × width.

@@ -2,7 +2,6 @@ package graph
 
 import (
 	"fmt"
-	"math"
 
 	"gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
@@ -12,30 +11,32 @@ import (
 // Inputs: x, W and, with bias, b.
 type denseOp struct {
 	meta
+	lead       int // vectors of in floats in a row
 	in, out    int
 	bias, relu bool
 }
 
-// Dense adds y = relu?(x·W + b). w is a parameter of shape [x.Width, units]; bias a parameter of shape [units], or
-// the zero Node.
+// Dense adds y = relu?(x·W + b). w is a parameter of shape [in, units]; bias a parameter of shape [units], or the zero
+// Node. A row of x holds one vector of in floats or several after another, each of which is multiplied.
 func (b *Builder) Dense(x, w, bias Node, relu bool) (Node, error) {
 	shape := w.n.Shape()
-	if len(shape) != 2 || shape[0] != x.width || !bias.Zero() && bias.width != w.width {
+	if len(shape) != 2 || x.width%shape[0] != 0 || !bias.Zero() && bias.width != w.width {
 		return Node{}, fmt.Errorf("dense: a kernel of shape %v on an input of width %d", shape, x.width)
 	}
-	o := &denseOp{meta: meta{kind: "dense"}, in: x.width, out: w.width, bias: !bias.Zero(), relu: relu}
+	o := &denseOp{meta: meta{kind: "dense"}, lead: x.width / shape[0], in: shape[0], out: w.width, bias: !bias.Zero(), relu: relu}
 	if o.bias {
-		return b.matrix(o, w.width, x.n, w.n, bias.n)
+		return b.matrix(o, o.lead*o.out, x.n, w.n, bias.n)
 	}
-	return b.matrix(o, w.width, x.n, w.n)
+	return b.matrix(o, o.lead*o.out, x.n, w.n)
 }
 
 func (o *denseOp) run(f *frame, in [][]float32, out []float32) {
-	o.b.cfg.Kernel.Gemm(false, false, f.rows, o.out, o.in, 1, in[0], o.in, in[1], o.out, 0, out, o.out)
+	rows := f.rows * o.lead
+	o.b.cfg.Kernel.Gemm(false, false, rows, o.out, o.in, 1, in[0], o.in, in[1], o.out, 0, out, o.out)
 	switch {
 	case o.bias && o.relu:
 		bias := in[2][:o.out]
-		for i := range f.rows {
+		for i := range rows {
 			row := out[i*o.out:][:o.out]
 			for j, v := range row {
 				row[j] = max(v+bias[j], 0) // NaN stays NaN
@@ -43,46 +44,43 @@ func (o *denseOp) run(f *frame, in [][]float32, out []float32) {
 		}
 	case o.bias:
 		bias := in[2][:o.out]
-		for i := range f.rows {
+		for i := range rows {
 			row := out[i*o.out:][:o.out]
 			for j, v := range row {
 				row[j] = v + bias[j]
 			}
 		}
 	case o.relu:
-		y := out[:f.rows*o.out]
+		y := out[:rows*o.out]
 		for i, v := range y {
 			y[i] = max(v, 0)
 		}
 	}
 }
 
-func (o *denseOp) DiffWRT(n int) []bool {
-	wrt := []bool{o.b.needsGrad(o.meta.in[0]), true, true}
-	return wrt[:n]
-}
+func (o *denseOp) DiffWRT(n int) []bool { return o.wrt(n) }
 
 func (o *denseOp) SymDiff(in gorgonia.Nodes, y, grad *gorgonia.Node) (gorgonia.Nodes, error) {
-	dz := Node{grad, o.out}
+	dz := Node{grad, o.lead * o.out}
 	var err error
 	if o.relu {
-		if dz, err = o.b.matrix(&reluGradOp{meta: meta{kind: "relu gradient"}, width: o.out}, o.out, y, grad); err != nil {
+		if dz, err = o.b.matrix(&reluGradOp{meta: meta{kind: "relu gradient"}, width: dz.width}, dz.width, y, grad); err != nil {
 			return nil, err
 		}
 	}
 	dx, dw, db := Node{}, Node{}, Node{}
 	if o.b.needsGrad(in[0]) {
-		if dx, err = o.b.matrix(&denseInputGradOp{meta: meta{kind: "dense input gradient"}, in: o.in, out: o.out}, o.in, dz.n, in[1]); err != nil {
+		if dx, err = o.b.matrix(&denseInputGradOp{meta: meta{kind: "dense input gradient"}, lead: o.lead, in: o.in, out: o.out}, o.lead*o.in, dz.n, in[1]); err != nil {
 			return nil, err
 		}
 	}
-	if dw, err = o.b.apply(&denseKernelGradOp{meta: meta{kind: "dense kernel gradient"}, in: o.in, out: o.out}, tensor.Shape{o.in, o.out}, in[0], dz.n); err != nil {
+	if dw, err = o.b.apply(&denseKernelGradOp{meta: meta{kind: "dense kernel gradient"}, lead: o.lead, in: o.in, out: o.out}, tensor.Shape{o.in, o.out}, in[0], dz.n); err != nil {
 		return nil, err
 	}
 	if !o.bias {
 		return nodes(dx, dw), nil
 	}
-	if db, err = o.b.apply(&columnSumOp{meta: meta{kind: "column sum"}, width: o.out}, tensor.Shape{o.out}, dz.n); err != nil {
+	if db, err = o.b.apply(&columnSumOp{meta: meta{kind: "column sum"}, lead: o.lead, width: o.out}, tensor.Shape{o.out}, dz.n); err != nil {
 		return nil, err
 	}
 	return nodes(dx, dw, db), nil
@@ -91,32 +89,32 @@ func (o *denseOp) SymDiff(in gorgonia.Nodes, y, grad *gorgonia.Node) (gorgonia.N
 // denseInputGradOp is dX = dZ·Wᵀ.
 type denseInputGradOp struct {
 	meta
-	in, out int
+	lead, in, out int
 }
 
 func (o *denseInputGradOp) run(f *frame, in [][]float32, out []float32) {
-	o.b.cfg.Kernel.Gemm(false, true, f.rows, o.in, o.out, 1, in[0], o.out, in[1], o.out, 0, out, o.in)
+	o.b.cfg.Kernel.Gemm(false, true, f.rows*o.lead, o.in, o.out, 1, in[0], o.out, in[1], o.out, 0, out, o.in)
 }
 
 // denseKernelGradOp is dW = xᵀ·dZ.
 type denseKernelGradOp struct {
 	meta
-	in, out int
+	lead, in, out int
 }
 
 func (o *denseKernelGradOp) run(f *frame, in [][]float32, out []float32) {
-	o.b.cfg.Kernel.Gemm(true, false, o.in, o.out, f.rows, 1, in[0], o.in, in[1], o.out, 0, out, o.out)
+	o.b.cfg.Kernel.Gemm(true, false, o.in, o.out, f.rows*o.lead, 1, in[0], o.in, in[1], o.out, 0, out, o.out)
 }
 
-// columnSumOp is db = Σ over rows of dZ.
+// columnSumOp is db = Σ over rows of dZ, and over the lead vectors of each.
 type columnSumOp struct {
 	meta
-	width int
+	lead, width int
 }
 
 func (o *columnSumOp) run(f *frame, in [][]float32, out []float32) {
 	clear(out)
-	for i := range f.rows {
+	for i := range f.rows * o.lead {
 		o.b.cfg.Kernel.Axpy(1, in[0][i*o.width:][:o.width], out)
 	}
 }
@@ -129,10 +127,5 @@ type reluGradOp struct {
 
 func (o *reluGradOp) run(f *frame, in [][]float32, out []float32) {
 	n := f.rows * o.width
-	y, dy, dz := in[0][:n], in[1][:n], out[:n]
-	for i, v := range y {
-		// y is never below 0, so the sign of -y as bits says y > 0: no branch to mispredict.
-		keep := uint32(int32(-math.Float32bits(v)) >> 31)
-		dz[i] = math.Float32frombits(math.Float32bits(dy[i]) & keep)
-	}
+	reluBackward(in[0][:n], in[1][:n], out[:n])
 }

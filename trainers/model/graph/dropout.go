@@ -66,7 +66,7 @@ func (o *maskedOp) run(f *frame, in [][]float32, out []float32) {
 	}
 }
 
-func (o *maskedOp) DiffWRT(int) []bool { return []bool{true, false} }
+func (o *maskedOp) DiffWRT(int) []bool { return o.wrt(1) }
 
 func (o *maskedOp) SymDiff(in gorgonia.Nodes, _, grad *gorgonia.Node) (gorgonia.Nodes, error) {
 	dx, err := o.b.matrix(&maskedOp{meta: meta{kind: "dropout gradient"}, width: o.width}, o.width, grad, in[1])

@@ -42,11 +42,11 @@ func TestGradientsAddUpWhereAValueHasSeveralReaders(t *testing.T) {
 	ok := must(t)
 	x := b.Input(width)
 	w := b.Param(0, []int{width, width})
-	h1 := ok(b.Activation(ok(b.Dense(x, w, Node{}, false)), "tanh"))
-	h2 := ok(b.Activation(ok(b.Dense(h1, w, Node{}, false)), "tanh")) // the kernel again
-	sum := ok(b.Add(h1, h2))                                          // h1 again
+	h1 := ok(b.Activation(ok(b.Dense(x, w, Node{}, false)), "tanh", width))
+	h2 := ok(b.Activation(ok(b.Dense(h1, w, Node{}, false)), "tanh", width)) // the kernel again
+	sum := ok(b.Add(h1, h2))                                                 // h1 again
 	target, weight := b.Input(width), b.Input(1)
-	plan, err := b.Training([]Node{sum}, ok(b.Loss("mse", sum, target, weight)))
+	plan, err := b.Training([]Node{sum}, ok(b.Loss(LossConfig{Name: "mse"}, sum, target, weight, width)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +55,9 @@ func TestGradientsAddUpWhereAValueHasSeveralReaders(t *testing.T) {
 		xs[i], ys[i] = float32(i%5)/3-0.5, float32(i%3)
 	}
 	weights := []float32{1. / 3, 1. / 3, 1. / 3}
-	plan.Run(rows, 0, [][]float32{xs, ys, weights})
+	if err := plan.Run(rows, 0, [][]float32{xs, ys, weights}); err != nil {
+		t.Fatal(err)
+	}
 
 	p := make([]float64, width*width)
 	for i, v := range cfg.Params {
@@ -111,8 +113,8 @@ func TestTheInputGradientIsNotComputed(t *testing.T) {
 	ok := must(t)
 	x := ok(b.Dropout(b.Input(3), 0.5, 1)) // not a parameter, also through another operation
 	h := ok(b.Dense(x, b.Param(0, []int{3, 4}), b.Param(12, []int{4}), true))
-	y := ok(b.Activation(ok(b.Dense(h, b.Param(16, []int{4, 2}), b.Param(24, []int{2}), false)), "softmax"))
-	plan, err := b.Training([]Node{y}, ok(b.Loss("categorical_crossentropy", y, b.Input(2), b.Input(1))))
+	y := ok(b.Activation(ok(b.Dense(h, b.Param(16, []int{4, 2}), b.Param(24, []int{2}), false)), "softmax", 2))
+	plan, err := b.Training([]Node{y}, ok(b.Loss(LossConfig{Name: "categorical_crossentropy"}, y, b.Input(2), b.Input(1), 2)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,7 +140,9 @@ func TestDropoutKeepsTheExpectation(t *testing.T) {
 		for i := range ones {
 			ones[i] = 1
 		}
-		plan.Run(1, 1, [][]float32{ones})
+		if err := plan.Run(1, 1, [][]float32{ones}); err != nil {
+			t.Fatal(err)
+		}
 		var sum float64
 		zeros := 0
 		for _, v := range plan.Output(0) {
@@ -162,7 +166,7 @@ func TestAParameterThatDoesNotMatterIsAnError(t *testing.T) {
 	x := b.Input(2)
 	y := ok(b.Dense(x, b.Param(0, []int{2, 2}), Node{}, false))
 	b.Param(4, []int{2, 2})
-	if _, err := b.Training([]Node{y}, ok(b.Loss("mse", y, b.Input(2), b.Input(1)))); err == nil {
+	if _, err := b.Training([]Node{y}, ok(b.Loss(LossConfig{Name: "mse"}, y, b.Input(2), b.Input(1), 2))); err == nil {
 		t.Error("a parameter without gradient was accepted")
 	}
 }
@@ -176,13 +180,13 @@ func TestShapesThatDoNotFitAreErrors(t *testing.T) {
 	if _, err := b.Add(x, b.Input(2)); err == nil {
 		t.Error("add took two widths")
 	}
-	if _, err := b.Loss("mse", x, b.Input(2), b.Input(1)); err == nil {
+	if _, err := b.Loss(LossConfig{Name: "mse"}, x, b.Input(2), b.Input(1), 3); err == nil {
 		t.Error("the loss took a target of another width")
 	}
-	if _, err := b.Activation(x, "swish"); err == nil {
+	if _, err := b.Activation(x, "swoosh", 3); err == nil {
 		t.Error("an unknown activation was taken")
 	}
-	if _, err := b.Loss("huber", x, x, b.Input(1)); err == nil {
+	if _, err := b.Loss(LossConfig{Name: "hubber"}, x, x, b.Input(1), 3); err == nil {
 		t.Error("an unknown loss was taken")
 	}
 }

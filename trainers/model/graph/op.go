@@ -14,14 +14,30 @@ import (
 type frame struct {
 	rows int    // of this batch, at most Config.Rows
 	step uint64 // differs between steps: seeds dropout
+	err  error  // what an operation found wrong with its input: the run stops after it
 }
+
+// fail ends the run after the operation that calls it, because of the values of a row. The first error counts.
+func (f *frame) fail(row int, format string, args ...any) {
+	if f.err == nil {
+		f.err = &RowError{row, fmt.Sprintf(format, args...)}
+	}
+}
+
+// RowError says which row of a batch holds a value that an operation cannot take, counting from 0.
+type RowError struct {
+	Row  int
+	Text string
+}
+
+func (e *RowError) Error() string { return fmt.Sprintf("row %d: %s", e.Row, e.Text) }
 
 // op is an operation of ours: a node's function for gorgonia, and its work for the executor.
 type op interface {
 	gorgonia.SDOp
 	about() *meta
 	// run computes the first f.rows rows of out (or all of it, for what has no rows). in and out are whole buffers
-	// and never overlap. It writes nothing else.
+	// and never overlap. It writes nothing else. What is wrong with the values of in goes to f.fail.
 	run(f *frame, in [][]float32, out []float32)
 }
 
@@ -83,16 +99,29 @@ func (m *meta) SymDiff(gorgonia.Nodes, *gorgonia.Node, *gorgonia.Node) (gorgonia
 // needsGrad tells whether a gradient with respect to n is of use to anyone: n is a parameter or computed from one.
 // It keeps the product for the first layer's input gradient out of the graph.
 func (b *Builder) needsGrad(n *gorgonia.Node) bool {
+	if known, ok := b.trained[n]; ok {
+		return known
+	}
+	found := false
 	if o, ok := n.Op().(op); ok {
 		for _, c := range o.about().in {
 			if b.needsGrad(c) {
-				return true
+				found = true
+				break
 			}
 		}
-		return false
 	}
-	_, isParam := b.leaves[n]
-	return isParam
+	b.trained[n] = found
+	return found
+}
+
+// wrt answers DiffWRT for an operation whose first inputs have derivatives: those that anyone needs.
+func (m *meta) wrt(differentiable int) []bool {
+	d := make([]bool, len(m.in))
+	for i := range min(differentiable, len(d)) {
+		d[i] = m.b.needsGrad(m.in[i])
+	}
+	return d
 }
 
 // addOp is x + y, elementwise over equal shapes. Backpropagation makes gorgonia's own addition where a value has

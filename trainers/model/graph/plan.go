@@ -27,7 +27,9 @@ type step struct {
 
 // Run computes the plan for a batch of rows rows, at most Config.Rows. inputs are in the order of the Input calls and
 // hold rows × width floats each; they are read in place. step seeds what is random. Run does not allocate.
-func (p *Plan) Run(rows int, step uint64, inputs [][]float32) {
+// An error, always a *RowError, names a row with a value that an operation cannot take, such as an id that an
+// embedding does not have; the run has stopped there.
+func (p *Plan) Run(rows int, step uint64, inputs [][]float32) error {
 	p.frame = frame{rows: rows, step: step}
 	for i, slot := range p.inputs {
 		p.values[slot] = inputs[i]
@@ -38,7 +40,11 @@ func (p *Plan) Run(rows int, step uint64, inputs [][]float32) {
 			s.buf[j] = p.values[slot]
 		}
 		s.op.run(&p.frame, s.buf, p.values[s.out])
+		if p.frame.err != nil {
+			return p.frame.err
+		}
 	}
+	return nil
 }
 
 // Output is the i-th output of the last run; its first rows × width floats are valid until the next one.
@@ -66,6 +72,9 @@ func (b *Builder) compile(outputs []Node, loss Node, grads gorgonia.Nodes) (*Pla
 		}
 		c.bind[g] = b.cfg.Grads[p.off : p.off+p.len : p.off+p.len]
 	}
+	for _, e := range b.effects {
+		c.bind[e.node] = e.state
+	}
 	for _, n := range b.inputs {
 		c.p.inputs = append(c.p.inputs, c.slot(n, nil))
 	}
@@ -82,6 +91,11 @@ func (b *Builder) compile(outputs []Node, loss Node, grads gorgonia.Nodes) (*Pla
 			return nil, err
 		}
 		c.p.loss = s
+	}
+	for _, e := range b.effects {
+		if _, err := c.visit(e.node); err != nil {
+			return nil, err
+		}
 	}
 	// Backwards, so that what a layer's gradients share is used while it is in the cache.
 	for i := len(grads) - 1; i >= 0; i-- {

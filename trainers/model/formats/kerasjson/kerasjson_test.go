@@ -21,7 +21,7 @@ func describe(d *model.Definition) []string {
 		text := fmt.Sprintf("%s<-%s %s", l.Name, l.From[0], l.Op.Kind())
 		switch op := l.Op.(type) {
 		case *model.Dense:
-			text += fmt.Sprintf(" %+v", *op)
+			text += strings.NewReplacer(" KernelRegularizer:{L1:0 L2:0}", "", " BiasRegularizer:{L1:0 L2:0}", "").Replace(fmt.Sprintf(" %+v", *op))
 		case *model.Activation:
 			text += " " + op.Activation
 		case *model.Dropout:
