@@ -80,7 +80,7 @@ func network(t testing.TB, units int, seed uint64) *model.Network {
 
 func adam(n int) (optim.Optimizer, error) {
 	return optim.New("adam", func(into any) error {
-		into.(*optim.Adam).LearningRate = 0.005
+		into.(*optim.Adam).LearningRate = optim.Constant(0.005)
 		return nil
 	}, n)
 }

@@ -8,49 +8,80 @@ import "math"
 //	m += (g - m) * (1 - beta_1)
 //	v += (g² - v) * (1 - beta_2)
 //	p -= learning_rate * sqrt(1 - beta_2^t) / (1 - beta_1^t) * m / (sqrt(v) + epsilon)
+//
+// With amsgrad the largest v so far stands in the place of v (Reddi et al. 2018, algorithm 2).
+// adamw is the same with a weight decay of 0.004 (Loshchilov and Hutter 2019).
 type Adam struct {
-	LearningRate float64 `yaml:"learning_rate"` // > 0; default 0.001
-	Beta1        float64 `yaml:"beta_1"`        // 0 <= beta_1 < 1; default 0.9
-	Beta2        float64 `yaml:"beta_2"`        // 0 <= beta_2 < 1; default 0.999
-	Epsilon      float64 `yaml:"epsilon"`       // > 0; default 1e-7
+	Common  `yaml:",inline"` // learning_rate 0.001
+	Beta1   float64          `yaml:"beta_1"`  // 0 <= beta_1 < 1; default 0.9
+	Beta2   float64          `yaml:"beta_2"`  // 0 <= beta_2 < 1; default 0.999
+	Epsilon float64          `yaml:"epsilon"` // > 0; default 1e-7
+	AMSGrad bool             `yaml:"amsgrad"` // default false
+}
+
+func newAdam() *Adam {
+	return &Adam{Common: Common{LearningRate: Constant(0.001)}, Beta1: 0.9, Beta2: 0.999, Epsilon: 1e-7}
+}
+
+func newAdamW() *Adam {
+	a := newAdam()
+	a.WeightDecay = 0.004
+	return a
+}
+
+func (a *Adam) check() error {
+	return checkBounds(share("beta_1", a.Beta1), share("beta_2", a.Beta2), positive("epsilon", a.Epsilon))
+}
+
+func (a *Adam) rule(n int) rule {
+	r := &adam{beta1: a.Beta1, beta2: a.Beta2, eps: float32(a.Epsilon), m: make([]float32, n), v: make([]float32, n)}
+	if a.AMSGrad {
+		r.most = make([]float32, n)
+	}
+	return r
 }
 
 type adam struct {
-	Adam
-	m, v []float32
-	// t holds the number of steps taken, as a vector of one so that it is saved with the other slots. It stops
-	// counting at 2^24, where float32 runs out; both corrections are 1 long before that for any usual beta.
-	t []float32
+	beta1, beta2 float64
+	eps          float32
+	rate         float32 // of this step, with both corrections
+	m, v         []float32
+	most         []float32 // the largest v so far; nil without amsgrad
 }
 
-var _ Optimizer = (*adam)(nil)
-
-func newAdam(decode func(any) error, n int) (Optimizer, error) {
-	o := Adam{LearningRate: 0.001, Beta1: 0.9, Beta2: 0.999, Epsilon: 1e-7}
-	if err := decode(&o); err != nil {
-		return nil, err
-	}
-	err := checkBounds("adam", positive("learning_rate", o.LearningRate), share("beta_1", o.Beta1),
-		share("beta_2", o.Beta2), positive("epsilon", o.Epsilon))
-	if err != nil {
-		return nil, err
-	}
-	return &adam{Adam: o, m: make([]float32, n), v: make([]float32, n), t: make([]float32, 1)}, nil
+func (a *adam) begin(rate, step float64) {
+	a.rate = float32(rate * math.Sqrt(1-math.Pow(a.beta2, step)) / (1 - math.Pow(a.beta1, step)))
 }
 
-func (a *adam) Apply(params, grads []float32) {
-	a.t[0]++
-	t := float64(a.t[0])
-	rate := float32(a.LearningRate * math.Sqrt(1-math.Pow(a.Beta2, t)) / (1 - math.Pow(a.Beta1, t)))
-	c1, c2, eps := float32(1-a.Beta1), float32(1-a.Beta2), float32(a.Epsilon)
-	m, v := a.m[:len(params)], a.v[:len(params)]
-	grads = grads[:len(params)]
-	for i, g := range grads {
+func (a *adam) update(at int, g, p []float32) {
+	rate, c1, c2, eps := a.rate, float32(1-a.beta1), float32(1-a.beta2), a.eps
+	m, v := a.m[at:at+len(g)], a.v[at:at+len(g)]
+	p = p[:len(g)]
+	if a.most == nil {
+		for i, g := range g {
+			mi := m[i] + (g-m[i])*c1
+			vi := v[i] + (g*g-v[i])*c2
+			m[i], v[i] = mi, vi
+			p[i] -= rate * mi / (sqrt(vi) + eps)
+		}
+		return
+	}
+	most := a.most[at : at+len(g)]
+	for i, g := range g {
 		mi := m[i] + (g-m[i])*c1
 		vi := v[i] + (g*g-v[i])*c2
-		m[i], v[i] = mi, vi
-		params[i] -= rate * mi / (float32(math.Sqrt(float64(vi))) + eps)
+		top := max(most[i], vi)
+		m[i], v[i], most[i] = mi, vi, top
+		p[i] -= rate * mi / (sqrt(top) + eps)
 	}
 }
 
-func (a *adam) Slots() [][]float32 { return [][]float32{a.m, a.v, a.t} }
+func (a *adam) slots() [][]float32 {
+	if a.most == nil {
+		return [][]float32{a.m, a.v}
+	}
+	return [][]float32{a.m, a.v, a.most}
+}
+
+// sqrt is one instruction: the compiler knows this form.
+func sqrt(x float32) float32 { return float32(math.Sqrt(float64(x))) }

@@ -2,7 +2,6 @@ package optim
 
 import (
 	"fmt"
-	"math"
 	"strings"
 )
 
@@ -11,22 +10,45 @@ type Optimizer interface {
 	// Apply moves params by one step down grads. Both have the length the optimizer was made for. It does not
 	// allocate and does not change grads.
 	Apply(params, grads []float32)
-	// Slots gives the live state vectors (momenta, step counters and the like), for checkpoints: copying saved
-	// values back into a new optimizer of the same settings continues the run. It may be empty. The order and the
-	// lengths depend only on the settings and on the length of the parameter vector.
+	// Slots gives the live state vectors, for checkpoints: copying saved values back into a new optimizer of the same
+	// settings continues the run exactly. The first holds the number of steps taken, the others momenta and the like.
+	// The order and the lengths depend only on the settings and on the length of the parameter vector.
 	Slots() [][]float32
 }
 
-// A maker decodes an algorithm's fields over its defaults, checks them and gives an optimizer for n parameters.
+// settings are the fields of one algorithm, such as *Adam: what a job file names.
+type settings interface {
+	shared() *Common
+	check() error
+	// rule makes the algorithm's state for n parameters.
+	rule(n int) rule
+}
+
+// rule is the arithmetic of one algorithm, with its state.
+type rule interface {
+	// begin starts step number step, counted from 1, with its learning rate.
+	begin(rate, step float64)
+	// update moves p, which are the parameters at, at+1, … of the flat vector, down g. Every parameter gets one update
+	// a step.
+	update(at int, g, p []float32)
+	slots() [][]float32
+}
+
+// A maker gives an algorithm with its defaults.
 type maker struct {
-	name string
-	make func(decode func(any) error, n int) (Optimizer, error)
+	name     string
+	defaults func() settings
 }
 
 func makers() []maker {
 	return []maker{
-		{"adam", newAdam},
-		{"sgd", newSGD},
+		{"adadelta", func() settings { return newAdadelta() }},
+		{"adagrad", func() settings { return newAdagrad() }},
+		{"adam", func() settings { return newAdam() }},
+		{"adamw", func() settings { return newAdamW() }},
+		{"nadam", func() settings { return newNadam() }},
+		{"rmsprop", func() settings { return newRMSprop() }},
+		{"sgd", func() settings { return newSGD() }},
 	}
 }
 
@@ -39,16 +61,16 @@ func Names() []string {
 	return names
 }
 
-// New makes the named optimizer for a flat vector of n parameters. decode fills a pointer to a struct with yaml tags
-// that already holds the defaults, and leaves fields alone that the user did not name; nil means all defaults.
-// Errors of decode are passed on as they are; others are of type *Error.
-func New(name string, decode func(any) error, n int) (Optimizer, error) {
-	if decode == nil {
-		decode = func(any) error { return nil }
-	}
+// New makes the named optimizer for a flat vector that holds tensors of these lengths one after the other. One length,
+// that of the whole vector, is enough where clipnorm, which works tensor by tensor, is not used.
+//
+// decode fills a pointer to the algorithm's struct, such as *Adam, which has yaml tags and already holds the defaults,
+// and leaves fields alone that the user did not name; nil means all defaults. Errors of decode are passed on as they
+// are; others are of type *Error.
+func New(name string, decode func(any) error, tensors ...int) (Optimizer, error) {
 	for _, m := range makers() {
 		if m.name == name {
-			return m.make(decode, n)
+			return m.make(decode, tensors)
 		}
 	}
 	e := &Error{Message: fmt.Sprintf("there is no optimizer %q", name), Hint: "use one of " + strings.Join(Names(), ", ")}
@@ -58,74 +80,90 @@ func New(name string, decode func(any) error, n int) (Optimizer, error) {
 	return nil, e
 }
 
-// Error reports a name or a field that an optimizer cannot take.
-type Error struct {
-	Message string
-	Hint    string
-}
-
-func (e *Error) Error() string { return e.Message }
-
-// ErrorKind makes the command line exit as for a wrong job file.
-func (e *Error) ErrorKind() string { return "spec" }
-
-// ErrorHint gives the next step, or the empty string.
-func (e *Error) ErrorHint() string { return e.Hint }
-
-// A range check on one field. NaN is in no range.
-type bound struct {
-	field    string
-	value    float64
-	ok       bool
-	expected string
-}
-
-func positive(field string, v float64) bound {
-	return bound{field, v, v > 0 && !math.IsInf(v, 1), "a number above 0"}
-}
-
-// share is a decay or momentum factor: 0 remembers nothing, 1 would never forget.
-func share(field string, v float64) bound {
-	return bound{field, v, v >= 0 && v < 1, "at least 0 and below 1"}
-}
-
-func checkBounds(optimizer string, bounds ...bound) error {
-	for _, b := range bounds {
-		if !b.ok {
-			return &Error{Message: fmt.Sprintf("optimizer %s: %s is %g, must be %s", optimizer, b.field, b.value, b.expected)}
+func (m maker) make(decode func(any) error, tensors []int) (Optimizer, error) {
+	s := m.defaults()
+	if decode != nil {
+		if err := decode(s); err != nil {
+			return nil, err
 		}
 	}
-	return nil
+	err := s.shared().check()
+	if err == nil {
+		err = s.check()
+	}
+	if e, ok := err.(*Error); ok {
+		return nil, &Error{Message: "optimizer " + m.name + ": " + e.Message, Hint: e.Hint}
+	}
+	n := 0
+	for _, t := range tensors {
+		n += t
+	}
+	o := &optimizer{Common: *s.shared(), rule: s.rule(n), count: make(counter, 2), tensors: []int{n}}
+	if o.ClipNorm > 0 {
+		o.tensors = append([]int(nil), tensors...)
+	}
+	if o.clips() {
+		o.clipped = make([]float32, blockSize)
+	}
+	return o, nil
 }
 
-// Nearest gives the candidate with the fewest edits to name, or "" when none is near.
-func Nearest(name string, candidates []string) string {
-	best, bestDist := "", 3
-	for _, c := range candidates {
-		if d := edits(strings.ToLower(name), c); d < bestDist && d < len(c) {
-			best, bestDist = c, d
-		}
-	}
-	return best
+// optimizer does around a rule what all algorithms share.
+type optimizer struct {
+	Common
+	rule    rule
+	count   counter
+	tensors []int     // lengths of what is clipped together; one for the whole vector unless clipnorm is set
+	clipped []float32 // a block of the gradient after clipping; nil without clipping
 }
 
-// edits is the Levenshtein distance in bytes.
-func edits(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
+// blockSize is how many parameters go through clipping, decay and the rule at a time: few enough that they and the
+// rule's state stay in the first-level cache in between.
+const blockSize = 1024
+
+func (o *optimizer) Apply(params, grads []float32) {
+	taken := o.count.value()
+	rate := o.LearningRate.At(taken)
+	o.rule.begin(rate, taken+1)
+	o.count.add()
+	if o.clipped == nil && o.WeightDecay == 0 {
+		o.rule.update(0, grads, params)
+		return
 	}
-	for i := range len(a) {
-		diag := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diag
-			if a[i] != b[j] {
-				cost++
+	keep := float32(1 - o.WeightDecay*rate)
+	at := 0
+	for _, n := range o.tensors {
+		c := o.clipper(grads[at : at+n])
+		for end := at + n; at < end; {
+			k := min(blockSize, end-at)
+			g, p := grads[at:at+k], params[at:at+k]
+			g = c.clip(o.clipped, g)
+			if o.WeightDecay != 0 {
+				for i := range p {
+					p[i] *= keep
+				}
 			}
-			diag = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+			o.rule.update(at, g, p)
+			at += k
 		}
 	}
-	return row[len(b)]
+}
+
+func (o *optimizer) Slots() [][]float32 {
+	return append([][]float32{o.count}, o.rule.slots()...)
+}
+
+// counter counts steps in float32, so that it is saved with the other slots: c[0] + 2^24 * c[1] is exact for longer
+// than any run takes.
+type counter []float32
+
+const counterBase = 1 << 24
+
+func (c counter) value() float64 { return float64(c[0]) + counterBase*float64(c[1]) }
+
+func (c counter) add() {
+	if c[0]++; c[0] == counterBase {
+		c[0] = 0
+		c[1]++
+	}
 }

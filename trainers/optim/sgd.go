@@ -8,62 +8,64 @@ import "gonum.org/v1/gonum/blas/gonum"
 //	momentum:           v = momentum*v - learning_rate*g;  p += v
 //	momentum, nesterov: v = momentum*v - learning_rate*g;  p += momentum*v - learning_rate*g
 type SGD struct {
-	LearningRate float64 `yaml:"learning_rate"` // > 0; default 0.01
-	Momentum     float64 `yaml:"momentum"`      // 0 <= momentum < 1; default 0
-	Nesterov     bool    `yaml:"nesterov"`      // needs momentum > 0; default false
+	Common   `yaml:",inline"` // learning_rate 0.01
+	Momentum float64          `yaml:"momentum"` // 0 <= momentum < 1; default 0
+	Nesterov bool             `yaml:"nesterov"` // needs momentum > 0; default false
 }
 
-type sgd struct {
-	SGD
-	velocity []float32 // nil without momentum
+func newSGD() *SGD { return &SGD{Common: Common{LearningRate: Constant(0.01)}} }
+
+func (s *SGD) check() error {
+	if s.Nesterov && s.Momentum == 0 {
+		return &Error{Message: "nesterov needs a momentum above 0", Hint: "set momentum, for example 0.9, or leave nesterov out"}
+	}
+	return checkBounds(share("momentum", s.Momentum))
 }
 
-var _ Optimizer = (*sgd)(nil)
-
-func newSGD(decode func(any) error, n int) (Optimizer, error) {
-	o := SGD{LearningRate: 0.01}
-	if err := decode(&o); err != nil {
-		return nil, err
+func (s *SGD) rule(n int) rule {
+	if s.Momentum == 0 {
+		return &descent{}
 	}
-	if err := checkBounds("sgd", positive("learning_rate", o.LearningRate), share("momentum", o.Momentum)); err != nil {
-		return nil, err
-	}
-	if o.Nesterov && o.Momentum == 0 {
-		return nil, &Error{Message: "optimizer sgd: nesterov needs a momentum above 0", Hint: "set momentum, for example 0.9, or leave nesterov out"}
-	}
-	s := &sgd{SGD: o}
-	if o.Momentum != 0 {
-		s.velocity = make([]float32, n)
-	}
-	return s, nil
+	return &momentum{factor: float32(s.Momentum), nesterov: s.Nesterov, v: make([]float32, n)}
 }
 
-func (s *sgd) Apply(params, grads []float32) {
-	lr, m := float32(s.LearningRate), float32(s.Momentum)
-	if s.velocity == nil {
-		gonum.Implementation{}.Saxpy(len(params), -lr, grads, 1, params, 1)
-		return
-	}
-	v := s.velocity[:len(params)]
-	grads = grads[:len(params)]
-	if s.Nesterov {
-		for i, g := range grads {
-			w := m*v[i] - lr*g
+// descent is SGD without momentum.
+type descent struct{ rate float32 }
+
+func (d *descent) begin(rate, _ float64) { d.rate = float32(rate) }
+
+func (d *descent) update(_ int, g, p []float32) {
+	gonum.Implementation{}.Saxpy(len(p), -d.rate, g, 1, p, 1)
+}
+
+func (d *descent) slots() [][]float32 { return nil }
+
+// momentum is SGD with momentum.
+type momentum struct {
+	factor, rate float32
+	nesterov     bool
+	v            []float32
+}
+
+func (m *momentum) begin(rate, _ float64) { m.rate = float32(rate) }
+
+func (m *momentum) update(at int, g, p []float32) {
+	f, rate := m.factor, m.rate
+	v := m.v[at : at+len(g)]
+	p = p[:len(g)]
+	if m.nesterov {
+		for i, g := range g {
+			w := f*v[i] - rate*g
 			v[i] = w
-			params[i] += m*w - lr*g
+			p[i] += f*w - rate*g
 		}
 		return
 	}
-	for i, g := range grads {
-		w := m*v[i] - lr*g
+	for i, g := range g {
+		w := f*v[i] - rate*g
 		v[i] = w
-		params[i] += w
+		p[i] += w
 	}
 }
 
-func (s *sgd) Slots() [][]float32 {
-	if s.velocity == nil {
-		return nil
-	}
-	return [][]float32{s.velocity}
-}
+func (m *momentum) slots() [][]float32 { return [][]float32{m.v} }
