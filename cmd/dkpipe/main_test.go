@@ -23,6 +23,7 @@ import (
 const (
 	asProgram = "DKPIPE_TEST_PROGRAM"
 	crashAt   = "DKPIPE_TEST_CRASH_AT"  // kill this process with SIGKILL at that point
+	stopAt    = "DKPIPE_TEST_STOP_AT"   // stop this process with SIGSTOP there; it goes on when SIGCONT comes
 	crashLog  = "DKPIPE_TEST_CRASH_LOG" // write the names of the points to this file
 )
 
@@ -38,25 +39,33 @@ func asDkpipe() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	a := newApp(os.Stdout, os.Stderr, os.Getenv)
-	if target, log := os.Getenv(crashAt), os.Getenv(crashLog); target != "" || log != "" {
+	if crash, stop, log := os.Getenv(crashAt), os.Getenv(stopAt), os.Getenv(crashLog); crash != "" || stop != "" || log != "" {
 		var mu sync.Mutex
 		seen := map[string]int{}
+		half := ""
 		a.at = func(point string) {
 			mu.Lock()
 			defer mu.Unlock()
-			seen[point]++ // a run has two locks and two stages: "LATEST written: after#2" is the model's
-			point = fmt.Sprintf("%s#%d", point, seen[point])
+			seen[point]++ // a run has two locks and two stages: "LATEST written: after#1" is the dataset's
+			name := fmt.Sprintf("%s%s#%d", half, point, seen[point])
+			if point == "preprocessed" { // counts begin anew, so a run that finds its dataset made has the same names
+				clear(seen)
+				half = "model: "
+			}
 			if log != "" {
 				f, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 				if err != nil {
 					panic(err)
 				}
-				fmt.Fprintln(f, point)
+				fmt.Fprintln(f, name)
 				f.Close()
 			}
-			if point == target {
+			switch name {
+			case crash:
 				_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 				select {} // the signal ends the process before this thread goes on
+			case stop:
+				_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
 			}
 		}
 	}
