@@ -172,7 +172,7 @@ func exercise(ctx context.Context, d *daemon, user string) error {
 	}
 	for _, line := range lines {
 		if address, ok := strings.CutPrefix(line, "spark "); ok {
-			return probeSpark(ctx, address)
+			return probeSpark(ctx, address, "")
 		}
 	}
 	return errors.New("the harness did not say where Spark listens")

@@ -13,14 +13,17 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
+// tokenProperty makes Spark ask for a token.
+const tokenProperty = "spark.connect.authenticate.token"
+
 const sparkService = "/spark.connect.SparkConnectService/"
 
 // probeSpark runs SELECT 1 through the Connect port. An open port is not a server that answers; and the first query
 // of a JVM takes seconds, which a client of a fresh box should not have to know.
 //
 // The few fields of the messages are written by hand (spark/connect/base.proto and relations.proto, Spark 4.0).
-func probeSpark(ctx context.Context, address string) error {
-	conn, err := dialSpark(address)
+func probeSpark(ctx context.Context, address, token string) error {
+	conn, err := dialSpark(address, token)
 	if err != nil {
 		return &Error{Kind: kindInternal, Message: "Spark at " + address, Err: err}
 	}
@@ -41,10 +44,25 @@ func probeSpark(ctx context.Context, address string) error {
 	return nil
 }
 
-func dialSpark(address string) (*grpc.ClientConn, error) {
-	return grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(rawCodec{})))
+// dialSpark connects with a token, or without when it is empty.
+func dialSpark(address, token string) (*grpc.ClientConn, error) {
+	options := []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultCallOptions(grpc.ForceCodecV2(rawCodec{}))}
+	if token != "" {
+		options = append(options, grpc.WithPerRPCCredentials(bearer(token)))
+	}
+	return grpc.NewClient("passthrough:///"+address, options...)
 }
+
+// bearer is the token that a server asks for.
+type bearer string
+
+// GetRequestMetadata gives the header with the token.
+func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
+	return map[string]string{"authorization": "Bearer " + string(b)}, nil
+}
+
+// RequireTransportSecurity is false: the server is on this machine.
+func (bearer) RequireTransportSecurity() bool { return false }
 
 // query runs a statement and counts the rows of its result.
 func query(ctx context.Context, conn *grpc.ClientConn, session, sql string) (rows uint64, err error) {

@@ -125,7 +125,7 @@ func (s *supervisor) start(ctx context.Context) error {
 	}
 	if s.o.spark() {
 		s.o.progress("asking Spark for SELECT 1")
-		if err := probeSpark(ctx, strings.TrimPrefix(s.snapshot().Spark, "sc://")); err != nil {
+		if err := probeSpark(ctx, strings.TrimPrefix(s.snapshot().Spark, "sc://"), s.o.Spark[tokenProperty]); err != nil {
 			return err
 		}
 	}
