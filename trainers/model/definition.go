@@ -93,9 +93,14 @@ func one(in [][]int) ([]int, error) {
 func kinds() []Op {
 	return []Op{
 		&Activation{},
+		&AveragePooling2D{newPooling()},
+		newConv2D(),
 		&Dense{Activation: "linear", UseBias: true, KernelInitializer: GlorotUniform, BiasInitializer: Zeros},
 		&Dropout{},
 		&Flatten{},
+		&GlobalAveragePooling2D{},
+		&GlobalMaxPooling2D{},
+		&MaxPooling2D{newPooling()},
 	}
 }
 
