@@ -66,9 +66,9 @@ func TestOptimizerAndMetrics(t *testing.T) {
 	if err != nil || got[0].Name != "a/b" {
 		t.Fatal(got, err)
 	}
-	for i, want := range []float32{.5, 2, .5, 0} {
-		if got[0].Data[i] != want {
-			t.Errorf("steps %v", got[0].Data)
+	for i, want := range []float64{.5, 2, .5, 0} {
+		if got[0].Wide[i] != want {
+			t.Errorf("steps %v", got[0].Wide)
 		}
 	}
 	m, err := o.Metrics([]any{"binary_accuracy", map[string]any{"class_name": "Precision", "config": map[string]any{}}},

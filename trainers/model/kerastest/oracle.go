@@ -51,9 +51,9 @@ func (o *Oracle) Gradients(m Model, s Step) (Result, error) {
 	return r, err
 }
 
-// Optimize applies steps of gradients with an optimizer, a Keras object {"class_name", "config"}, in float32. Params
-// and grads have equal names; a gradient's first dimension counts the steps. It gives the parameters after every step
-// in the same form.
+// Optimize applies steps of gradients with an optimizer, a Keras object {"class_name", "config"}, in float64.
+// Params and grads have equal names; a gradient's first dimension counts the steps. It gives the parameters after every
+// step in the same form.
 func (o *Oracle) Optimize(config any, params, grads []Tensor) ([]Tensor, error) {
 	return o.ask("optimizer", map[string]any{"config": config}, append(rename("param:", params), rename("gradient:", grads)...), nil)
 }

@@ -198,16 +198,16 @@ def op_run(args, arrays):
 def op_optimizer(args, arrays):
     """Applies steps of gradients. Arrays: param:NAME, and gradient:NAME with the steps as first dimension."""
     names = [n.removeprefix("param:") for n, _ in arrays if n.startswith("param:")]
-    given = dict(arrays)
-    variables = [keras.Variable(given["param:" + n], name=n.replace("/", "_")) for n in names]
-    optimizer = keras.optimizers.deserialize(args["config"])
-    optimizer.build(variables)
-    steps = len(given["gradient:" + names[0]])
-    history = {n: [] for n in names}
-    for t in range(steps):
-        optimizer.apply([given["gradient:" + n][t] for n in names], variables)
-        for n, v in zip(names, variables):
-            history[n].append(np.asarray(v.value))
+    given = {n: a.astype("float64") for n, a in arrays}
+    with Precision("float64"):
+        variables = [keras.Variable(given["param:" + n], dtype="float64", name=n.replace("/", "_")) for n in names]
+        optimizer = keras.optimizers.deserialize(args["config"])
+        optimizer.build(variables)
+        history = {n: [] for n in names}
+        for t in range(len(given["gradient:" + names[0]])):
+            optimizer.apply([given["gradient:" + n][t] for n in names], variables)  # not compiled: that would take longer
+            for n, v in zip(names, variables):
+                history[n].append(np.asarray(v.value))
     return {}, [(n, np.stack(h)) for n, h in history.items()]
 
 
