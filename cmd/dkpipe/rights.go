@@ -281,7 +281,7 @@ func (t *try) explain(err error) error {
 // dkpipe's, which lets Spark's user in.
 func between(refused, root string) []string {
 	var dirs []string
-	for dir := path.Dir(root); strings.HasPrefix(dir, strings.TrimSuffix(refused, "/")+"/"); dir = path.Dir(dir) {
+	for dir := path.Dir(root); dir != "/" && strings.HasPrefix(dir, strings.TrimSuffix(refused, "/")+"/"); dir = path.Dir(dir) {
 		dirs = append(dirs, dir)
 	}
 	slices.Reverse(dirs)
