@@ -40,6 +40,7 @@ var mayImport = map[string][]string{
 	"trainers/model/formats/kerasjson":   {"pipeline", "trainers/model"},
 	"trainers/model/formats/safetensors": {"pipeline"},
 	"trainers/model/formats/hdf5":        {"pipeline"},
+	"trainers/model/formats/kerasfile":   {"pipeline", "trainers/model", "trainers/model/formats/hdf5", "trainers/model/formats/kerasjson"},
 	"trainers/optim":                     {"trainers/kernel"},
 	"trainers/kernel":                    {},
 	"trainers/bundle":                    {"pipeline/expr", "trainers/model", "trainers/model/formats/kerasjson", "trainers/model/formats/safetensors"},

@@ -380,3 +380,25 @@ func (d *reading) scatter(data []byte, origin, chunk []int, row []float32) {
 		}
 	}
 }
+
+// Bytes gives how many bytes of the file a tensor's elements take, so that a shape can be judged before memory is made
+// for it; -1 when they are packed or were never written, so that the file does not say.
+func (o *Object) Bytes() int64 {
+	body, err := o.message(msgLayout)
+	if err != nil || body == nil {
+		return -1
+	}
+	c := cursor{b: body, sizes: o.f.width}
+	c.skip(1)
+	switch c.u8() {
+	case compact:
+		return int64(c.u16())
+	case contiguous:
+		if at, n := c.address(), c.length(); at != undefined && !c.short && at <= o.f.r.size && n <= o.f.r.size-at {
+			return int64(n)
+		} else if at != undefined {
+			return 0
+		}
+	}
+	return -1
+}

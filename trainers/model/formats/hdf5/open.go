@@ -64,6 +64,9 @@ func Open(r io.ReaderAt, size int64) (*File, error) {
 // Root is the group that holds all others.
 func (f *File) Root() *Object { return f.root }
 
+// Size is the length of the file without a user block.
+func (f *File) Size() int64 { return int64(f.r.size) }
+
 // superblock gives the address of the root's header (section II).
 func (f *File) superblock() (uint64, error) {
 	c, err := f.cursor(8, min(96, f.r.size-8))
