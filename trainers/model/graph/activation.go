@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math"
 
+	"dkpipe/trainers/kernel"
+
 	"gorgonia.org/gorgonia"
 )
 
@@ -14,9 +16,9 @@ type function struct {
 	slope func(x, y float32) float32
 	fromY bool // slope does not look at x: it can be used where only y was kept
 
-	// forward and backward do a whole slice without a call for each number, where that pays; else nil.
-	forward  func(x, y []float32)
-	backward func(y, dy, dx []float32)
+	// forward and backward do a whole slice at once, where there is a kernel for it; else nil.
+	forward  func(k kernel.Set, x, y []float32)
+	backward func(k kernel.Set, y, dy, dx []float32)
 }
 
 // The constants of selu (Klambauer et al. 2017, Self-Normalizing Neural Networks, appendix A).
@@ -28,7 +30,7 @@ const (
 // functions lists the activations by name, as Keras 3 names and defines them.
 func functions() []function {
 	relu := rectifier("relu", 0, 0, math.Inf(1))
-	relu.forward, relu.backward = reluForward, reluBackward
+	relu.forward, relu.backward = kernel.Set.ReLU, kernel.Set.ReLUGrad
 	return []function{
 		relu,
 		rectifier("relu6", 0, 0, 6),
@@ -41,8 +43,10 @@ func functions() []function {
 		{name: "softplus", value: softplus, slope: func(_, y float32) float32 { return float32(-math.Expm1(float64(-y))) }, fromY: true},
 		{name: "softsign", value: func(x float32) float32 { return x / (1 + abs(x)) },
 			slope: func(_, y float32) float32 { return (1 - abs(y)) * (1 - abs(y)) }, fromY: true},
-		{name: "tanh", value: tanh, slope: func(_, y float32) float32 { return 1 - y*y }, fromY: true},
-		{name: "sigmoid", value: sigmoid, slope: func(_, y float32) float32 { return y * (1 - y) }, fromY: true},
+		{name: "tanh", value: tanh, slope: func(_, y float32) float32 { return 1 - y*y }, fromY: true,
+			forward: kernel.Set.Tanh, backward: kernel.Set.TanhGrad},
+		{name: "sigmoid", value: sigmoid, slope: func(_, y float32) float32 { return y * (1 - y) }, fromY: true,
+			forward: kernel.Set.Sigmoid, backward: kernel.Set.SigmoidGrad},
 		ramp("hard_sigmoid", 1./6),
 		ramp("hard_sigmoid_keras2", 0.2),
 		{name: "silu", value: func(x float32) float32 { return x * sigmoid(x) },
@@ -130,23 +134,6 @@ func rectifier(name string, slope, threshold, top float64) function {
 		return 1
 	}
 	return f
-}
-
-func reluForward(x, y []float32) {
-	y = y[:len(x)]
-	for i, v := range x {
-		y[i] = max(v, 0) // NaN stays NaN
-	}
-}
-
-// reluBackward is dX = dY where y > 0, else 0.
-func reluBackward(y, dy, dx []float32) {
-	dy, dx = dy[:len(y)], dx[:len(y)]
-	for i, v := range y {
-		// y is never below 0, so the sign of -y as bits says y > 0: no branch to mispredict.
-		keep := uint32(int32(-math.Float32bits(v)) >> 31)
-		dx[i] = math.Float32frombits(math.Float32bits(dy[i]) & keep)
-	}
 }
 
 // exponentialUnit is scale·x above 0 and scale·alpha·(e^x - 1) below, whose slope there is y + scale·alpha.
@@ -266,7 +253,7 @@ func (o *activationOp) run(f *frame, in [][]float32, out []float32) {
 	n := f.rows * o.width
 	x, y := in[0][:n], out[:n]
 	if o.f.forward != nil {
-		o.f.forward(x, y)
+		o.f.forward(o.b.cfg.Kernel, x, y)
 		return
 	}
 	for i, v := range x {
@@ -292,7 +279,7 @@ func (o *activationGradOp) run(f *frame, in [][]float32, out []float32) {
 	n := f.rows * o.width
 	x, y, dy, dx := in[0][:n], in[1][:n], in[2][:n], out[:n]
 	if o.f.backward != nil {
-		o.f.backward(y, dy, dx)
+		o.f.backward(o.b.cfg.Kernel, y, dy, dx)
 		return
 	}
 	for i, v := range y {
@@ -314,11 +301,10 @@ type softmaxOp struct {
 }
 
 func (o *softmaxOp) run(f *frame, in [][]float32, out []float32) {
-	for i := range f.rows * o.lead {
-		softmaxRow(in[0][i*o.width:][:o.width], out[i*o.width:][:o.width])
-	}
+	o.b.cfg.Kernel.Softmax(f.rows*o.lead, o.width, in[0], out)
 }
 
+// softmaxRow is the softmax of one vector.
 func softmaxRow(x, y []float32) {
 	top := x[0]
 	for _, v := range x[1:] {

@@ -31,31 +31,11 @@ func (b *Builder) Dense(x, w, bias Node, relu bool) (Node, error) {
 }
 
 func (o *denseOp) run(f *frame, in [][]float32, out []float32) {
-	rows := f.rows * o.lead
-	o.b.cfg.Kernel.Gemm(false, false, rows, o.out, o.in, 1, in[0], o.in, in[1], o.out, 0, out, o.out)
-	switch {
-	case o.bias && o.relu:
-		bias := in[2][:o.out]
-		for i := range rows {
-			row := out[i*o.out:][:o.out]
-			for j, v := range row {
-				row[j] = max(v+bias[j], 0) // NaN stays NaN
-			}
-		}
-	case o.bias:
-		bias := in[2][:o.out]
-		for i := range rows {
-			row := out[i*o.out:][:o.out]
-			for j, v := range row {
-				row[j] = v + bias[j]
-			}
-		}
-	case o.relu:
-		y := out[:rows*o.out]
-		for i, v := range y {
-			y[i] = max(v, 0)
-		}
+	var bias []float32
+	if o.bias {
+		bias = in[2]
 	}
+	o.b.cfg.Kernel.Linear(f.rows*o.lead, o.out, o.in, in[0], in[1], bias, o.relu, out)
 }
 
 func (o *denseOp) DiffWRT(n int) []bool { return o.wrt(n) }
@@ -114,9 +94,7 @@ type columnSumOp struct {
 
 func (o *columnSumOp) run(f *frame, in [][]float32, out []float32) {
 	clear(out)
-	for i := range f.rows * o.lead {
-		o.b.cfg.Kernel.Axpy(1, in[0][i*o.width:][:o.width], out)
-	}
+	o.b.cfg.Kernel.AddColumnSums(f.rows*o.lead, o.width, in[0], out)
 }
 
 // reluGradOp is dZ = dY where y > 0, else 0. Inputs: y, dY.
@@ -127,5 +105,5 @@ type reluGradOp struct {
 
 func (o *reluGradOp) run(f *frame, in [][]float32, out []float32) {
 	n := f.rows * o.width
-	reluBackward(in[0][:n], in[1][:n], out[:n])
+	o.b.cfg.Kernel.ReLUGrad(in[0][:n], in[1][:n], out[:n])
 }

@@ -136,15 +136,13 @@ func (b *Builder) Add(x, y Node) (Node, error) {
 	return b.apply(&addOp{meta{kind: "add"}}, x.n.Shape().Clone(), x.n, y.n)
 }
 
-func (o *addOp) DiffWRT(int) []bool { return []bool{true, true} }
+func (o *addOp) DiffWRT(n int) []bool { return o.wrt(n) }
 
 func (o *addOp) SymDiff(_ gorgonia.Nodes, _, grad *gorgonia.Node) (gorgonia.Nodes, error) {
 	return gorgonia.Nodes{grad, grad}, nil
 }
 
 func (o *addOp) run(_ *frame, in [][]float32, out []float32) {
-	x, y := in[0][:len(out)], in[1][:len(out)]
-	for i := range out {
-		out[i] = x[i] + y[i]
-	}
+	// All rows, also those beyond the batch: what backpropagation adds up may be the gradient of a parameter, too.
+	o.b.cfg.Kernel.Add(in[0][:len(out)], in[1][:len(out)], out)
 }

@@ -154,7 +154,7 @@ func (c *compiler) visit(n *gorgonia.Node) (int, error) {
 // several readers.
 func (c *compiler) foreign(n *gorgonia.Node) op {
 	if s := n.Op().String(); s == "+ false" || s == "+ true" {
-		return &addOp{meta{kind: "add"}}
+		return &addOp{meta{kind: "add", b: c.b}}
 	}
 	return nil
 }
