@@ -126,6 +126,9 @@ func wrap(op, path, user string, err error) error {
 	}
 	class := answer.Exception()
 	text := firstLine(class, answer.Message())
+	if i := strings.Index(text, inSafeMode); i > 0 { // before it stand operation and path once more
+		text = inSafeMode
+	}
 	short := class[strings.LastIndexAny(class, ".$")+1:]
 	for _, r := range refusals {
 		if r.exception == short && strings.Contains(answer.Message(), r.message) {
@@ -165,6 +168,8 @@ func judge(err error) verdict {
 		return verdict{}
 	case exceptionIs(err, "StandbyException", "RetriableException", "ObserverRetryOnActiveException"):
 		return verdict{broken: true, again: true}
+	case starting(err):
+		return verdict{again: true}
 	case isAnswer(err):
 		return verdict{}
 	case errors.Is(err, errNotSent), errors.Is(err, errNotActive):
@@ -174,6 +179,17 @@ func judge(err error) verdict {
 	var conns *several
 	again := errors.As(err, &conns) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
 	return verdict{broken: true, again: again, unsure: true}
+}
+
+// inSafeMode is how a NameNode says that it takes no changes.
+const inSafeMode = "Name node is in safe mode"
+
+// starting tells whether a NameNode has refused a call because it was started a moment ago and has not seen its blocks
+// yet. One with a stand-by answers RetriableException then, one alone only says so in its text. Safe mode that somebody
+// has turned on does not end by itself and is no reason to wait.
+func starting(err error) bool {
+	var answer hdfs.Error
+	return errors.As(err, &answer) && exceptionIs(err, "SafeModeException") && strings.Contains(answer.Message(), "turned off automatically")
 }
 
 // isAnswer tells whether the server has answered, with what the library made of it.

@@ -218,6 +218,22 @@ func TestRefusalsAreReadInAnyPieces(t *testing.T) {
 	}
 }
 
+func TestTheSafeModeAfterAStartIsWaitedForAndOneTurnedOnIsNot(t *testing.T) {
+	const refused = "Cannot create file/f. Name node is in safe mode.\n"
+	for text, again := range map[string]bool{
+		"The reported blocks 0 needs additional 7 blocks to reach the threshold 0.9990 of total blocks 7.\nSafe mode will be turned off automatically once the thresholds have been reached.": true,
+		"It was turned on manually. Use \"hdfs dfsadmin -safemode leave\" to turn safe mode off.":                                                                                             false,
+	} {
+		err := &remote{exception: "org.apache.hadoop.hdfs.server.namenode.SafeModeException", message: refused + text}
+		if v := judge(err); v.again != again || v.broken || v.unsure {
+			t.Errorf("%s: %+v", text, v)
+		}
+		if got := wrap("create", "/f", "u", err); got.Error() != "create /f: Name node is in safe mode" {
+			t.Errorf("%v", got)
+		}
+	}
+}
+
 func TestANameThatIsNeitherHostNorNameServiceIsExplained(t *testing.T) {
 	for hint, c := range map[string]*Conf{
 		"no configuration is read":              {},
