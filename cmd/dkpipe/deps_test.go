@@ -37,6 +37,7 @@ var mayImport = map[string][]string{
 	"trainers/model":                     {"pipeline", "trainers/kernel", "trainers/optim", "trainers/model/graph"},
 	"trainers/model/graph":               {"pipeline", "trainers/kernel", "trainers/optim"},
 	"trainers/model/kerastest":           {},
+	"trainers/model/modeltest":           {"pipeline", "trainers/model", "trainers/model/kerastest"},
 	"trainers/model/formats/kerasjson":   {"pipeline", "trainers/model"},
 	"trainers/model/formats/safetensors": {"pipeline"},
 	"trainers/model/formats/hdf5":        {"pipeline"},
@@ -52,7 +53,7 @@ var mayImport = map[string][]string{
 	"cmd/dkpipe":                         {"*"},
 }
 
-var suites = []string{"pipeline/pipetest", "hdfsio/hdfstest", "ps/pstest", "trainers/trainertest", "sparkconn/sparktest", "internal/box/boxtest", "trainers/model/kerastest"}
+var suites = []string{"pipeline/pipetest", "hdfsio/hdfstest", "ps/pstest", "trainers/trainertest", "sparkconn/sparktest", "internal/box/boxtest", "trainers/model/kerastest", "trainers/model/modeltest"}
 
 // testsMayImport are edges for tests alone: the publish protocol is tried on a real HDFS.
 var testsMayImport = map[string][]string{"hdfsio/hdfs": {"hdfsio/publish"}}

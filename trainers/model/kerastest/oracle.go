@@ -9,6 +9,7 @@ import (
 // (a batch normalization has gamma, beta, moving_mean, moving_variance); the order of the layers does not matter.
 type Model struct {
 	JSON    []byte
+	Graph   *Graph // instead of JSON
 	Weights []Tensor
 }
 
@@ -38,7 +39,12 @@ func (o *Oracle) Forward(m Model, x ...Tensor) ([]Tensor, error) {
 
 // Gradients runs one training step forward and backward, in float64. Without a loss it only gives the outputs.
 func (o *Oracle) Gradients(m Model, s Step) (Result, error) {
-	args := map[string]any{"model": string(m.JSON), "loss": s.Loss, "loss_weights": s.LossWeights, "training": !s.Inference}
+	args := map[string]any{"loss": s.Loss, "loss_weights": s.LossWeights, "training": !s.Inference}
+	if m.Graph != nil {
+		args["graph"] = m.Graph.words()
+	} else {
+		args["model"] = string(m.JSON)
+	}
 	tensors := rename("weight:", m.Weights)
 	tensors = append(tensors, as("x", s.X)...)
 	tensors = append(tensors, as("y", s.Y)...)

@@ -128,6 +128,23 @@ def make_model(text, dtype):
     return keras.models.model_from_json(json.dumps(config))
 
 
+def make_graph(graph):
+    """Builds a model of layers with names, classes and configs."""
+    at = {i["name"]: keras.Input(shape=i["shape"], name=i["name"]) for i in graph["inputs"]}
+    inputs = list(at.values())
+    for l in graph["layers"]:
+        layer = getattr(keras.layers, l["class"]).from_config({**l["config"], "name": l["name"]})
+        x = [at[name] for name in l["from"]]
+        at[l["name"]] = layer(x[0] if len(x) == 1 else x)
+    outputs = [at[name] for name in graph["outputs"]]
+    return keras.Model(inputs[0] if len(inputs) == 1 else inputs, outputs[0] if len(outputs) == 1 else outputs, name=graph["name"])
+
+
+def op_build(args, arrays):
+    """Gives a graph as Keras' JSON."""
+    return {"config": make_graph(args["graph"]).to_json()}, []
+
+
 def as_list(value):
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
@@ -153,7 +170,7 @@ def op_run(args, arrays):
     """Outputs in inference mode; with a loss also its value, gradients and state of one training step."""
     dtype = args.get("dtype") or "float64"
     with Precision(dtype):
-        model = make_model(args["model"], dtype)
+        model = make_graph(args["graph"]) if args.get("graph") else make_model(args["model"], dtype)
         set_weights(model, by_layer(arrays, "weight"))
         cast = [(n, a.astype(dtype) if a.dtype.kind == "f" else a) for n, a in arrays]
         x, ys, ws = inputs_of(model, cast), pick(cast, "y"), pick(cast, "w")
