@@ -3,7 +3,10 @@ package main
 import (
 	"context"
 	"fmt"
+	"path"
 	"runtime"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -18,38 +21,81 @@ import (
 	"dkpipe/trainers/model"
 )
 
+// evaluateOptions are what evaluate is asked for.
+type evaluateOptions struct {
+	model, data, split string
+	metrics            []string
+	types              map[string]string
+	remote             string
+}
+
 func (a *app) evaluateCommand() *cobra.Command {
-	var modelURI, dataURI, split string
-	var metrics []string
+	var o evaluateOptions
 	c := &cobra.Command{
-		Use:     "evaluate --model MODEL --data DATASET",
-		Short:   "Measure a published model on a prepared dataset",
-		Long:    "Measures a model on a split of a dataset that was prepared by the same fitted transformers. MODEL and DATASET are\nroots (LATEST is taken) or single versions.",
-		Example: "  dkpipe evaluate --model out/model --data out/dataset\n  dkpipe evaluate --model out/model/v000001 --data out/dataset --split train --json",
-		Args:    cobra.NoArgs,
+		Use:   "evaluate --model MODEL --data DATASET",
+		Short: "Measure a published model on a prepared dataset, or on raw rows",
+		Long: "Measures a model on a split of a dataset that was prepared by the same fitted transformers. MODEL and DATASET are\n" +
+			"roots (LATEST is taken) or single versions. Raw rows, with the columns that the targets are made of, are run through\n" +
+			"the model's own transformers first: a file or glob of .csv, .parquet, .arrow or .jsonl; table:NAME or sql:QUERY.",
+		Example: "  dkpipe evaluate --model out/model --data out/dataset\n" +
+			"  dkpipe evaluate --model out/model/v000001 --data out/dataset --split train --json\n" +
+			"  dkpipe evaluate --model out/model --data 'new/*.csv'",
+		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if modelURI == "" || dataURI == "" {
-				return &pipeline.Error{Kind: pipeline.Usage, Message: "evaluate needs --model and --data", Hint: "dkpipe evaluate --model out/model --data out/dataset"}
+			if o.model == "" || o.data == "" {
+				return usage("dkpipe evaluate --model out/model --data out/dataset", "evaluate needs --model and --data")
 			}
-			j := a.looseJob("evaluate")
-			return j.finish(c.Context(), j.runEvaluate(c.Context(), modelURI, dataURI, split, metrics))
+			if !slices.Contains(splits, o.split) {
+				hint := "known: " + strings.Join(splits, ", ")
+				if near := spec.Nearest(o.split, splits); near != "" {
+					hint = "did you mean " + near + "? " + hint
+				}
+				return usage(hint, "--split %s: there is no such split", o.split)
+			}
+			if isRaw(o.data) && c.Flags().Changed("split") {
+				return usage("leave it out: all raw rows are measured", "--split is for prepared datasets, and --data %s is raw rows", o.data)
+			}
+			j, err := a.commandJob("evaluate")
+			if err != nil {
+				return err
+			}
+			return j.finish(c.Context(), j.runEvaluate(c.Context(), o))
 		},
 	}
-	c.Flags().StringVar(&modelURI, "model", "", "the model: a root or one version, `URI`")
-	c.Flags().StringVar(&dataURI, "data", "", "the dataset: a root or one version, `URI`")
-	c.Flags().StringVar(&split, "split", "test", "which rows: train, validation or test")
-	c.Flags().StringSliceVar(&metrics, "metrics", nil, "what to measure beside the loss (default: as in training)")
+	c.Flags().StringVar(&o.model, "model", "", "the model: a root or one version, `URI`")
+	c.Flags().StringVar(&o.data, "data", "", "the dataset: a root or one version; or raw rows, `URI`")
+	c.Flags().StringVar(&o.split, "split", "test", "which rows of a dataset: train, validation or test")
+	c.Flags().StringSliceVar(&o.metrics, "metrics", nil, "what to measure beside the loss (default: as in training)")
+	c.Flags().StringToStringVar(&o.types, "types", nil, "types of columns of raw CSV and JSON files, `NAME=TYPE`: bool, int64, float64 or string")
+	c.Flags().StringVar(&o.remote, "spark-remote", "", "the Spark Connect server for table: and sql:, sc://`HOST:PORT` (default: SPARK_REMOTE)")
 	return c
 }
 
-// looseJob is a job without a spec.
-func (a *app) looseJob(command string) *job {
+// splits are the parts that a dataset can have.
+var splits = []string{"train", "validation", "test"}
+
+// commandJob is a job without a spec.
+func (a *app) commandJob(command string) (*job, error) {
 	events, err := a.openEvents()
 	if err != nil {
-		a.log.Warn("events", "error", err)
+		return nil, err
 	}
+	now := time.Now()
 	return &job{app: a, spec: &spec.Spec{}, flags: &specFlags{}, stores: a.newStores(), events: events, bars: a.newProgress(),
-		started: time.Now(), report: &report{Command: command, Status: "ok"}}
+		id: now.UTC().Format("20060102T150405Z-") + publish.OwnerTag(), started: now, report: &report{Command: command, Status: "ok"}}, nil
+}
+
+// looseJob is commandJob for commands that do their work also where events cannot be written.
+func (a *app) looseJob(command string) *job {
+	j, err := a.commandJob(command)
+	if err != nil {
+		a.log.Warn("events", "error", err)
+		quiet := *a
+		quiet.events = ""
+		j, _ = quiet.commandJob(command) // without events nothing can go wrong
+		j.app = a
+	}
+	return j
 }
 
 // openVersion finds a version below a root or takes the URI of one version as it is.
@@ -95,39 +141,59 @@ func (f bundleFolder) Open(ctx context.Context, name string) (bundle.Blob, error
 	return f.folder.Open(ctx, name)
 }
 
-func (j *job) runEvaluate(ctx context.Context, modelURI, dataURI, split string, metrics []string) error {
-	b, where, err := j.openBundle(ctx, modelURI)
+func (j *job) runEvaluate(ctx context.Context, o evaluateOptions) error {
+	b, where, err := j.openBundle(ctx, o.model)
 	if err != nil {
 		return err
 	}
-	at, warning, err := openVersion(ctx, j.stores, dataURI, dataset.ManifestName, "make a dataset with: dkpipe preprocess -f job.yaml")
-	if err != nil {
-		return err
-	}
-	if warning != "" {
-		j.report.Warnings = append(j.report.Warnings, warning)
-	}
-	p, err := readDataset(ctx, at)
-	if err != nil {
-		return err
-	}
-	if p.manifest.TransformSHA256 != b.TransformSHA256 {
-		return &pipeline.Error{Kind: pipeline.BadSpec, Message: fmt.Sprintf("%s was prepared by other fitted transformers than %s", at, where),
-			Hint: "evaluate on the dataset that the model was trained on, " + b.Info.Dataset + ", or use predict on the raw data"}
-	}
-	j.describe(p)
-	j.report.Shards, j.report.Model = 0, where.String()
-	j.report.Rows = map[string]int64{split: p.rows(split)}
+	metrics := o.metrics
 	if len(metrics) == 0 {
 		metrics = b.Info.MetricNames
 	}
-	e, err := evaluateSplit(ctx, evalJob{data: p, split: split, definition: b.Model, params: b.Params, state: b.State,
+	if isRaw(o.data) {
+		return j.evaluateRaw(ctx, o, b, where, metrics)
+	}
+	if len(o.types) > 0 {
+		return usage("leave it out", "--types is for raw CSV and JSON files, and --data %s is a dataset", o.data)
+	}
+	p, err := j.openToRead(ctx, o.data)
+	if err != nil {
+		return err
+	}
+	unpin, err := j.pin(ctx, p)
+	if err != nil {
+		return err
+	}
+	defer unpin()
+	if p.manifest.TransformSHA256 != b.TransformSHA256 {
+		return &pipeline.Error{Kind: pipeline.BadSpec, Message: fmt.Sprintf("%s was prepared by other fitted transformers than %s", p.folder, where),
+			Hint: "evaluate on the dataset that the model was trained on, " + b.Info.Dataset + ", or on the raw rows: --data 'new/*.csv'"}
+	}
+	j.describe(p)
+	j.report.Shards, j.report.Model = 0, where.String()
+	j.report.Rows = map[string]int64{o.split: p.rows(o.split)}
+	e, err := evaluateSplit(ctx, evalJob{data: p, split: o.split, definition: b.Model, params: b.Params, state: b.State,
 		train: spec.Train{BatchSize: 256, Kernel: "auto", Loss: b.Info.Loss, Metrics: metrics}})
 	if err != nil {
 		return err
 	}
-	j.report.Metrics = map[string]trainers.Metrics{split: e.Metrics}
+	j.report.Metrics = map[string]trainers.Metrics{o.split: e.Metrics}
 	return nil
+}
+
+// openToRead opens a dataset, a root or one version, for reading: what is removed meanwhile is an error that says so.
+func (j *job) openToRead(ctx context.Context, uri string) (prepared, error) {
+	at, warning, err := openVersion(ctx, j.stores, uri, dataset.ManifestName, "make a dataset with: dkpipe preprocess -f job.yaml")
+	if err != nil {
+		return prepared{}, err
+	}
+	if warning != "" {
+		j.report.Warnings = append(j.report.Warnings, warning)
+	}
+	if v, err := publish.ParseVersion(at.uri.Base()); err == nil {
+		at.fs = publish.Reading(at.fs, path.Dir(at.path), v)
+	}
+	return readDataset(ctx, at)
 }
 
 // evalJob is one split to be measured.
@@ -153,8 +219,9 @@ func scanBudget(m *dataset.Manifest) int64 {
 // evaluateSplit runs a split through as many replicas as there are cores.
 func evaluateSplit(ctx context.Context, e evalJob) (trainers.Evaluation, error) {
 	if e.data.rows(e.split) == 0 && e.data.rows() > 0 {
+		has := slices.DeleteFunc(slices.Clone(splits), func(s string) bool { return e.data.rows(s) == 0 })
 		return trainers.Evaluation{}, &pipeline.Error{Kind: pipeline.Data, Message: fmt.Sprintf("%s has no %s rows", e.data.folder, e.split),
-			Hint: "choose another --split"}
+			Hint: "choose another --split; it has rows of " + strings.Join(has, ", ")}
 	}
 	feed, err := e.data.feed(ctx, dataset.FeedOptions{Split: e.split, BatchSize: e.train.BatchSize, BudgetBytes: scanBudget(e.data.manifest)})
 	if err != nil {

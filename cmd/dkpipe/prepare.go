@@ -77,6 +77,29 @@ func openDataset(ctx context.Context, root place, version string) (prepared, []s
 	return p, warnings, err
 }
 
+// pin keeps a version from being removed by runs that make newer ones, until the function that it gives is called. Where
+// this user may not write beside the version, it is read without.
+func (j *job) pin(ctx context.Context, p prepared) (func(), error) {
+	nothing := func() {}
+	v, err := publish.ParseVersion(p.folder.uri.Base())
+	if p.live != nil || err != nil {
+		return nothing, nil
+	}
+	pin, err := publish.PinVersion(ctx, p.folder.fs, path.Dir(p.folder.path), v, publish.Options{At: j.app.at})
+	switch {
+	case hdfsio.KindOf(err) == hdfsio.KindDenied:
+		j.app.log.Info("the dataset cannot be pinned: it may be removed while it is read", "error", err)
+		return nothing, nil
+	case err != nil:
+		return nothing, err
+	}
+	return func() {
+		if err := pin.Release(ctx); err != nil {
+			j.app.log.Warn("releasing the pin of the dataset", "error", err)
+		}
+	}, nil
+}
+
 // inDataset says which dataset an error about a shard is about; shards are named relative to it.
 func (p prepared) inDataset(err error) error {
 	switch pipelineKind(err) {

@@ -278,3 +278,28 @@ func TestARunThatLostItsLockEnds(t *testing.T) {
 		t.Errorf("LATEST is %q", l)
 	}
 }
+
+// TestADatasetIsKeptWhileItIsRead trains on a version while other runs make so many newer ones that it is out of quota.
+func TestADatasetIsKeptWhileItIsRead(t *testing.T) {
+	dir := quickstart(t)
+	run(t, dir, 0, "preprocess", "-f", "job.yaml")
+	p := start(t, dir, nil, "train", "-f", "job.yaml", "--events", "events", "--json", "--set", "train.epochs=100000")
+	event(t, filepath.Join(dir, "events"), "epoch", nil)
+	for range 3 {
+		run(t, dir, 0, "preprocess", "-f", "job.yaml", "--set", "dataset.keep_versions=1")
+	}
+	if _, err := os.Stat(filepath.Join(dir, "out/dataset/v000001/manifest.json")); err != nil {
+		t.Errorf("the version that is trained on is gone: %v", err)
+	}
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if code := p.wait(t); code != 130 {
+		t.Errorf("exit code %d\n%s", code, &p.stderr)
+	}
+	run(t, dir, 0, "preprocess", "-f", "job.yaml", "--set", "dataset.keep_versions=1")
+	versions, err := filepath.Glob(filepath.Join(dir, "out/dataset/v*"))
+	if err != nil || len(versions) != 1 {
+		t.Errorf("after the training: %v, %v; want one version", versions, err)
+	}
+}

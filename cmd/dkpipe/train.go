@@ -98,6 +98,11 @@ type trained struct {
 // trainAndPublish trains on a dataset version, evaluates, asks the gate, and publishes.
 func (j *job) trainAndPublish(ctx context.Context, root place, lock *publish.Lock, p prepared) error {
 	j.describe(p)
+	unpin, err := j.pin(ctx, p)
+	if err != nil {
+		return err
+	}
+	defer unpin()
 	t, err := j.train(ctx, p)
 	if t != nil && err != nil {
 		return j.keep(ctx, root, lock, p, t, err)
@@ -334,7 +339,7 @@ func (j *job) bundle(p prepared, t *trained) (*bundle.Bundle, error) {
 	return &bundle.Bundle{
 		Model: t.definition, Layout: t.layout, Params: t.result.Params, State: t.result.State,
 		Transform: fitted, TransformSHA256: p.manifest.TransformSHA256, X: x, Y: y,
-		Metrics: metrics, History: history.Bytes(), Spec: j.spec.Bytes,
+		Metrics: metrics, History: history.Bytes(), Spec: j.spec.Resolved(),
 		Info: bundle.Info{Created: time.Now().UTC(), Run: j.id, Slot: j.flags.slot, Status: status, Trainer: j.spec.Train.Trainer.Name,
 			Loss: j.spec.Train.Loss, MetricNames: j.spec.Train.Metrics, SpecSHA256: j.spec.SHA256,
 			DkpipeVersion: buildVersion(), Dataset: p.folder.String()},
