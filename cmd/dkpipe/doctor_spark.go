@@ -95,7 +95,7 @@ func (x *examination) checkSettings(ctx context.Context) {
 
 // checkTry lets Spark write into the dataset's folder, or the one where it would be made.
 func (x *examination) checkTry(ctx context.Context, root, at place) {
-	t := newTry(x.session, at, fmt.Sprintf("doctor-%d", time.Now().UnixNano()))
+	t := x.newTry(x.session, root, at, fmt.Sprintf("doctor-%d", time.Now().UnixNano()))
 	t.looking = true
 	err := t.run(ctx)
 	if t.user == "" {
@@ -104,7 +104,7 @@ func (x *examination) checkTry(ctx context.Context, root, at place) {
 	name := "dataset rights"
 	switch h, onHDFS := root.fs.(*hdfs.FS); {
 	case err != nil && t.closed:
-		x.add(okCheck(name, "%s may not enter %s yet; dkpipe owns it and will let it in", t.user, at))
+		x.add(okCheck(name, "Spark (%s) may not enter yet; %s is dkpipe's (%s), who will let it in", t.user, at.path, t.hdfs.User()))
 	case err != nil:
 		x.fail(ctx, name, err)
 	case !onHDFS:

@@ -37,12 +37,12 @@ func (j *job) checkRights(ctx context.Context, root place, lock *publish.Lock, e
 		}
 		return err
 	}
-	t := newTry(e.Session, root, j.id)
+	t := j.newTry(e.Session, root, root, j.id)
 	if err := t.run(ctx); err != nil {
 		return err
 	}
-	if t.entered {
-		j.app.log.Info("Spark's user was given the right to enter the dataset's folder", "user", t.user, "folder", root.String())
+	for _, dir := range t.opened {
+		j.app.log.Info("Spark's user was given the right to enter a folder of dkpipe's", "user", t.user, "folder", dir)
 	}
 	if !t.two() {
 		return nil
@@ -78,23 +78,28 @@ func share(ctx context.Context, h *hdfs.FS, dir, user string) (listed bool, err 
 // try is one row that Spark writes and dkpipe reads, renames and removes.
 type try struct {
 	session *sparkconn.Session
-	root    place
-	at      place    // the folder: where it is now
+	root    place    // of the dataset
+	in      place    // where the folder of the try is made: the root, or what is there of the path to it
+	at      place    // that folder: where it is now
 	hdfs    *hdfs.FS // nil: another store, where nothing can be given
+	roots   []string // paths on that HDFS where this job keeps what it makes
 
-	user    string // Spark's; empty: not known
-	shared  bool   // with that user
-	entered bool   // the user was given the right to enter the root
-	groups  bool   // this HDFS has no access control lists
+	user   string   // Spark's; empty: not known
+	shared bool     // with that user
+	groups bool     // this HDFS has no access control lists
+	opened []string // folders that the user was given the right to enter
 
 	looking bool // give nothing but on the folder of the try
-	closed  bool // looking: Spark's user would be given the right to enter the root
+	closed  bool // looking: Spark's user would be given the right to enter a folder
 }
 
-// newTry names a folder in a root. Its name is that of a stage, so that the next run removes it when this process dies.
-func newTry(s *sparkconn.Session, root place, id string) *try {
-	t := &try{session: s, root: root, at: root.join(".stage-try-" + id)}
+// newTry names a folder for a try. Its name is that of a stage, so that the next run removes it when this process dies.
+func (j *job) newTry(s *sparkconn.Session, root, in place, id string) *try {
+	t := &try{session: s, root: root, in: in, at: in.join(".stage-try-" + id), roots: []string{root.path}}
 	t.hdfs, _ = root.fs.(*hdfs.FS)
+	if u, err := hdfsio.Parse(j.spec.Output.Path); err == nil && u.Scheme == root.uri.Scheme && u.Authority == root.uri.Authority {
+		t.roots = append(t.roots, u.Path)
+	}
 	return t
 }
 
@@ -131,7 +136,7 @@ func (t *try) run(ctx context.Context) (err error) {
 	}
 	// Spark did not tell who it is, and could write without being given anything.
 	if err := t.session.ProbeClear(ctx, t.uri()); err != nil {
-		return t.explain(err)
+		return t.explain(ctx, err)
 	}
 	if err := t.share(ctx); err != nil {
 		return err
@@ -158,7 +163,7 @@ func (t *try) write(ctx context.Context) error {
 		err := t.session.ProbeWrite(ctx, t.uri())
 		d, refused := sparkconn.DenialOf(err)
 		if !refused || t.hdfs == nil {
-			return t.explain(err)
+			return t.explain(ctx, err)
 		}
 		t.user = d.User
 		switch {
@@ -166,20 +171,36 @@ func (t *try) write(ctx context.Context) error {
 			if err := t.share(ctx); err != nil {
 				return err
 			}
-		case d.Path == t.root.path && d.Access == "EXECUTE" && !t.entered:
+		case d.Access == "EXECUTE" && !slices.Contains(t.opened, d.Path) && t.mine(ctx, d.Path):
 			if t.looking {
-				r, rerr := t.hdfs.Rights(ctx, t.root.path)
-				t.closed = rerr == nil && r.Owner == t.hdfs.User()
-				return t.explain(err)
+				t.closed = true
+				return t.explain(ctx, err)
 			}
-			if t.hdfs.Grant(ctx, t.root.path, hdfs.Grant{User: t.user, Perm: 1}) != nil { // not its owner: Spark's refusal says it better
-				return t.explain(err)
+			if t.hdfs.Grant(ctx, d.Path, hdfs.Grant{User: t.user, Perm: 1}) != nil { // Spark's refusal says it better
+				return t.explain(ctx, err)
 			}
-			t.entered = true
+			t.opened = append(t.opened, d.Path)
 		default:
-			return t.explain(err)
+			return t.explain(ctx, err)
 		}
 	}
+}
+
+// mine tells whether a folder on the way to the root belongs to dkpipe's user and holds nothing but what this job makes:
+// a folder that dkpipe has made, in most cases. Only such are opened, to be entered and not to be listed.
+func (t *try) mine(ctx context.Context, dir string) bool {
+	r, err := t.hdfs.Rights(ctx, dir)
+	if err != nil || r.Owner != t.hdfs.User() {
+		return false
+	}
+	if dir == t.root.path {
+		return true
+	}
+	entries, err := t.hdfs.ReadDir(ctx, dir)
+	return err == nil && !slices.ContainsFunc(entries, func(e hdfsio.Info) bool {
+		name := path.Join(dir, e.Name)
+		return name != t.at.path && !slices.ContainsFunc(t.roots, func(root string) bool { return root == name || strings.HasPrefix(root, name+"/") })
+	})
 }
 
 // uri is the folder as Spark sees it.
@@ -221,7 +242,7 @@ func (t *try) use(ctx context.Context) error {
 	if _, err := hdfsio.ReadFile(ctx, t.root.fs, file, 1<<20); err != nil {
 		return t.mayNot("read", ofFile, err)
 	}
-	moved := t.root.join(".trash-" + strings.TrimPrefix(path.Base(t.at.path), ".stage-"))
+	moved := t.in.join(".trash-" + strings.TrimPrefix(path.Base(t.at.path), ".stage-"))
 	if err := t.root.fs.Rename(ctx, t.at.path, moved.path); err != nil {
 		return err
 	}
@@ -265,20 +286,20 @@ func (t *try) clear(ctx context.Context) error {
 }
 
 // explain turns a refusal that Spark met into an error that says what is missing, to whom, and how it is given.
-func (t *try) explain(err error) error {
+func (t *try) explain(ctx context.Context, err error) error {
 	d, refused := sparkconn.DenialOf(err)
 	if !refused || t.hdfs == nil {
 		return err
 	}
-	hint := giving(d, d.Path, between(d.Path, t.root.path)...)
+	next := slices.DeleteFunc(between(d.Path, t.root.path), func(dir string) bool { return t.mine(ctx, dir) })
+	hint := giving(d, d.Path, next...)
 	if t.groups {
 		hint = t.oneGroup()
 	}
 	return refusal("Spark", d, "dataset "+t.root.String(), hint)
 }
 
-// between lists the folders below one that was refused and above a root: they may be refused next. The root itself is
-// dkpipe's, which lets Spark's user in.
+// between lists the folders below one that was refused and above a root: they may be refused next.
 func between(refused, root string) []string {
 	var dirs []string
 	for dir := path.Dir(root); dir != "/" && strings.HasPrefix(dir, strings.TrimSuffix(refused, "/")+"/"); dir = path.Dir(dir) {
