@@ -268,14 +268,16 @@ func emitValue(b *bytes.Buffer, n *node, indent int) {
 	b.WriteByte('\n')
 }
 
-// flat says whether a node fits into one line: no text of several lines in it, no list of maps, and no more than a few
-// nodes.
+// flat says whether a node fits into one line: no text of several lines in it, no list of maps, and not much text.
 func (n *node) flat() bool {
-	const most = 8
-	count := 0
+	const most = 100
+	length := 0
 	var walk func(n *node) bool
 	walk = func(n *node) bool {
-		if count++; count > most || strings.Contains(n.text, "\n") {
+		if length += len(n.text) + 2; n.kind != textKind {
+			length += 3
+		}
+		if length > most || strings.Contains(n.text, "\n") {
 			return false
 		}
 		for _, e := range n.list {
@@ -284,7 +286,7 @@ func (n *node) flat() bool {
 			}
 		}
 		for _, f := range n.fields {
-			if !walk(f.val) {
+			if length += len(f.name) + 2; !walk(f.val) {
 				return false
 			}
 		}
