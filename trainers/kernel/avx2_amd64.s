@@ -209,9 +209,6 @@ sum6:
 	MOVQ strip_aJump(BX), CX
 	ADDQ CX, R8
 	ADDQ CX, R9
-	MOVQ strip_bJump(BX), CX
-	ADDQ CX, SI
-	ADDQ CX, AX
 	MOVQ strip_k(BX), CX
 	JMP segment6
 total6:
@@ -493,9 +490,6 @@ sum4:
 	MOVQ strip_aJump(BX), CX
 	ADDQ CX, R8
 	ADDQ CX, R9
-	MOVQ strip_bJump(BX), CX
-	ADDQ CX, SI
-	ADDQ CX, AX
 	MOVQ strip_k(BX), CX
 	JMP segment4
 total4:
@@ -697,9 +691,6 @@ sum2:
 	MOVQ t+0(FP), BX
 	MOVQ strip_aJump(BX), CX
 	ADDQ CX, R8
-	MOVQ strip_bJump(BX), CX
-	ADDQ CX, SI
-	ADDQ CX, AX
 	MOVQ strip_k(BX), CX
 	JMP segment2
 total2:
@@ -845,9 +836,6 @@ sum1:
 	MOVQ t+0(FP), BX
 	MOVQ strip_aJump(BX), CX
 	ADDQ CX, R8
-	MOVQ strip_bJump(BX), CX
-	ADDQ CX, SI
-	ADDQ CX, AX
 	MOVQ strip_k(BX), CX
 	JMP segment1
 total1:
@@ -1096,9 +1084,6 @@ sum6:
 	MOVQ strip_aJump(BX), CX
 	ADDQ CX, R8
 	ADDQ CX, R9
-	MOVQ strip_bJump(BX), CX
-	ADDQ CX, SI
-	ADDQ CX, AX
 	MOVQ strip_k(BX), CX
 	JMP segment6
 total6:
@@ -1380,9 +1365,6 @@ sum4:
 	MOVQ strip_aJump(BX), CX
 	ADDQ CX, R8
 	ADDQ CX, R9
-	MOVQ strip_bJump(BX), CX
-	ADDQ CX, SI
-	ADDQ CX, AX
 	MOVQ strip_k(BX), CX
 	JMP segment4
 total4:
@@ -1584,9 +1566,6 @@ sum2:
 	MOVQ t+0(FP), BX
 	MOVQ strip_aJump(BX), CX
 	ADDQ CX, R8
-	MOVQ strip_bJump(BX), CX
-	ADDQ CX, SI
-	ADDQ CX, AX
 	MOVQ strip_k(BX), CX
 	JMP segment2
 total2:
@@ -1732,9 +1711,6 @@ sum1:
 	MOVQ t+0(FP), BX
 	MOVQ strip_aJump(BX), CX
 	ADDQ CX, R8
-	MOVQ strip_bJump(BX), CX
-	ADDQ CX, SI
-	ADDQ CX, AX
 	MOVQ strip_k(BX), CX
 	JMP segment1
 total1:
@@ -1942,9 +1918,6 @@ sum6:
 	MOVQ strip_aJump(BX), CX
 	ADDQ CX, R8
 	ADDQ CX, R9
-	MOVQ strip_bJump(BX), CX
-	ADDQ CX, SI
-	ADDQ CX, AX
 	MOVQ strip_k(BX), CX
 	JMP segment6
 total6:
@@ -2148,9 +2121,6 @@ sum4:
 	MOVQ strip_aJump(BX), CX
 	ADDQ CX, R8
 	ADDQ CX, R9
-	MOVQ strip_bJump(BX), CX
-	ADDQ CX, SI
-	ADDQ CX, AX
 	MOVQ strip_k(BX), CX
 	JMP segment4
 total4:
@@ -2302,9 +2272,6 @@ sum2:
 	MOVQ t+0(FP), BX
 	MOVQ strip_aJump(BX), CX
 	ADDQ CX, R8
-	MOVQ strip_bJump(BX), CX
-	ADDQ CX, SI
-	ADDQ CX, AX
 	MOVQ strip_k(BX), CX
 	JMP segment2
 total2:
@@ -2422,9 +2389,6 @@ sum1:
 	MOVQ t+0(FP), BX
 	MOVQ strip_aJump(BX), CX
 	ADDQ CX, R8
-	MOVQ strip_bJump(BX), CX
-	ADDQ CX, SI
-	ADDQ CX, AX
 	MOVQ strip_k(BX), CX
 	JMP segment1
 total1:
@@ -2658,9 +2622,6 @@ sum6:
 	MOVQ t+0(FP), BX
 	MOVQ strip_aJump(BX), CX
 	ADDQ CX, R8
-	MOVQ strip_bJump(BX), CX
-	ADDQ CX, SI
-	ADDQ CX, AX
 	MOVQ strip_k(BX), CX
 	JMP segment6
 total6:
@@ -2941,9 +2902,6 @@ sum4:
 	MOVQ t+0(FP), BX
 	MOVQ strip_aJump(BX), CX
 	ADDQ CX, R8
-	MOVQ strip_bJump(BX), CX
-	ADDQ CX, SI
-	ADDQ CX, AX
 	MOVQ strip_k(BX), CX
 	JMP segment4
 total4:
@@ -3148,9 +3106,6 @@ sum2:
 	MOVQ t+0(FP), BX
 	MOVQ strip_aJump(BX), CX
 	ADDQ CX, R8
-	MOVQ strip_bJump(BX), CX
-	ADDQ CX, SI
-	ADDQ CX, AX
 	MOVQ strip_k(BX), CX
 	JMP segment2
 total2:
@@ -3299,9 +3254,6 @@ sum1:
 	MOVQ t+0(FP), BX
 	MOVQ strip_aJump(BX), CX
 	ADDQ CX, R8
-	MOVQ strip_bJump(BX), CX
-	ADDQ CX, SI
-	ADDQ CX, AX
 	MOVQ strip_k(BX), CX
 	JMP segment1
 total1:
@@ -3549,9 +3501,6 @@ sum6:
 	MOVQ t+0(FP), BX
 	MOVQ strip_aJump(BX), CX
 	ADDQ CX, R8
-	MOVQ strip_bJump(BX), CX
-	ADDQ CX, SI
-	ADDQ CX, AX
 	MOVQ strip_k(BX), CX
 	JMP segment6
 total6:
@@ -3832,9 +3781,6 @@ sum4:
 	MOVQ t+0(FP), BX
 	MOVQ strip_aJump(BX), CX
 	ADDQ CX, R8
-	MOVQ strip_bJump(BX), CX
-	ADDQ CX, SI
-	ADDQ CX, AX
 	MOVQ strip_k(BX), CX
 	JMP segment4
 total4:
@@ -4039,9 +3985,6 @@ sum2:
 	MOVQ t+0(FP), BX
 	MOVQ strip_aJump(BX), CX
 	ADDQ CX, R8
-	MOVQ strip_bJump(BX), CX
-	ADDQ CX, SI
-	ADDQ CX, AX
 	MOVQ strip_k(BX), CX
 	JMP segment2
 total2:
@@ -4190,9 +4133,6 @@ sum1:
 	MOVQ t+0(FP), BX
 	MOVQ strip_aJump(BX), CX
 	ADDQ CX, R8
-	MOVQ strip_bJump(BX), CX
-	ADDQ CX, SI
-	ADDQ CX, AX
 	MOVQ strip_k(BX), CX
 	JMP segment1
 total1:
@@ -4399,9 +4339,6 @@ sum6:
 	MOVQ t+0(FP), BX
 	MOVQ strip_aJump(BX), CX
 	ADDQ CX, R8
-	MOVQ strip_bJump(BX), CX
-	ADDQ CX, SI
-	ADDQ CX, AX
 	MOVQ strip_k(BX), CX
 	JMP segment6
 total6:
@@ -4604,9 +4541,6 @@ sum4:
 	MOVQ t+0(FP), BX
 	MOVQ strip_aJump(BX), CX
 	ADDQ CX, R8
-	MOVQ strip_bJump(BX), CX
-	ADDQ CX, SI
-	ADDQ CX, AX
 	MOVQ strip_k(BX), CX
 	JMP segment4
 total4:
@@ -4761,9 +4695,6 @@ sum2:
 	MOVQ t+0(FP), BX
 	MOVQ strip_aJump(BX), CX
 	ADDQ CX, R8
-	MOVQ strip_bJump(BX), CX
-	ADDQ CX, SI
-	ADDQ CX, AX
 	MOVQ strip_k(BX), CX
 	JMP segment2
 total2:
@@ -4884,9 +4815,6 @@ sum1:
 	MOVQ t+0(FP), BX
 	MOVQ strip_aJump(BX), CX
 	ADDQ CX, R8
-	MOVQ strip_bJump(BX), CX
-	ADDQ CX, SI
-	ADDQ CX, AX
 	MOVQ strip_k(BX), CX
 	JMP segment1
 total1:

@@ -331,9 +331,6 @@ sum12:
 	ADDQ CX, R9
 	ADDQ CX, R10
 	ADDQ CX, R11
-	MOVQ strip_bJump(BX), CX
-	ADDQ CX, SI
-	ADDQ CX, AX
 	MOVQ strip_k(BX), CX
 	JMP segment12
 total12:
@@ -812,9 +809,6 @@ sum8:
 	ADDQ CX, R8
 	ADDQ CX, R9
 	ADDQ CX, R10
-	MOVQ strip_bJump(BX), CX
-	ADDQ CX, SI
-	ADDQ CX, AX
 	MOVQ strip_k(BX), CX
 	JMP segment8
 total8:
@@ -1137,9 +1131,6 @@ sum4:
 	MOVQ strip_aJump(BX), CX
 	ADDQ CX, R8
 	ADDQ CX, R9
-	MOVQ strip_bJump(BX), CX
-	ADDQ CX, SI
-	ADDQ CX, AX
 	MOVQ strip_k(BX), CX
 	JMP segment4
 total4:
@@ -1346,9 +1337,6 @@ sum2:
 	MOVQ t+0(FP), BX
 	MOVQ strip_aJump(BX), CX
 	ADDQ CX, R8
-	MOVQ strip_bJump(BX), CX
-	ADDQ CX, SI
-	ADDQ CX, AX
 	MOVQ strip_k(BX), CX
 	JMP segment2
 total2:
@@ -1499,9 +1487,6 @@ sum1:
 	MOVQ t+0(FP), BX
 	MOVQ strip_aJump(BX), CX
 	ADDQ CX, R8
-	MOVQ strip_bJump(BX), CX
-	ADDQ CX, SI
-	ADDQ CX, AX
 	MOVQ strip_k(BX), CX
 	JMP segment1
 total1:
@@ -1883,9 +1868,6 @@ sum12:
 	ADDQ CX, R9
 	ADDQ CX, R10
 	ADDQ CX, R11
-	MOVQ strip_bJump(BX), CX
-	ADDQ CX, SI
-	ADDQ CX, AX
 	MOVQ strip_k(BX), CX
 	JMP segment12
 total12:
@@ -2364,9 +2346,6 @@ sum8:
 	ADDQ CX, R8
 	ADDQ CX, R9
 	ADDQ CX, R10
-	MOVQ strip_bJump(BX), CX
-	ADDQ CX, SI
-	ADDQ CX, AX
 	MOVQ strip_k(BX), CX
 	JMP segment8
 total8:
@@ -2689,9 +2668,6 @@ sum4:
 	MOVQ strip_aJump(BX), CX
 	ADDQ CX, R8
 	ADDQ CX, R9
-	MOVQ strip_bJump(BX), CX
-	ADDQ CX, SI
-	ADDQ CX, AX
 	MOVQ strip_k(BX), CX
 	JMP segment4
 total4:
@@ -2898,9 +2874,6 @@ sum2:
 	MOVQ t+0(FP), BX
 	MOVQ strip_aJump(BX), CX
 	ADDQ CX, R8
-	MOVQ strip_bJump(BX), CX
-	ADDQ CX, SI
-	ADDQ CX, AX
 	MOVQ strip_k(BX), CX
 	JMP segment2
 total2:
@@ -3051,9 +3024,6 @@ sum1:
 	MOVQ t+0(FP), BX
 	MOVQ strip_aJump(BX), CX
 	ADDQ CX, R8
-	MOVQ strip_bJump(BX), CX
-	ADDQ CX, SI
-	ADDQ CX, AX
 	MOVQ strip_k(BX), CX
 	JMP segment1
 total1:
@@ -3353,9 +3323,6 @@ sum12:
 	ADDQ CX, R9
 	ADDQ CX, R10
 	ADDQ CX, R11
-	MOVQ strip_bJump(BX), CX
-	ADDQ CX, SI
-	ADDQ CX, AX
 	MOVQ strip_k(BX), CX
 	JMP segment12
 total12:
@@ -3679,9 +3646,6 @@ sum8:
 	ADDQ CX, R8
 	ADDQ CX, R9
 	ADDQ CX, R10
-	MOVQ strip_bJump(BX), CX
-	ADDQ CX, SI
-	ADDQ CX, AX
 	MOVQ strip_k(BX), CX
 	JMP segment8
 total8:
@@ -3905,9 +3869,6 @@ sum4:
 	MOVQ strip_aJump(BX), CX
 	ADDQ CX, R8
 	ADDQ CX, R9
-	MOVQ strip_bJump(BX), CX
-	ADDQ CX, SI
-	ADDQ CX, AX
 	MOVQ strip_k(BX), CX
 	JMP segment4
 total4:
@@ -4059,9 +4020,6 @@ sum2:
 	MOVQ t+0(FP), BX
 	MOVQ strip_aJump(BX), CX
 	ADDQ CX, R8
-	MOVQ strip_bJump(BX), CX
-	ADDQ CX, SI
-	ADDQ CX, AX
 	MOVQ strip_k(BX), CX
 	JMP segment2
 total2:
@@ -4179,9 +4137,6 @@ sum1:
 	MOVQ t+0(FP), BX
 	MOVQ strip_aJump(BX), CX
 	ADDQ CX, R8
-	MOVQ strip_bJump(BX), CX
-	ADDQ CX, SI
-	ADDQ CX, AX
 	MOVQ strip_k(BX), CX
 	JMP segment1
 total1:
@@ -4540,9 +4495,6 @@ sum12:
 	MOVQ t+0(FP), BX
 	MOVQ strip_aJump(BX), CX
 	ADDQ CX, R8
-	MOVQ strip_bJump(BX), CX
-	ADDQ CX, SI
-	ADDQ CX, AX
 	MOVQ strip_k(BX), CX
 	JMP segment12
 total12:
@@ -5016,9 +4968,6 @@ sum8:
 	MOVQ t+0(FP), BX
 	MOVQ strip_aJump(BX), CX
 	ADDQ CX, R8
-	MOVQ strip_bJump(BX), CX
-	ADDQ CX, SI
-	ADDQ CX, AX
 	MOVQ strip_k(BX), CX
 	JMP segment8
 total8:
@@ -5340,9 +5289,6 @@ sum4:
 	MOVQ t+0(FP), BX
 	MOVQ strip_aJump(BX), CX
 	ADDQ CX, R8
-	MOVQ strip_bJump(BX), CX
-	ADDQ CX, SI
-	ADDQ CX, AX
 	MOVQ strip_k(BX), CX
 	JMP segment4
 total4:
@@ -5552,9 +5498,6 @@ sum2:
 	MOVQ t+0(FP), BX
 	MOVQ strip_aJump(BX), CX
 	ADDQ CX, R8
-	MOVQ strip_bJump(BX), CX
-	ADDQ CX, SI
-	ADDQ CX, AX
 	MOVQ strip_k(BX), CX
 	JMP segment2
 total2:
@@ -5708,9 +5651,6 @@ sum1:
 	MOVQ t+0(FP), BX
 	MOVQ strip_aJump(BX), CX
 	ADDQ CX, R8
-	MOVQ strip_bJump(BX), CX
-	ADDQ CX, SI
-	ADDQ CX, AX
 	MOVQ strip_k(BX), CX
 	JMP segment1
 total1:
@@ -6083,9 +6023,6 @@ sum12:
 	MOVQ t+0(FP), BX
 	MOVQ strip_aJump(BX), CX
 	ADDQ CX, R8
-	MOVQ strip_bJump(BX), CX
-	ADDQ CX, SI
-	ADDQ CX, AX
 	MOVQ strip_k(BX), CX
 	JMP segment12
 total12:
@@ -6559,9 +6496,6 @@ sum8:
 	MOVQ t+0(FP), BX
 	MOVQ strip_aJump(BX), CX
 	ADDQ CX, R8
-	MOVQ strip_bJump(BX), CX
-	ADDQ CX, SI
-	ADDQ CX, AX
 	MOVQ strip_k(BX), CX
 	JMP segment8
 total8:
@@ -6883,9 +6817,6 @@ sum4:
 	MOVQ t+0(FP), BX
 	MOVQ strip_aJump(BX), CX
 	ADDQ CX, R8
-	MOVQ strip_bJump(BX), CX
-	ADDQ CX, SI
-	ADDQ CX, AX
 	MOVQ strip_k(BX), CX
 	JMP segment4
 total4:
@@ -7095,9 +7026,6 @@ sum2:
 	MOVQ t+0(FP), BX
 	MOVQ strip_aJump(BX), CX
 	ADDQ CX, R8
-	MOVQ strip_bJump(BX), CX
-	ADDQ CX, SI
-	ADDQ CX, AX
 	MOVQ strip_k(BX), CX
 	JMP segment2
 total2:
@@ -7251,9 +7179,6 @@ sum1:
 	MOVQ t+0(FP), BX
 	MOVQ strip_aJump(BX), CX
 	ADDQ CX, R8
-	MOVQ strip_bJump(BX), CX
-	ADDQ CX, SI
-	ADDQ CX, AX
 	MOVQ strip_k(BX), CX
 	JMP segment1
 total1:
@@ -7544,9 +7469,6 @@ sum12:
 	MOVQ t+0(FP), BX
 	MOVQ strip_aJump(BX), CX
 	ADDQ CX, R8
-	MOVQ strip_bJump(BX), CX
-	ADDQ CX, SI
-	ADDQ CX, AX
 	MOVQ strip_k(BX), CX
 	JMP segment12
 total12:
@@ -7865,9 +7787,6 @@ sum8:
 	MOVQ t+0(FP), BX
 	MOVQ strip_aJump(BX), CX
 	ADDQ CX, R8
-	MOVQ strip_bJump(BX), CX
-	ADDQ CX, SI
-	ADDQ CX, AX
 	MOVQ strip_k(BX), CX
 	JMP segment8
 total8:
@@ -8090,9 +8009,6 @@ sum4:
 	MOVQ t+0(FP), BX
 	MOVQ strip_aJump(BX), CX
 	ADDQ CX, R8
-	MOVQ strip_bJump(BX), CX
-	ADDQ CX, SI
-	ADDQ CX, AX
 	MOVQ strip_k(BX), CX
 	JMP segment4
 total4:
@@ -8247,9 +8163,6 @@ sum2:
 	MOVQ t+0(FP), BX
 	MOVQ strip_aJump(BX), CX
 	ADDQ CX, R8
-	MOVQ strip_bJump(BX), CX
-	ADDQ CX, SI
-	ADDQ CX, AX
 	MOVQ strip_k(BX), CX
 	JMP segment2
 total2:
@@ -8370,9 +8283,6 @@ sum1:
 	MOVQ t+0(FP), BX
 	MOVQ strip_aJump(BX), CX
 	ADDQ CX, R8
-	MOVQ strip_bJump(BX), CX
-	ADDQ CX, SI
-	ADDQ CX, AX
 	MOVQ strip_k(BX), CX
 	JMP segment1
 total1:

@@ -12,7 +12,6 @@ import (
 // but copies an operand into blocks only where that pays: the products of a training step are so small that copying
 // the weights costs up to a third of the time. Its two kinds differ in the micro-kernel alone and give the same bits.
 type blockedSet struct {
-	plain
 	name  string
 	wide  bool // AVX-512 strips of 32 columns, else AVX2 strips of 16
 	width int  // columns of a strip

@@ -23,6 +23,9 @@ func checkMatrix(x []float32, rows, cols, stride int) {
 	if stride < cols {
 		panic("kernel: row stride below the width")
 	}
+	if rows == 0 || cols == 0 {
+		return
+	}
 	if cols > len(x) || rows-1 > (len(x)-cols)/stride { // that is (rows-1)*stride+cols > len(x), but cannot overflow
 		panic("kernel: slice too short for the matrix")
 	}

@@ -212,9 +212,6 @@ func (f form) nextSegment(w *writer, rows int, id string) {
 			w.op("ADDQ CX, R%d", 8+i/3)
 		}
 	}
-	w.op("MOVQ strip_bJump(BX), CX")
-	w.op("ADDQ CX, SI")
-	w.op("ADDQ CX, AX")
 	w.op("MOVQ strip_k(BX), CX")
 	w.op("JMP segment%s", id)
 	w.label("total" + id)

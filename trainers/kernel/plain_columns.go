@@ -5,18 +5,46 @@ import "math"
 // run is how many rows a column is summed over before the sum is added to the total.
 const run = 64
 
-// columnRuns adds to sums what add puts into part for every row i and the columns from j.
-func columnRuns(rows int, sums []float32, add func(i, j int, part []float32)) {
-	var room [16]float32
-	for j := 0; j < len(sums); j += len(room) {
-		part := room[:min(len(room), len(sums)-j)]
-		for i := 0; i < rows; i += run {
-			clear(part)
-			for l := i; l < min(i+run, rows); l++ {
-				add(l, j, part)
+// A term is what a row adds to the sum of its column.
+type term int
+
+const (
+	itself     term = iota // x
+	withOther              // x*y, with y a matrix too
+	fromCentre             // (x-y)², with y a row
+)
+
+const columnsAtATime = 16
+
+// addColumns adds the terms of rows to sums, in runs, for some columns at a time.
+func addColumns(kind term, rows, cols int, x, y, sums []float32) {
+	for j := 0; j < cols; j += columnsAtATime {
+		var room [columnsAtATime]float32
+		part := room[:min(columnsAtATime, cols-j)]
+		for i := range rows {
+			line := x[i*cols+j:][:len(part)]
+			switch kind {
+			case itself:
+				for c, v := range line {
+					part[c] += v
+				}
+			case withOther:
+				other := y[i*cols+j:][:len(part)]
+				for c, v := range line {
+					part[c] += float32(v * other[c])
+				}
+			case fromCentre:
+				centre := y[j:][:len(part)]
+				for c, v := range line {
+					d := v - centre[c]
+					part[c] += float32(d * d)
+				}
 			}
-			for c, v := range part {
-				sums[j+c] += v
+			if i%run == run-1 || i == rows-1 {
+				for c, v := range part {
+					sums[j+c] += v
+				}
+				clear(part)
 			}
 		}
 	}
@@ -24,33 +52,18 @@ func columnRuns(rows int, sums []float32, add func(i, j int, part []float32)) {
 
 func (plain) AddColumnSums(rows, cols int, x, sums []float32) {
 	checkMatrix(x, rows, cols, cols)
-	columnRuns(rows, sums[:cols], func(i, j int, part []float32) {
-		for c, v := range x[i*cols+j:][:len(part)] {
-			part[c] += v
-		}
-	})
+	addColumns(itself, rows, cols, x, nil, sums[:cols])
 }
 
 func (plain) AddColumnDots(rows, cols int, x, y, sums []float32) {
 	checkMatrix(x, rows, cols, cols)
 	checkMatrix(y, rows, cols, cols)
-	columnRuns(rows, sums[:cols], func(i, j int, part []float32) {
-		y := y[i*cols+j:][:len(part)]
-		for c, v := range x[i*cols+j:][:len(part)] {
-			part[c] += float32(v * y[c])
-		}
-	})
+	addColumns(withOther, rows, cols, x, y, sums[:cols])
 }
 
 func (plain) AddColumnSquares(rows, cols int, x, centre, sums []float32) {
 	checkMatrix(x, rows, cols, cols)
-	centre = centre[:cols]
-	columnRuns(rows, sums[:cols], func(i, j int, part []float32) {
-		for c, v := range x[i*cols+j:][:len(part)] {
-			d := v - centre[j+c]
-			part[c] += float32(d * d)
-		}
-	})
+	addColumns(fromCentre, rows, cols, x, centre[:cols], sums[:cols])
 }
 
 func (plain) ScaleColumns(rows, cols int, x, scale, shift, y []float32) {

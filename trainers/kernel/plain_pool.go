@@ -8,24 +8,22 @@ type poolRow struct {
 	image, out int // offsets of the image in x and of the row of results in y
 }
 
-// eachRow calls f for every row of the results of n images.
-func (g *Window) eachRow(n int, f func(r *poolRow)) {
-	for i := range n {
-		for oy := range g.OH {
-			r := poolRow{top: oy*g.SY - g.Top, image: i * g.in(), out: (i*g.OH + oy) * g.OW * g.C}
-			r.from, r.to = clip(r.top, g.KH, g.DY, g.H)
-			f(&r)
-		}
-	}
+// poolRow is row i of the results of all images, counted through.
+func (g *Window) poolRow(i int) poolRow {
+	r := poolRow{top: i%g.OH*g.SY - g.Top, image: i / g.OH * g.in(), out: i * g.OW * g.C}
+	r.from, r.to = clip(r.top, g.KH, g.DY, g.H)
+	return r
 }
 
 func (plain) MaxPool(g *Window, n int, x, y []float32, cells []uint8) {
 	g.checkPool(n, x, y, cells)
-	g.eachRow(n, func(r *poolRow) { g.maxPool(r, x, y, cells, 0, g.OW, 0) })
+	for i := range n * g.OH {
+		g.maxPool(g.poolRow(i), x, y, cells, 0, g.OW, 0)
+	}
 }
 
 // maxPool does the results from to to of a row, for the channels from first on.
-func (g *Window) maxPool(r *poolRow, x, y []float32, cells []uint8, from, to, first int) {
+func (g *Window) maxPool(r poolRow, x, y []float32, cells []uint8, from, to, first int) {
 	for ox := from; ox < to; ox++ {
 		left := ox*g.SX - g.Left
 		fromX, toX := clip(left, g.KW, g.DX, g.W)
@@ -47,10 +45,12 @@ func (g *Window) maxPool(r *poolRow, x, y []float32, cells []uint8, from, to, fi
 func (plain) MaxPoolGrad(g *Window, n int, cells []uint8, dy, dx []float32) {
 	g.checkPool(n, dx, dy, cells)
 	clear(dx[:n*g.in()])
-	g.eachRow(n, func(r *poolRow) { g.maxPoolGrad(r, cells, dy, dx, 0, g.OW, 0) })
+	for i := range n * g.OH {
+		g.maxPoolGrad(g.poolRow(i), cells, dy, dx, 0, g.OW, 0)
+	}
 }
 
-func (g *Window) maxPoolGrad(r *poolRow, cells []uint8, dy, dx []float32, from, to, first int) {
+func (g *Window) maxPoolGrad(r poolRow, cells []uint8, dy, dx []float32, from, to, first int) {
 	for ox := from; ox < to; ox++ {
 		left := ox*g.SX - g.Left
 		for c := first; c < g.C; c++ {

@@ -19,10 +19,10 @@ type strip struct {
 	alpha   float32
 	beta    float32
 
-	// k may come in several runs of equal length: then A and B go on by aJump and bJump from the end of one to the start
-	// of the next. So a window over an image is read where it stands.
-	segments     int // 0 and 1 are the same
-	aJump, bJump uintptr
+	// k may come in several runs of equal length: then A goes on by aJump from the end of one to the start of the next.
+	// So a window over an image is read where it stands.
+	segments int // 0 and 1 are the same
+	aJump    uintptr
 
 	bias unsafe.Pointer // added to every row at the end, unless nil
 	relu int            // not 0: negative results become 0, after the bias
