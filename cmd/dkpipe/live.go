@@ -72,7 +72,7 @@ func (j *job) prepareLive(ctx context.Context) (prepared, error) {
 	err = j.underLock(ctx, root, func(ctx context.Context, lock *publish.Lock) error {
 		j.events.add("preprocess", map[string]any{"source": plan.Source.Files, "dataset": root.String(), "live": true})
 		if plan, err = engine.Fit(ctx, plan); err != nil {
-			return err
+			return sourceRefusal(plan.Source, err)
 		}
 		b := j.bars.start("preprocess", 0)
 		live, err := j.materialize(ctx, spark, plan)

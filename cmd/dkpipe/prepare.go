@@ -157,7 +157,7 @@ func (j *job) preprocess(ctx context.Context) (prepared, bool, error) {
 		}
 		j.events.add("preprocess", map[string]any{"source": plan.Source.Files, "dataset": root.String()})
 		if plan, err = engine.Fit(ctx, plan); err != nil {
-			return err
+			return sourceRefusal(plan.Source, err)
 		}
 		j.app.crash("fitted")
 		p, err = j.writeDataset(ctx, root, lock, engine, plan)

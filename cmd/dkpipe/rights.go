@@ -365,9 +365,17 @@ func checkSourceRights(ctx context.Context, stores *hdfsio.Stores, s *sparkconn.
 			err = s.ProbeRead(ctx, file)
 		}
 	}
-	d, refused := sparkconn.DenialOf(err)
-	if !refused {
+	if _, refused := sparkconn.DenialOf(err); !refused {
 		return nil // whatever else is wrong, the engine says it better
+	}
+	return sourceRefusal(src, err)
+}
+
+// sourceRefusal names the right that Spark's user lacks on a source; other errors stay.
+func sourceRefusal(src pipeline.Source, err error) error {
+	d, refused := sparkconn.DenialOf(err)
+	if !refused || pipelineKind(err) != pipeline.Denied {
+		return err
 	}
 	name := d.Path
 	if d.Access == "READ" && !slices.ContainsFunc(src.Files, func(f string) bool { return strings.HasSuffix(f, d.Path) }) {

@@ -93,10 +93,17 @@ func (u *twoUsers) with(t *testing.T, user string, env []string, code int, args 
 	return p.result(t)
 }
 
-// job is the command line of a whole job on HDFS, with all its paths below root but the source.
-func job2(source, root string) []string {
+// whole is the command line of a whole job on HDFS, with all its paths below root but the source.
+func whole(source, root string) []string {
 	return []string{"run", "-f", "job.yaml", "--set", "source={csv: \"" + source + "\"}",
 		"--set", "dataset={path: \"hdfs://" + root + "/dataset\", shards: 2, keep_versions: 1},output={path: \"hdfs://" + root + "/model\"}"}
+}
+
+// preparing is the first half of it.
+func preparing(source, root string) []string {
+	args := whole(source, root)
+	args[0] = "preprocess"
+	return args
 }
 
 // below lists what is below a folder, as the superuser sees it.
@@ -171,7 +178,7 @@ func TestTwoUsersOfHDFS(t *testing.T) {
 
 	// Spark's user comes as far as the root by the group and may write nowhere: dkpipe gives it the folder of a version.
 	t.Run("one group", func(t *testing.T) {
-		args := job2("hdfs:///work/team/digits.csv", "/work/team")
+		args := whole("hdfs:///work/team/digits.csv", "/work/team")
 		first := u.as(t, "ann", 0, args...)
 		u.with(t, "ann", []string{crashAt + "=shards written#1"}, -1, args...)
 		if !slices.ContainsFunc(u.below(t, "/work/team/dataset"), func(n string) bool { return strings.HasPrefix(n, ".stage-") && strings.HasSuffix(n, ".parquet") }) {
@@ -192,7 +199,7 @@ func TestTwoUsersOfHDFS(t *testing.T) {
 
 	// Here it does not even come to the root, nor to the folder above, which dkpipe makes and opens; but no further.
 	t.Run("no group", func(t *testing.T) {
-		r := u.as(t, "ann", 0, job2("hdfs:///work/team/digits.csv", "/work/ann/own")...)
+		r := u.as(t, "ann", 0, whole("hdfs:///work/team/digits.csv", "/work/ann/own")...)
 		for name, want := range map[string]string{"": "user:spark:--x group::r-x", "/dataset": "user:spark:--x group::r-x", "/model": ""} {
 			if got := u.list(t, "/work/ann/own"+name); got != want {
 				t.Errorf("%s/work/ann/own has the list %q, want %q", name, got, want)
@@ -203,38 +210,36 @@ func TestTwoUsersOfHDFS(t *testing.T) {
 
 	t.Run("the superuser", func(t *testing.T) {
 		u.mkdir(t, "/work/super", "hdfs", "supergroup", "755")
-		args := job2("hdfs:///work/team/digits.csv", "/work/super")
-		first := u.as(t, "hdfs", 0, args...)
-		u.as(t, "hdfs", 0, args...)
-		if names := u.below(t, "/work/super/dataset"); slices.Contains(names, path.Base(first.Dataset)) {
-			t.Error("the first version was not collected")
-		}
+		u.as(t, "hdfs", 0, preparing("hdfs:///work/team/digits.csv", "/work/super")...)
 	})
 
 	t.Run("a closed folder above", func(t *testing.T) {
 		u.mkdir(t, "/work/eve", "eve", "eves", "700")
 		u.mkdir(t, "/work/eve/deep", "eve", "eves", "700")
 		u.as(t, "eve", 0, "data", "put", "digits.csv", "hdfs:///work/eve/digits.csv")
-		args := job2("hdfs:///work/team/digits.csv", "/work/eve/deep")
-		r := u.as(t, "eve", 4, args...)
+		r := u.as(t, "eve", 4, whole("hdfs:///work/team/digits.csv", "/work/eve/deep")...)
 		denied(t, r, "dataset hdfs:///work/eve/deep/dataset: Spark is the HDFS user spark, who may not enter /work/eve (eve:eves:drwx------)",
 			"as eve or the superuser: hdfs dfs -setfacl -m user:spark:--x /work/eve")
 		u.nothingMade(t, "/work/eve/deep/dataset")
 		u.nothingMade(t, "/work/eve/deep/model")
 		u.obey(t, "eve", r.Error.Hint)
-		u.as(t, "eve", 0, args...)
+		u.as(t, "eve", 0, preparing("hdfs:///work/team/digits.csv", "/work/eve/deep")...)
 	})
 
 	// dkpipe put the file there with its own umask; Spark reads the source.
 	t.Run("a closed source", func(t *testing.T) {
 		u.as(t, "ann", 0, "data", "put", "digits.csv", "hdfs:///work/ann/digits.csv")
-		args := job2("hdfs:///work/ann/digits.csv", "/work/ann/more")
-		r := u.as(t, "ann", 4, args...)
+		r := u.as(t, "ann", 4, whole("hdfs:///work/ann/digits.csv", "/work/ann/more")...)
 		denied(t, r, "source: Spark is the HDFS user spark, who may not read /work/ann/digits.csv (ann:annas:-rw-r-----)",
 			"as ann or the superuser: hdfs dfs -setfacl -m user:spark:r-- /work/ann/digits.csv")
 		u.nothingMade(t, "/work/ann/more/dataset")
+		live := u.as(t, "ann", 4, append(whole("hdfs:///work/ann/digits.csv", "/work/ann/more"), "--set", "dataset.live=true")...)
+		denied(t, live, r.Error.Message, r.Error.Hint)
+		query := u.as(t, "ann", 4, append(whole("", "/work/ann/more"), "--set", "source={sql: \"SELECT * FROM csv.`hdfs:///work/ann/digits.csv`\"}")...)
+		denied(t, query, r.Error.Message, "as ann or the superuser: hdfs dfs -setfacl -R -m user:spark:r-x,default:user:spark:r-x /work/ann")
+		u.nothingMade(t, "/work/ann/more/dataset")
 		u.obey(t, "ann", r.Error.Hint)
-		u.as(t, "ann", 0, args...)
+		u.as(t, "ann", 0, preparing("hdfs:///work/ann/digits.csv", "/work/ann/more")...)
 	})
 
 	t.Run("a source with one closed file", func(t *testing.T) {
@@ -244,17 +249,17 @@ func TestTwoUsersOfHDFS(t *testing.T) {
 		}
 		u.web(t, http.MethodPut, "/work/days/0.csv", "SETPERMISSION&permission=644")
 		u.web(t, http.MethodPut, "/work/days/2.csv", "SETPERMISSION&permission=644")
-		r := u.as(t, "ann", 4, job2("hdfs:///work/days/*.csv", "/work/ann/days")...)
+		r := u.as(t, "ann", 4, whole("hdfs:///work/days/*.csv", "/work/ann/days")...)
 		denied(t, r, "source: Spark is the HDFS user spark, who may not read /work/days/1.csv (ann:annas:-rw-r-----)",
 			"as ann or the superuser: hdfs dfs -setfacl -R -m user:spark:r-x,default:user:spark:r-x /work/days")
 		u.nothingMade(t, "/work/ann/days/dataset")
 		u.obey(t, "ann", r.Error.Hint)
-		u.as(t, "ann", 0, append(job2("hdfs:///work/days/*.csv", "/work/ann/days"), "--set", "split.key=label,expect.labels={}")...)
+		u.as(t, "ann", 0, preparing("hdfs:///work/days/*.csv", "/work/ann/days")...)
 	})
 
 	t.Run("a root of somebody else's", func(t *testing.T) {
 		u.mkdir(t, "/work/other", "eve", "eves", "755")
-		r := u.as(t, "ann", 4, job2("hdfs:///work/team/digits.csv", "/work/other")...)
+		r := u.as(t, "ann", 4, whole("hdfs:///work/team/digits.csv", "/work/other")...)
 		if r.Error.Kind != pipeline.Denied || !strings.Contains(r.Error.Message, "user=ann, access=WRITE") || !strings.Contains(r.Error.Message, `"/work/other"`) {
 			t.Errorf("%+v", r.Error)
 		}
@@ -269,7 +274,7 @@ func TestTwoUsersOfHDFS(t *testing.T) {
 // doctor looks at the same set-ups.
 func (u *twoUsers) doctor(t *testing.T) {
 	examine := func(user string, code int, source, root string) map[string]check {
-		args := job2(source, root)
+		args := whole(source, root)
 		args[0] = "doctor"
 		p := start(t, u.dir, []string{"HADOOP_USER_NAME=" + user, "HADOOP_CONF_DIR=" + u.Conf, "SPARK_REMOTE=" + u.Spark}, append(args, "--json")...)
 		if got := p.wait(t); got != code {
@@ -321,7 +326,7 @@ func (u *twoUsers) doctor(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir, _ := filepath.Abs(u.dir)
-	p := start(t, dir, []string{"HADOOP_USER_NAME=hdfs", "HADOOP_CONF_DIR=" + u.Conf, "SPARK_REMOTE=" + u.Spark}, append([]string{"doctor"}, append(job2("hdfs:///work/team/digits.csv", "/work/team")[1:], "--json")...)...)
+	p := start(t, dir, []string{"HADOOP_USER_NAME=hdfs", "HADOOP_CONF_DIR=" + u.Conf, "SPARK_REMOTE=" + u.Spark}, append([]string{"doctor"}, append(whole("hdfs:///work/team/digits.csv", "/work/team")[1:], "--json")...)...)
 	p.wait(t) // whether a write goes through with the other datanode is chance
 	c = checksOf(t, p.stdout.Bytes())
 	if k := c["hdfs datanodes"]; k.Status != "warn" || !strings.Contains(k.Detail, "1 of 2 do not take connections: "+u.Datanodes[0].Address) {
@@ -343,10 +348,10 @@ func TestTwoUsersWithoutAccessControlLists(t *testing.T) {
 		return "this HDFS has no access control lists: set dfs.namenode.acls.enabled=true on the NameNode, or put ann and spark into one group, " +
 			"hdfs dfs -chgrp -R GROUP " + root + " && hdfs dfs -chmod g+rx " + root + ", and start Spark with spark.hadoop.fs.permissions.umask-mode=007"
 	}
-	r := u.as(t, "ann", 4, job2("hdfs:///work/team/digits.csv", "/work/ann")...)
+	r := u.as(t, "ann", 4, whole("hdfs:///work/team/digits.csv", "/work/ann")...)
 	denied(t, r, "dataset hdfs:///work/ann/dataset: Spark is the HDFS user spark, who may not enter /work/ann/dataset (ann:annas:drwxr-x---)", hint("/work/ann/dataset"))
 	u.nothingMade(t, "/work/ann/dataset")
-	r = u.as(t, "ann", 4, job2("hdfs:///work/team/digits.csv", "/work/team")...)
+	r = u.as(t, "ann", 4, whole("hdfs:///work/team/digits.csv", "/work/team")...)
 	denied(t, r, "dataset hdfs:///work/team/dataset: dkpipe is the HDFS user ann, who may not remove what Spark's user spark writes: a folder of Spark's is spark:team:drwxr-x---",
 		hint("/work/team/dataset"))
 	u.nothingMade(t, "/work/team/dataset")
