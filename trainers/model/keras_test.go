@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"dkpipe/pipeline"
 	"dkpipe/trainers/model"
 	"dkpipe/trainers/model/kerastest"
 	"dkpipe/trainers/model/modeltest"
@@ -123,6 +124,10 @@ func compareStep(t *testing.T, oracle *kerastest.Oracle, g kerastest.Graph) {
 	}
 	modeltest.Near(t, "loss", []float32{loss}, []float64{want.Loss})
 	compareVariables(t, d, n, want)
+}
+
+func batchOf(rows int, x []float32) *pipeline.Batch {
+	return &pipeline.Batch{Rows: rows, X: [][]float32{x}}
 }
 
 func compareVariables(t *testing.T, d *model.Definition, n *model.Network, want kerastest.Result) {

@@ -53,14 +53,18 @@ def write_message(head, arrays=()):
     replies.flush()
 
 
-def draw_with_numpy():
-    """Makes initializers draw with numpy: JAX would compile a program for every shape, only to be overwritten."""
-    from keras.src.backend.jax import random
+class NumpyDraws:
+    """Initializers draw with numpy: JAX would compile a program for every shape, only to be overwritten."""
 
-    rng = np.random.default_rng(0)
-    random.uniform = lambda shape, minval=0.0, maxval=1.0, dtype=None, seed=None: rng.uniform(minval, maxval, shape).astype(dtype or "float32")
-    random.normal = lambda shape, mean=0.0, stddev=1.0, dtype=None, seed=None: rng.normal(mean, stddev, shape).astype(dtype or "float32")
-    random.truncated_normal = random.normal
+    def __enter__(self):
+        rng = np.random.default_rng(0)
+        self.real = jax_random.uniform, jax_random.normal, jax_random.truncated_normal
+        jax_random.uniform = lambda shape, minval=0.0, maxval=1.0, dtype=None, seed=None: rng.uniform(minval, maxval, shape).astype(dtype or "float32")
+        jax_random.normal = lambda shape, mean=0.0, stddev=1.0, dtype=None, seed=None: rng.normal(mean, stddev, shape).astype(dtype or "float32")
+        jax_random.truncated_normal = jax_random.normal
+
+    def __exit__(self, *_):
+        jax_random.uniform, jax_random.normal, jax_random.truncated_normal = self.real
 
 
 def wide(value):
@@ -142,7 +146,8 @@ def make_graph(graph):
 
 def op_build(args, arrays):
     """Gives a graph as Keras' JSON."""
-    return {"config": make_graph(args["graph"]).to_json()}, []
+    with NumpyDraws():
+        return {"config": make_graph(args["graph"]).to_json()}, []
 
 
 def as_list(value):
@@ -170,7 +175,8 @@ def op_run(args, arrays):
     """Outputs in inference mode; with a loss also its value, gradients and state of one training step."""
     dtype = args.get("dtype") or "float64"
     with Precision(dtype):
-        model = make_graph(args["graph"]) if args.get("graph") else make_model(args["model"], dtype)
+        with NumpyDraws():
+            model = make_graph(args["graph"]) if args.get("graph") else make_model(args["model"], dtype)
         set_weights(model, by_layer(arrays, "weight"))
         cast = [(n, a.astype(dtype) if a.dtype.kind == "f" else a) for n, a in arrays]
         x, ys, ws = inputs_of(model, cast), pick(cast, "y"), pick(cast, "w")
@@ -189,7 +195,8 @@ def op_run(args, arrays):
             losses = loss_config if isinstance(loss_config, list) else [loss_config] * len(out)
             factors = args.get("loss_weights") or [1.0] * len(out)
             for y, p, l, f in zip(ys, out, losses, factors, strict=True):
-                total = total + f * make_loss(l)(y, p, sample_weight=ws[0] if ws else None)
+                w = ws[0].reshape(-1, *[1] * (p.ndim - 2)) if ws else None  # of a row, whatever it holds
+                total = total + f * make_loss(l)(y, p, sample_weight=w)
             for e in extra:
                 total = total + e
             return total, state
@@ -244,7 +251,8 @@ def op_metrics(args, arrays):
 
 def op_load(args, arrays):
     """Loads a model file; with x also predicts."""
-    model = keras.models.load_model(args["path"], compile=False)
+    with NumpyDraws():
+        model = keras.models.load_model(args["path"], compile=False)
     reply = [("weight:" + name, v.value) for name, v in layer_variables(model)]
     if pick(arrays, "x"):
         reply += [("output", o) for o in outputs_of(model, model(inputs_of(model, arrays), training=False))]
@@ -253,7 +261,8 @@ def op_load(args, arrays):
 
 def op_save(args, arrays):
     """Makes a model from JSON, sets its weights and saves it: .keras, .h5 or .weights.h5."""
-    model = make_model(args["model"], "float32")
+    with NumpyDraws():
+        model = make_model(args["model"], "float32")
     set_weights(model, by_layer(arrays, "weight"))
     if args.get("compile"):
         model.compile(**args["compile"])
@@ -292,9 +301,8 @@ def op_python(args, arrays):
 try:
     import jax
     import keras
+    from keras.src.backend.jax import random as jax_random
     from keras.src.losses.losses import LossFunctionWrapper
-
-    draw_with_numpy()
 except Exception as e:
     write_message({"error": f"{type(e).__name__}: {e}", "trace": traceback.format_exc()})
     sys.exit(1)
