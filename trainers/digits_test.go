@@ -62,7 +62,7 @@ func network(t testing.TB, units int, seed uint64) *model.Network {
 			return nil
 		}}
 	}
-	d, err := model.FromLayers([]model.LayerItem{dense(units, "relu"), dense(10, "softmax")}, [][]int{{64}})
+	d, err := model.FromLayers([]model.LayerItem{dense(units, "relu"), dense(10, "softmax")}, []model.Input{{Shape: []int{64}}})
 	if err != nil {
 		t.Fatal(err)
 	}

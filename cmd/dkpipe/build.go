@@ -118,12 +118,12 @@ func buildDefinition(s *spec.Spec, columns []pipeline.ColumnInfo) (*model.Defini
 		return nil, &pipeline.Error{Kind: pipeline.Unsupported, Message: s.Model.Pos.String() + ": model.keras",
 			Hint: "write the layers in the spec: model: {layers: [{dense: {units: 64, activation: relu}}, …]}"}
 	}
-	var shapes [][]int
+	var inputs []model.Input
 	var x, y []int
 	for _, c := range columns {
 		switch c.Role {
 		case "x":
-			shapes = append(shapes, c.Shape)
+			inputs = append(inputs, model.Input{Name: c.Name, Shape: c.Shape})
 			x = append(x, c.Width())
 		case "y":
 			y = append(y, c.Width())
@@ -133,7 +133,7 @@ func buildDefinition(s *spec.Spec, columns []pipeline.ColumnInfo) (*model.Defini
 	for i, it := range s.Model.Layers {
 		items[i] = model.LayerItem{Name: it.Name, Decode: it.Decode}
 	}
-	def, err := model.FromLayers(items, shapes)
+	def, err := model.FromLayers(items, inputs)
 	if err != nil {
 		return nil, placed(s.Model.Pos, err)
 	}

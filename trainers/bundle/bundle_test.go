@@ -100,7 +100,7 @@ func example(t testing.TB) *Bundle {
 			op.Units, op.Activation = 3, "softmax"
 			return nil
 		}},
-	}, [][]int{{4}})
+	}, []model.Input{{Shape: []int{4}}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -53,6 +53,7 @@ type variable struct {
 	shape []int
 	init  Initializer
 	reg   Regularizer // of what is trained
+	ones  [2]int      // from here to there it starts as 1, whatever init says
 	state bool        // not trained: it lives in the network's State
 }
 
@@ -64,6 +65,14 @@ type layerGraph struct {
 	state    []int        // places of the other variables in the state vector, in the order of variables
 	training bool
 	seed     uint64 // differs between layers
+}
+
+// seedOr is the seed of what a layer draws: its own, if it has one.
+func (l *layerGraph) seedOr(own *int64) uint64 {
+	if own != nil {
+		return uint64(*own)
+	}
+	return l.seed
 }
 
 // activate ends a layer whose rows have this shape with a named activation.
@@ -91,17 +100,32 @@ func one(in [][]int) ([]int, error) {
 
 // kinds lists every layer with its defaults. A new layer is one file and one line here.
 func kinds() []Op {
-	return []Op{
+	all := []Op{
 		&Activation{},
 		&AveragePooling2D{newPooling()},
+		newBatchNormalization(),
+		&Concatenate{Axis: -1},
 		newConv2D(),
 		&Dense{Activation: "linear", UseBias: true, KernelInitializer: GlorotUniform, BiasInitializer: Zeros},
 		&Dropout{},
+		&ELU{Alpha: 1},
+		&Embedding{EmbeddingsInitializer: RandomUniform},
 		&Flatten{},
+		&GaussianNoise{},
 		&GlobalAveragePooling2D{},
 		&GlobalMaxPooling2D{},
+		newGRU(),
+		newLayerNormalization(),
+		&Rectifier{Leaky: true, NegativeSlope: 0.3},
+		newLSTM(),
 		&MaxPooling2D{newPooling()},
+		&Rectifier{},
+		&Reshape{},
 	}
+	for _, how := range mergers() {
+		all = append(all, &Merge{How: how})
+	}
+	return all
 }
 
 // Kinds lists the layers that a job file can name, in alphabetical order.
@@ -110,6 +134,7 @@ func Kinds() []string {
 	for _, op := range kinds() {
 		names = append(names, op.Kind())
 	}
+	slices.Sort(names)
 	return names
 }
 
@@ -121,74 +146,6 @@ func NewOp(kind string) (Op, error) {
 		}
 	}
 	return nil, unknown(pipeline.Unsupported, "layer", kind, Kinds())
-}
-
-// LayerItem is one entry of a job file's list of layers: a name and fields that are not decoded yet.
-type LayerItem struct {
-	Name   string
-	Decode func(into any) error // strict, into a pointer to a struct with yaml tags; nil when there are no fields
-}
-
-// FromLayers makes a definition of layers one after the other. inputShapes holds the shape of one row of every x
-// column; a list of layers takes exactly one. The result is checked: every layer takes the shape that the one before
-// it gives. Errors of Decode are passed on as they are.
-func FromLayers(items []LayerItem, inputShapes [][]int) (*Definition, error) {
-	if len(inputShapes) != 1 {
-		return nil, &pipeline.Error{Kind: pipeline.Unsupported,
-			Message: fmt.Sprintf("a list of layers takes one input, the dataset has %d x columns", len(inputShapes)),
-			Hint:    "assemble the columns into one, or give the model as a Keras file"}
-	}
-	shape := slices.Clone(inputShapes[0])
-	if len(shape) == 0 { // a scalar column is a row of one number
-		shape = []int{1}
-	}
-	d := &Definition{Name: "sequential", Inputs: []Input{{Name: "input", Shape: shape}}}
-	used := map[string]int{}
-	from := d.Inputs[0].Name
-	for i, item := range items {
-		op, err := NewOp(item.Name)
-		if err != nil {
-			return nil, err
-		}
-		if item.Decode != nil {
-			if err := decodeOp(op, item.Decode); err != nil {
-				return nil, err
-			}
-		}
-		if err := op.check(); err != nil {
-			return nil, badLayer(fmt.Sprintf("model.layers[%d] (%s)", i, item.Name), err)
-		}
-		name := item.Name
-		if n := used[item.Name]; n > 0 {
-			name = fmt.Sprintf("%s_%d", item.Name, n)
-		}
-		used[item.Name]++
-		d.Layers = append(d.Layers, Layer{Name: name, From: []string{from}, Op: op})
-		from = name
-	}
-	if len(d.Layers) == 0 {
-		return nil, &pipeline.Error{Kind: pipeline.BadSpec, Message: "the model has no layers", Hint: "list at least one under model.layers"}
-	}
-	d.Outputs = []string{from}
-	if _, err := d.shapes(); err != nil {
-		return nil, err
-	}
-	return d, nil
-}
-
-// A layer that can also be written as a bare word, as in {activation: relu}.
-type worder interface{ setWord(word string) }
-
-func decodeOp(op Op, decode func(any) error) error {
-	err := decode(op)
-	if w, ok := op.(worder); ok && err != nil {
-		var word string
-		if decode(&word) == nil && word != "" {
-			w.setWord(word)
-			return nil
-		}
-	}
-	return err
 }
 
 // Check reports the first thing that makes the definition unusable: names used twice, a layer that reads what comes
@@ -208,6 +165,9 @@ func (d *Definition) shapes() (map[string][]int, error) {
 	for _, in := range d.Inputs {
 		if _, ok := shapes[in.Name]; ok {
 			return nil, badLayer(in.Name, fmt.Errorf("the name is used twice"))
+		}
+		if in.Name == "" {
+			return nil, badLayer("input", fmt.Errorf("it has no name"))
 		}
 		if size(in.Shape) < 1 || size(in.Shape) > maxFloats {
 			return nil, badLayer("input "+in.Name, fmt.Errorf("shape %v has no usable size", in.Shape))

@@ -44,7 +44,7 @@ func TestFromLayers(t *testing.T) {
 - dense: {units: 10, use_bias: false, kernel_initializer: he_normal}
 - activation: softmax
 - activation: {activation: linear}
-`), [][]int{{28, 28, 1}})
+`), []Input{{Shape: []int{28, 28, 1}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +76,7 @@ func TestFromLayers(t *testing.T) {
 }
 
 func TestAScalarColumnIsARowOfOne(t *testing.T) {
-	d, err := FromLayers(parse(t, "- dense: {units: 3}"), [][]int{nil})
+	d, err := FromLayers(parse(t, "- dense: {units: 3}"), []Input{{}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,15 +111,15 @@ func TestBadLayersAreNamed(t *testing.T) {
 		{"- activation: {}", pipeline.Unsupported, []string{"activation"}},
 		{"[]", pipeline.BadSpec, []string{"no layers"}},
 	} {
-		_, err := FromLayers(parse(t, c.doc), [][]int{{4}})
+		_, err := FromLayers(parse(t, c.doc), []Input{{Shape: []int{4}}})
 		wantError(t, err, c.kind, c.words...)
 	}
-	if _, err := FromLayers(parse(t, "- dense: {unit: 3}"), [][]int{{4}}); err == nil || !strings.Contains(err.Error(), "unit") {
+	if _, err := FromLayers(parse(t, "- dense: {unit: 3}"), []Input{{Shape: []int{4}}}); err == nil || !strings.Contains(err.Error(), "unit") {
 		t.Errorf("an unknown field gave %v", err)
 	}
-	_, err := FromLayers(parse(t, "- dense: {units: 3}"), [][]int{{2}, {3}})
-	wantError(t, err, pipeline.Unsupported, "2 x columns")
-	_, err = FromLayers(parse(t, "- dense: {units: 3}"), [][]int{{0}})
+	_, err := FromLayers(parse(t, "- dense: {units: 3}"), []Input{{Shape: []int{2}}, {Shape: []int{3}}})
+	wantError(t, err, pipeline.BadSpec, "2 inputs", "from: input_1")
+	_, err = FromLayers(parse(t, "- dense: {units: 3}"), []Input{{Shape: []int{0}}})
 	wantError(t, err, pipeline.BadSpec, "[0]")
 }
 

@@ -335,7 +335,7 @@ func TestImageLayersThatDoNotFitAreRefused(t *testing.T) {
 		{&AveragePooling2D{Pooling{PoolSize: Pair{9, 2}, Padding: "valid"}}, []int{8, 8, 1}, "9 × 2"},
 		{&GlobalAveragePooling2D{}, []int{8}, "[height, width, channels]"},
 	} {
-		_, err := FromLayers([]LayerItem{{Name: c.op.Kind(), Decode: func(into any) error { copyOp(into, c.op); return nil }}}, [][]int{c.input})
+		_, err := FromLayers([]LayerItem{{Name: c.op.Kind(), Decode: func(into any) error { copyOp(into, c.op); return nil }}}, []Input{{Shape: c.input}})
 		var e *pipeline.Error
 		if !errors.As(err, &e) || !strings.Contains(err.Error()+e.Hint, c.want) {
 			t.Errorf("%s on %v: %v does not name %s", c.op.Kind(), c.input, err, c.want)

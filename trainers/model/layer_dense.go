@@ -43,6 +43,9 @@ func (d *Dense) shape(in [][]int) ([]int, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(x) == 0 {
+		return nil, fmt.Errorf("takes vectors, gets single numbers")
+	}
 	if size([]int{lastOf(x), d.Units}) < 0 {
 		return nil, fmt.Errorf("a kernel of %d × %d is too large", lastOf(x), d.Units)
 	}

@@ -33,9 +33,5 @@ func (d *Dropout) build(l *layerGraph, in []graph.Node) (graph.Node, error) {
 	if !l.training {
 		return in[0], nil
 	}
-	seed := l.seed
-	if d.Seed != nil {
-		seed = uint64(*d.Seed)
-	}
-	return l.b.Dropout(in[0], d.Rate, seed)
+	return l.b.Dropout(in[0], d.Rate, l.seedOr(d.Seed))
 }

@@ -1,6 +1,589 @@
 package model
 
-import "reflect"
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"reflect"
+	"slices"
+	"testing"
+
+	"dkpipe/pipeline"
+	"dkpipe/trainers/kernel"
+)
 
 // copyOp copies the fields of a layer.
 func copyOp(into any, from Op) { reflect.ValueOf(into).Elem().Set(reflect.ValueOf(from).Elem()) }
+
+// more is the reference of the layers that are not in reference_test.go.
+func (r refLayer) more(op Op) []float64 {
+	switch op := op.(type) {
+	case *BatchNormalization:
+		return r.batchNorm(op)
+	case *LayerNormalization:
+		return r.layerNorm(op)
+	case *Embedding:
+		var y []float64
+		for _, id := range r.in[0] {
+			y = append(y, r.v["embeddings"][int(id)*op.OutputDim:][:op.OutputDim]...)
+		}
+		return y
+	case *Concatenate:
+		return r.concatenate(op)
+	case *Merge:
+		return r.merge(op.How)
+	case *Rectifier:
+		return each(r.in[0], func(v float64) float64 {
+			if v < op.Threshold {
+				return op.NegativeSlope * (v - op.Threshold)
+			}
+			if op.MaxValue != nil {
+				v = math.Min(v, *op.MaxValue)
+			}
+			return v
+		})
+	case *ELU:
+		return each(r.in[0], func(v float64) float64 {
+			if v < 0 {
+				return op.Alpha * (math.Exp(v) - 1)
+			}
+			return v
+		})
+	case *GaussianNoise:
+		if !r.train {
+			return r.in[0]
+		}
+		n := rand.New(rand.NewPCG(r.seed+uint64(r.index)<<32, r.step))
+		return each(r.in[0], func(v float64) float64 { return v + op.Stddev*n.NormFloat64() })
+	case *LSTM:
+		return r.lstm(op)
+	case *GRU:
+		return r.gru(op)
+	}
+	return nil
+}
+
+func each(x []float64, f func(float64) float64) []float64 {
+	y := make([]float64, len(x))
+	for i, v := range x {
+		y[i] = f(v)
+	}
+	return y
+}
+
+func (r refLayer) batchNorm(op *BatchNormalization) []float64 {
+	c := lastOf(r.shape[0])
+	x := r.in[0]
+	y := make([]float64, len(x))
+	for j := range c {
+		mean, variance := r.v["moving_mean"][j], r.v["moving_variance"][j]
+		if r.train {
+			mean, variance = 0, 0
+			m := float64(len(x) / c)
+			for i := j; i < len(x); i += c {
+				mean += x[i] / m
+			}
+			for i := j; i < len(x); i += c {
+				variance += (x[i] - mean) * (x[i] - mean) / m
+			}
+			r.v["moving_mean"][j] = op.Momentum*r.v["moving_mean"][j] + (1-op.Momentum)*mean
+			r.v["moving_variance"][j] = op.Momentum*r.v["moving_variance"][j] + (1-op.Momentum)*variance
+		}
+		for i := j; i < len(x); i += c {
+			y[i] = (x[i] - mean) / math.Sqrt(variance+op.Epsilon)
+			if op.Scale {
+				y[i] *= r.v["gamma"][j]
+			}
+			if op.Center {
+				y[i] += r.v["beta"][j]
+			}
+		}
+	}
+	return y
+}
+
+func (r refLayer) layerNorm(op *LayerNormalization) []float64 {
+	c := lastOf(r.shape[0])
+	y := make([]float64, len(r.in[0]))
+	for i := 0; i < len(y); i += c {
+		x := r.in[0][i:][:c]
+		var mean, variance float64
+		for _, v := range x {
+			mean += v / float64(c)
+		}
+		for _, v := range x {
+			variance += (v - mean) * (v - mean) / float64(c)
+		}
+		for j, v := range x {
+			y[i+j] = (v - mean) / math.Sqrt(variance+op.Epsilon)
+			if op.Scale {
+				y[i+j] *= r.v["gamma"][j]
+			}
+			if op.Center {
+				y[i+j] += r.v["beta"][j]
+			}
+		}
+	}
+	return y
+}
+
+// concatenate goes through every place of the result and looks up where it comes from.
+func (r refLayer) concatenate(op *Concatenate) []float64 {
+	rank := len(r.shape[0])
+	axis := op.Axis - 1
+	if op.Axis < 0 {
+		axis = rank + op.Axis
+	}
+	out, _ := op.shape(r.shape)
+	var y []float64
+	for n := range r.rows {
+		for i := range size(out) {
+			place := make([]int, rank)
+			for d, rest := rank-1, i; d >= 0; d-- {
+				place[d], rest = rest%out[d], rest/out[d]
+			}
+			k := 0
+			for place[axis] >= r.shape[k][axis] {
+				place[axis] -= r.shape[k][axis]
+				k++
+			}
+			at := 0
+			for d, p := range place {
+				at = at*r.shape[k][d] + p
+			}
+			y = append(y, r.in[k][n*size(r.shape[k])+at])
+		}
+	}
+	return y
+}
+
+func (r refLayer) merge(how string) []float64 {
+	y := slices.Clone(r.in[0])
+	for _, x := range r.in[1:] {
+		for i, v := range x {
+			switch how {
+			case "add", "average":
+				y[i] += v
+			case "subtract":
+				y[i] -= v
+			case "multiply":
+				y[i] *= v
+			case "maximum":
+				y[i] = math.Max(y[i], v)
+			case "minimum":
+				y[i] = math.Min(y[i], v)
+			}
+		}
+	}
+	if how == "average" {
+		for i := range y {
+			y[i] /= float64(len(r.in))
+		}
+	}
+	return y
+}
+
+// sums is x·kernel + bias for one vector.
+func sums(x, kernel, bias []float64, n int) []float64 {
+	y := product(x, kernel, len(x), n)
+	for j, b := range bias {
+		y[j] += b
+	}
+	return y
+}
+
+func (r refLayer) lstm(op *LSTM) []float64 {
+	steps, features, n := r.shape[0][0], r.shape[0][1], op.Units
+	var out []float64
+	for row := range r.rows {
+		h, c := make([]float64, n), make([]float64, n)
+		for t := range steps {
+			z := sums(r.in[0][(row*steps+t)*features:][:features], r.v["kernel"], r.v["bias"], 4*n)
+			for j, v := range sums(h, r.v["recurrent_kernel"], nil, 4*n) {
+				z[j] += v
+			}
+			for j := range n {
+				i, f := refFunction(op.RecurrentActivation, z[j]), refFunction(op.RecurrentActivation, z[n+j])
+				c[j] = f*c[j] + i*refFunction(op.Activation, z[2*n+j])
+				h[j] = refFunction(op.RecurrentActivation, z[3*n+j]) * refFunction(op.Activation, c[j])
+			}
+			if op.ReturnSequences {
+				out = append(out, h...)
+			}
+		}
+		if !op.ReturnSequences {
+			out = append(out, h...)
+		}
+	}
+	return out
+}
+
+func (r refLayer) gru(op *GRU) []float64 {
+	steps, features, n := r.shape[0][0], r.shape[0][1], op.Units
+	var bias, recurrent []float64
+	if op.UseBias {
+		bias = r.v["bias"][:3*n]
+		if op.ResetAfter {
+			recurrent = r.v["bias"][3*n:]
+		}
+	}
+	var out []float64
+	for row := range r.rows {
+		h := make([]float64, n)
+		for t := range steps {
+			x := sums(r.in[0][(row*steps+t)*features:][:features], r.v["kernel"], bias, 3*n)
+			u := sums(h, r.v["recurrent_kernel"], recurrent, 3*n)
+			reset := make([]float64, n)
+			for j := range n {
+				reset[j] = refFunction(op.RecurrentActivation, x[n+j]+u[n+j])
+			}
+			if !op.ResetAfter {
+				rh := make([]float64, n)
+				for j := range n {
+					rh[j] = reset[j] * h[j]
+				}
+				copy(u[2*n:], sums(rh, r.v["recurrent_kernel"], nil, 3*n)[2*n:])
+			}
+			next := make([]float64, n)
+			for j := range n {
+				z := refFunction(op.RecurrentActivation, x[j]+u[j])
+				inner := u[2*n+j]
+				if op.ResetAfter {
+					inner *= reset[j]
+				}
+				next[j] = z*h[j] + (1-z)*refFunction(op.Activation, x[2*n+j]+inner)
+			}
+			h = next
+			if op.ReturnSequences {
+				out = append(out, h...)
+			}
+		}
+		if !op.ReturnSequences {
+			out = append(out, h...)
+		}
+	}
+	return out
+}
+
+// layerCase is a layer between others, on inputs of a shape.
+type layerCase struct {
+	op    Op
+	input []int
+	ids   int
+}
+
+// layerCases has every layer of this package with all its fields in use, by name.
+func layerCases() map[string]layerCase {
+	reg := Regularizer{L1: 0.01, L2: 0.02}
+	six, seed := 0.4, int64(7)
+	bn := newBatchNormalization()
+	bn.Momentum, bn.Epsilon, bn.GammaRegularizer, bn.BetaRegularizer = 0.9, 0.01, reg, reg
+	plainBN := newBatchNormalization()
+	plainBN.Center, plainBN.Scale = false, false
+	scaleBN := newBatchNormalization()
+	scaleBN.Center = false
+	ln := newLayerNormalization()
+	ln.GammaRegularizer = reg
+	plainLN := newLayerNormalization()
+	plainLN.Center, plainLN.Scale = false, false
+	lstm, seqLSTM := newLSTM(), newLSTM()
+	lstm.Units, lstm.RecurrentRegularizer = 3, reg
+	seqLSTM.Units, seqLSTM.ReturnSequences, seqLSTM.UseBias, seqLSTM.Activation, seqLSTM.RecurrentActivation = 2, true, false, "softsign", "hard_sigmoid"
+	gru, oldGRU, bareGRU, seqGRU := newGRU(), newGRU(), newGRU(), newGRU()
+	gru.Units, gru.BiasRegularizer = 3, reg
+	oldGRU.Units, oldGRU.ResetAfter, oldGRU.ReturnSequences = 3, false, true
+	bareGRU.Units, bareGRU.UseBias, bareGRU.RecurrentActivation = 2, false, "hard_sigmoid_keras2"
+	seqGRU.Units, seqGRU.ReturnSequences, seqGRU.Activation = 4, true, "linear"
+	return map[string]layerCase{
+		"batch_normalization":         {op: bn, input: []int{5}},
+		"batch_normalization/images":  {op: scaleBN, input: []int{2, 2, 3}},
+		"batch_normalization/plain":   {op: plainBN, input: []int{4}},
+		"layer_normalization":         {op: ln, input: []int{2, 5}},
+		"layer_normalization/plain":   {op: plainLN, input: []int{6}},
+		"embedding":                   {op: &Embedding{InputDim: 4, OutputDim: 3, EmbeddingsInitializer: RandomUniform, EmbeddingsRegularizer: reg}, input: []int{5}, ids: 4},
+		"embedding/one":               {op: &Embedding{InputDim: 9, OutputDim: 2, EmbeddingsInitializer: GlorotUniform}, input: []int{1}, ids: 9},
+		"reshape":                     {op: &Reshape{TargetShape: []int{-1, 2}}, input: []int{2, 3}},
+		"relu":                        {op: &Rectifier{}, input: []int{6}},
+		"relu/all fields":             {op: &Rectifier{MaxValue: &six, NegativeSlope: 0.2, Threshold: 0.1}, input: []int{6}},
+		"leaky_relu":                  {op: &Rectifier{Leaky: true, NegativeSlope: 0.3}, input: []int{6}},
+		"elu":                         {op: &ELU{Alpha: 0.7}, input: []int{6}},
+		"gaussian_noise":              {op: &GaussianNoise{Stddev: 0.3}, input: []int{5}},
+		"gaussian_noise/none":         {op: &GaussianNoise{Stddev: 0, Seed: &seed}, input: []int{5}},
+		"lstm":                        {op: lstm, input: []int{4, 2}},
+		"lstm/sequences":              {op: seqLSTM, input: []int{3, 3}},
+		"gru":                         {op: gru, input: []int{4, 2}},
+		"gru/reset before, sequences": {op: oldGRU, input: []int{3, 2}},
+		"gru/bare":                    {op: bareGRU, input: []int{3, 1}},
+		"gru/sequences":               {op: seqGRU, input: []int{5, 3}},
+		"dense":                       {op: dense(3, "softmax"), input: []int{2, 4}},
+		"activation":                  {op: &Activation{Activation: "softmax"}, input: []int{2, 4}},
+		"dropout":                     {op: &Dropout{Rate: 0.5}, input: []int{3}},
+		"flatten":                     {op: &Flatten{}, input: []int{2, 2, 2}},
+	}
+}
+
+// Every layer between two dense ones, so that its own gradient and the one that it passes on are compared.
+func TestGradientsOfEveryLayer(t *testing.T) {
+	for name, c := range layerCases() {
+		t.Run(name, func(t *testing.T) {
+			r := rand.New(rand.NewPCG(51, 8))
+			for _, kernels := range kernel.Names() {
+				for range 3 {
+					rows := 2 + r.IntN(5)
+					layers := []Op{dense(lastOf(c.input), "tanh"), c.op, dense(2, "tanh"), &Flatten{}, dense(3, "softmax")}
+					if c.ids > 0 {
+						layers = layers[1:]
+					}
+					checkGradient(t, r, gradientCase{layers: layers, input: c.input, ids: []int{c.ids}, loss: "categorical_crossentropy",
+						batch: rows + r.IntN(3), rows: rows, weight: true, kernel: kernels, loose: 3})
+				}
+			}
+		})
+	}
+}
+
+// A graph with all ways to merge, of which some read the same value several times.
+func TestGradientsOfMergingLayers(t *testing.T) {
+	r := rand.New(rand.NewPCG(61, 8))
+	for _, how := range mergers() {
+		t.Run(how, func(t *testing.T) {
+			for inputs := 2; inputs < 5; inputs++ {
+				if how == "subtract" && inputs > 2 {
+					continue
+				}
+				d := &Definition{Name: how, Inputs: []Input{{"x", []int{3}}}}
+				var from []string
+				for i := range inputs {
+					name := fmt.Sprintf("d%d", i)
+					d.Layers = append(d.Layers, Layer{name, []string{"x"}, dense(4, "tanh")})
+					from = append(from, name)
+				}
+				if inputs == 4 {
+					from[3] = from[0] // the same value twice
+				}
+				d.Layers = append(d.Layers, Layer{"m", from, &Merge{How: how}})
+				if inputs == 4 {
+					d.Layers = append(d.Layers, Layer{"again", []string{"d3", "m"}, &Merge{How: "add"}}, Layer{"y", []string{"again"}, dense(2, "linear")})
+				} else {
+					d.Layers = append(d.Layers, Layer{"y", []string{"m"}, dense(2, "linear")})
+				}
+				d.Outputs = []string{"y"}
+				checkGradient(t, r, gradientCase{def: d, loss: "mse", batch: 4, rows: 3})
+			}
+		})
+	}
+}
+
+func TestGradientsOfConcatenateAlongEveryAxis(t *testing.T) {
+	r := rand.New(rand.NewPCG(71, 8))
+	for axis := -3; axis <= 3; axis++ {
+		if axis == 0 {
+			continue
+		}
+		shapes := [][]int{{2, 3, 2}, {2, 3, 2}, {2, 3, 2}}
+		d := (axis + 3 + 3) % 3
+		if axis > 0 {
+			d = axis - 1
+		}
+		shapes[1][d] = 1
+		shapes[2][d] = 4
+		def := &Definition{Name: "c"}
+		var from []string
+		for i, s := range shapes {
+			in, name := fmt.Sprintf("in%d", i), fmt.Sprintf("d%d", i)
+			def.Inputs = append(def.Inputs, Input{in, s})
+			if i == 1 { // one of them without a gradient
+				from = append(from, in)
+				continue
+			}
+			def.Layers = append(def.Layers, Layer{name, []string{in}, dense(lastOf(s), "tanh")})
+			from = append(from, name)
+		}
+		def.Layers = append(def.Layers, Layer{"all", from, &Concatenate{Axis: axis}}, Layer{"flat", []string{"all"}, &Flatten{}}, Layer{"y", []string{"flat"}, dense(2, "linear")})
+		def.Outputs = []string{"y"}
+		checkGradient(t, r, gradientCase{def: def, loss: "mse", batch: 4, rows: 3})
+	}
+}
+
+// wideAndDeep is the model of Cheng et al. 2016: ids and numbers, a wide and a deep way, two outputs.
+func wideAndDeep() *Definition {
+	embed := func(n int) Op { return &Embedding{InputDim: n, OutputDim: 3, EmbeddingsInitializer: RandomUniform} }
+	return &Definition{
+		Name:   "wide and deep",
+		Inputs: []Input{{"user", []int{1}}, {"items", []int{4}}, {"numbers", []int{5}}},
+		Layers: []Layer{
+			{"user vector", []string{"user"}, embed(7)},
+			{"item vectors", []string{"items"}, embed(11)},
+			{"user flat", []string{"user vector"}, &Flatten{}},
+			{"items flat", []string{"item vectors"}, &Flatten{}},
+			{"wide", []string{"numbers"}, dense(4, "linear")},
+			{"joined", []string{"user flat", "items flat", "numbers"}, &Concatenate{Axis: -1}},
+			{"deep 1", []string{"joined"}, dense(8, "relu")},
+			{"deep 2", []string{"deep 1"}, dense(4, "relu")},
+			{"sum", []string{"wide", "deep 2"}, &Merge{How: "add"}},
+			{"click", []string{"sum"}, dense(1, "sigmoid")},
+			{"kind", []string{"deep 2"}, dense(3, "softmax")},
+		},
+		Outputs: []string{"click", "kind"},
+	}
+}
+
+func TestGradientsOfSeveralInputsAndOutputs(t *testing.T) {
+	r := rand.New(rand.NewPCG(81, 8))
+	for range 4 {
+		checkGradient(t, r, gradientCase{def: wideAndDeep(), ids: []int{7, 11, 0}, batch: 6, rows: 5, weight: true,
+			losses: []Loss{{Name: "binary_crossentropy", Weight: 2}, {Name: "sparse_categorical_crossentropy", Weight: 0.3}}})
+	}
+}
+
+// The state after a step is what the reference makes of it, also for a short batch, and inference uses it.
+func TestMovingStatisticsAreKeras(t *testing.T) {
+	r := rand.New(rand.NewPCG(91, 8))
+	bn := newBatchNormalization()
+	bn.Momentum = 0.8
+	d := define(t, []int{2, 3}, dense(4, "tanh"), bn, &Flatten{}, dense(2, "linear"))
+	n := compile(t, d, Config{Batch: 6, Loss: "mse"})
+	n.Init(3)
+	ref := newReference(t, n, 0, true)
+	if got := n.State(); !slices.Equal(got, []float32{0, 0, 0, 0, 1, 1, 1, 1}) {
+		t.Fatalf("the state starts as %v", got)
+	}
+	for _, rows := range []int{6, 6, 2, 1} {
+		b := randomBatch(r, n, rows, false)
+		if _, err := n.Step(b); err != nil {
+			t.Fatal(err)
+		}
+		ref.forward(wideAll(b.X), rows)
+		for i, want := range ref.state {
+			if got := float64(n.State()[i]); math.Abs(got-want) > 1e-6 {
+				t.Fatalf("%d rows: state[%d] = %g, want %g", rows, i, got, want)
+			}
+		}
+	}
+	b := randomBatch(r, n, 5, false)
+	before := slices.Clone(n.State())
+	out := [][]float32{make([]float32, 10)}
+	if err := n.Predict(b, out); err != nil {
+		t.Fatal(err)
+	}
+	ref.train = false
+	for i, want := range ref.forward(wideAll(b.X), 5)[0] {
+		if math.Abs(float64(out[0][i])-want) > 1e-5 {
+			t.Fatalf("out[%d] = %g, want %g", i, out[0][i], want)
+		}
+	}
+	if !slices.Equal(before, n.State()) {
+		t.Error("a prediction changed the state")
+	}
+	if got := n.StateLayout(); len(got) != 2 || got[0].Name != "batch_normalization/moving_mean" || got[1].Off != 4 {
+		t.Errorf("state layout %+v", got)
+	}
+}
+
+// Inference of every layer against the reference: no dropout, no noise, moving statistics.
+func TestPredictionsOfEveryLayer(t *testing.T) {
+	r := rand.New(rand.NewPCG(95, 8))
+	for name, c := range layerCases() {
+		layers := []Op{c.op, &Flatten{}, dense(2, "tanh")}
+		n := compile(t, define(t, c.input, layers...), Config{Batch: 3})
+		n.Init(r.Uint64())
+		for i := range n.State() {
+			n.State()[i] += r.Float32()
+		}
+		b := randomBatch(r, n, 7, false, c.ids)
+		out := [][]float32{make([]float32, 7*2)}
+		if err := n.Predict(b, out); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		for i, want := range newReference(t, n, 0, false).forward(wideAll(b.X), 7)[0] {
+			if math.Abs(float64(out[0][i])-want) > 1e-5 {
+				t.Fatalf("%s: out[%d] = %g, want %g", name, i, out[0][i], want)
+			}
+		}
+	}
+}
+
+func TestNoLayerAllocates(t *testing.T) {
+	r := rand.New(rand.NewPCG(97, 8))
+	for _, k := range kernel.Names() {
+		for name, c := range layerCases() {
+			layers := []Op{dense(lastOf(c.input), "tanh"), c.op, &Flatten{}, dense(2, "tanh")}
+			if c.ids > 0 {
+				layers = layers[1:]
+			}
+			n := compile(t, define(t, c.input, layers...), Config{Kernel: kernels(t, k), Batch: 3, Loss: "mse"})
+			n.Init(1)
+			b := randomBatch(r, n, 3, true, c.ids)
+			out := [][]float32{make([]float32, 6)}
+			if allocs := testing.AllocsPerRun(5, func() {
+				if _, err := n.Step(b); err != nil {
+					t.Fatal(err)
+				}
+				if err := n.Predict(b, out); err != nil {
+					t.Fatal(err)
+				}
+			}); allocs != 0 {
+				t.Errorf("%s, %s: %g allocations", k, name, allocs)
+			}
+		}
+	}
+}
+
+func TestIdsOutOfBoundsNameTheRow(t *testing.T) {
+	n := compile(t, wideAndDeep(), Config{Batch: 4, Losses: []Loss{{Name: "binary_crossentropy"}, {Name: "sparse_categorical_crossentropy"}}})
+	n.Init(1)
+	good := func() *pipeline.Batch {
+		return &pipeline.Batch{Rows: 3, X: [][]float32{{0, 1, 6}, {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 0}, make([]float32, 15)},
+			Y: [][]float32{{0, 1, 0}, {0, 1, 2}}}
+	}
+	if _, err := n.Step(good()); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		column, at int
+		value      float32
+		words      []string
+	}{
+		{0, 2, 7, []string{"row 2", "7", "0 to 6"}},
+		{0, 0, -1, []string{"row 0", "-1"}},
+		{1, 6, 1.5, []string{"row 1", "1.5", "position 2", "0 to 10"}},
+		{1, 11, float32(math.NaN()), []string{"row 2", "NaN"}},
+		{1, 11, float32(math.Inf(1)), []string{"row 2", "Inf"}},
+	} {
+		b := good()
+		b.X[c.column][c.at] = c.value
+		_, err := n.Step(b)
+		wantError(t, err, pipeline.Data, c.words...)
+		wantError(t, n.Predict(b, [][]float32{make([]float32, 3), make([]float32, 9)}), pipeline.Data, c.words...)
+	}
+	b := good()
+	b.Y[1][1] = 3
+	_, err := n.Step(b)
+	wantError(t, err, pipeline.Data, "row 1", "the target is 3", "0 to 2")
+	b.Y[1][1] = 2
+	if _, err := n.Step(b); err != nil {
+		t.Errorf("a good batch after a bad one: %v", err)
+	}
+	long := &pipeline.Batch{Rows: 9, X: [][]float32{make([]float32, 9), make([]float32, 36), make([]float32, 45)}}
+	long.X[0][8] = 9
+	wantError(t, n.Predict(long, [][]float32{make([]float32, 9), make([]float32, 27)}), pipeline.Data, "row 8")
+}
+
+// What is not a number must be seen in the loss, wherever it enters.
+func TestNaNComesThroughEveryLayer(t *testing.T) {
+	r := rand.New(rand.NewPCG(99, 8))
+	for name, c := range layerCases() {
+		if c.ids > 0 || name == "dropout" {
+			continue
+		}
+		n := compile(t, define(t, c.input, dense(lastOf(c.input), "linear"), c.op, &Flatten{}, dense(2, "linear")), Config{Batch: 3, Loss: "mse"})
+		n.Init(1)
+		b := randomBatch(r, n, 3, false)
+		for i := range b.X[0] {
+			b.X[0][i] = float32(math.NaN())
+		}
+		if loss, err := n.Step(b); err != nil || loss == loss {
+			t.Errorf("%s: loss %g, %v", name, loss, err)
+		}
+	}
+}

@@ -26,10 +26,10 @@ type Network struct {
 	cfg     Config
 	shapes  map[string][]int // of one row of every input and layer
 	vars    []Variable
-	layout  []ParamSpec   // of the trained ones
-	kept    []ParamSpec   // of the others
-	initial []Initializer // one a variable
-	decay   []decay       // what is regularized
+	layout  []ParamSpec // of the trained ones
+	kept    []ParamSpec // of the others
+	initial []variable  // one a variable: how it starts
+	decay   []decay     // what is regularized
 	params  []float32
 	grads   []float32
 	state   []float32
@@ -205,7 +205,9 @@ func (n *Network) Init(seed uint64) {
 	drawn := uint64(0) // counts what is trained: state does not move the draws of what comes after it
 	for i, v := range n.vars {
 		if !v.State {
-			n.initial[i].fill(n.params[v.Off:v.Off+v.Len], v.Shape, rand.NewPCG(seed, drawn))
+			w := n.params[v.Off : v.Off+v.Len]
+			n.initial[i].init.fill(w, v.Shape, rand.NewPCG(seed, drawn))
+			constant(w[n.initial[i].ones[0]:n.initial[i].ones[1]], 1)
 			drawn++
 		}
 	}
@@ -216,7 +218,7 @@ func (n *Network) Init(seed uint64) {
 func (n *Network) initState() {
 	for i, v := range n.vars {
 		if v.State {
-			n.initial[i].fill(n.state[v.Off:v.Off+v.Len], v.Shape, nil)
+			n.initial[i].init.fill(n.state[v.Off:v.Off+v.Len], v.Shape, nil)
 		}
 	}
 }

@@ -88,8 +88,11 @@ func (r refLayer) run(op Op) []float64 {
 			return dropped(r.in[0], op.Rate, seed, r.step)
 		}
 		return r.in[0]
-	case *Flatten:
+	case *Flatten, *Reshape:
 		return r.in[0]
+	}
+	if y := r.more(op); y != nil {
+		return y
 	}
 	panic(fmt.Sprintf("the reference does not know %T", op))
 }
@@ -399,7 +402,7 @@ func define(t testing.TB, input []int, ops ...Op) *Definition {
 	for i, op := range ops {
 		items[i] = LayerItem{Name: op.Kind(), Decode: func(into any) error { copyOp(into, op); return nil }}
 	}
-	d, err := FromLayers(items, [][]int{input})
+	d, err := FromLayers(items, []Input{{Shape: input}})
 	if err != nil {
 		t.Fatal(err)
 	}

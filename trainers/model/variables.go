@@ -74,7 +74,7 @@ func (n *Network) lay() error {
 				}
 			}
 			n.vars = append(n.vars, Variable{p, i, v.state})
-			n.initial = append(n.initial, v.init)
+			n.initial = append(n.initial, v)
 		}
 	}
 	return nil

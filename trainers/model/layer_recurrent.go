@@ -1,0 +1,80 @@
+package model
+
+import (
+	"fmt"
+	"slices"
+
+	"dkpipe/pipeline"
+	"dkpipe/trainers/model/graph"
+)
+
+// Recurrent is what LSTM and GRU have in common. Their input has the shape [steps, features]; the result has the shape
+// [units], of the last step, or [steps, units].
+type Recurrent struct {
+	Units                int         `yaml:"units"`                // >= 1
+	Activation           string      `yaml:"activation"`           // default tanh
+	RecurrentActivation  string      `yaml:"recurrent_activation"` // of the gates; default sigmoid
+	UseBias              bool        `yaml:"use_bias"`             // default true
+	ReturnSequences      bool        `yaml:"return_sequences"`     // every step's result, not only the last; default false
+	KernelInitializer    Initializer `yaml:"kernel_initializer"`
+	RecurrentInitializer Initializer `yaml:"recurrent_initializer"` // default orthogonal
+	BiasInitializer      Initializer `yaml:"bias_initializer"`
+	KernelRegularizer    Regularizer `yaml:"kernel_regularizer"`
+	RecurrentRegularizer Regularizer `yaml:"recurrent_regularizer"`
+	BiasRegularizer      Regularizer `yaml:"bias_regularizer"`
+}
+
+func newRecurrent() Recurrent {
+	return Recurrent{Activation: "tanh", RecurrentActivation: "sigmoid", UseBias: true,
+		KernelInitializer: GlorotUniform, RecurrentInitializer: Orthogonal, BiasInitializer: Zeros}
+}
+
+func (c *Recurrent) check() error {
+	if c.Units < 1 || c.Units > maxFloats/4 {
+		return fmt.Errorf("units is %d, must be at least 1", c.Units)
+	}
+	for _, a := range []string{c.Activation, c.RecurrentActivation} {
+		if known := graph.RecurrentActivations(); !slices.Contains(known, graph.Canonical(a)) {
+			return unknown(pipeline.Unsupported, "activation of a recurrent layer", a, known)
+		}
+	}
+	return first(c.KernelInitializer.check(), c.RecurrentInitializer.check(), c.BiasInitializer.check(),
+		c.KernelRegularizer.check(), c.RecurrentRegularizer.check(), c.BiasRegularizer.check())
+}
+
+func (c *Recurrent) resultShape(in [][]int, gates int) ([]int, error) {
+	x, err := one(in)
+	if err != nil {
+		return nil, err
+	}
+	if len(x) != 2 {
+		return nil, fmt.Errorf("takes rows of shape [steps, features], gets %v", x)
+	}
+	if size([]int{x[1] + c.Units, gates * c.Units}) < 0 || size([]int{x[0], 6 * c.Units}) < 0 {
+		return nil, fmt.Errorf("kernels of %d and %d × %d are too large", x[1], c.Units, gates*c.Units)
+	}
+	if c.ReturnSequences {
+		return []int{x[0], c.Units}, nil
+	}
+	return []int{c.Units}, nil
+}
+
+// kernels are the first two variables of a recurrent layer, for so many gates.
+func (c *Recurrent) kernels(in [][]int, gates int) []variable {
+	return []variable{
+		{name: "kernel", shape: []int{in[0][1], gates * c.Units}, init: c.KernelInitializer, reg: c.KernelRegularizer},
+		{name: "recurrent_kernel", shape: []int{c.Units, gates * c.Units}, init: c.RecurrentInitializer, reg: c.RecurrentRegularizer},
+	}
+}
+
+func (c *Recurrent) recurrence(l *layerGraph) graph.Recurrence {
+	return graph.Recurrence{Steps: l.in[0][0], Activation: c.Activation, Gate: c.RecurrentActivation}
+}
+
+// result keeps every step, or the last.
+func (c *Recurrent) result(l *layerGraph, h graph.Node) (graph.Node, error) {
+	if c.ReturnSequences {
+		return h, nil
+	}
+	return l.b.Last(h, l.in[0][0])
+}
