@@ -11,7 +11,9 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/lmittmann/tint"
@@ -32,23 +34,45 @@ type app struct {
 
 	json   bool
 	events string
+
+	out       *output   // stdout, and whether it took everything
+	shown     *warnings // what was logged on the terminal already
+	complaint string    // what was said last to have gone wrong
 }
 
 func newApp(stdout, stderr io.Writer, env func(string) string) *app {
-	a := &app{stdout: stdout, stderr: stderr, env: env}
+	a := &app{stderr: stderr, env: env, out: &output{w: stdout}}
+	a.stdout = a.out
 	if f, ok := stderr.(*os.File); ok {
 		a.tty = isatty.IsTerminal(f.Fd())
 	}
 	if a.tty {
-		a.log = slog.New(tint.NewTextHandler(stderr, &tint.Options{TimeFormat: time.TimeOnly, NoColor: env("NO_COLOR") != ""}))
+		a.shown = newWarnings(tint.NewTextHandler(stderr, &tint.Options{TimeFormat: time.TimeOnly, NoColor: env("NO_COLOR") != ""}))
+		a.log = slog.New(a.shown)
 	} else {
 		a.log = slog.New(slog.NewJSONHandler(stderr, nil))
 	}
 	return a
 }
 
-// main runs one command and gives its exit code. Whatever happens, --json leaves exactly one object on stdout.
+// main runs one command and gives its exit code. Whatever happens, --json leaves exactly one object on stdout. Where
+// stdout does not take what the command has to say, the command has failed, although it did its work.
 func (a *app) main(ctx context.Context, args []string) int {
+	code := a.run(ctx, args)
+	if err := a.out.err; err != nil && (code == 0 || a.complaint == "") {
+		f := failure{Kind: pipeline.Internal, Message: "the result could not be written to stdout: " + err.Error(), Hint: "the work itself ended with exit code " + strconv.Itoa(code)}
+		if errors.Is(err, syscall.ENOSPC) {
+			f.Kind = pipeline.NoSpace
+		}
+		a.complain("dkpipe", f)
+		if code == 0 {
+			return exitCode(f.Kind)
+		}
+	}
+	return code
+}
+
+func (a *app) run(ctx context.Context, args []string) int {
 	a.json = slices.Contains(args, "--json") // also when a flag before it is wrong and parsing ends there
 	root := a.command()
 	root.SetArgs(args)
@@ -77,6 +101,12 @@ func (a *app) sayFailure(command string, f failure) {
 		a.printJSON(map[string]any{"command": command, "status": "failed", "error": f})
 		return
 	}
+	a.complain(command, f)
+}
+
+// complain says on stderr what went wrong.
+func (a *app) complain(command string, f failure) {
+	a.complaint = f.Message
 	red, dim, off := "", "", ""
 	if a.tty && a.env("NO_COLOR") == "" {
 		red, dim, off = "\x1b[31m", "\x1b[2m", "\x1b[0m"
@@ -93,8 +123,8 @@ func (a *app) sayFailure(command string, f failure) {
 func (a *app) printJSON(v any) {
 	enc := json.NewEncoder(a.stdout)
 	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
-		a.log.Error("stdout", "error", err)
+	if err := enc.Encode(v); err != nil && a.out.err == nil { // a value without JSON; what stdout refuses, out remembers
+		a.out.err = err
 	}
 }
 
@@ -118,7 +148,7 @@ func (a *app) command() *cobra.Command {
 	root.PersistentFlags().BoolVar(&a.json, "json", a.json, "print exactly one JSON object on stdout at the end")
 	root.PersistentFlags().StringVar(&a.events, "events", "", "append JSON lines to `FILE` while the command runs")
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return &pipeline.Error{Kind: pipeline.Usage, Message: err.Error(), Hint: c.CommandPath() + " --help lists the flags"}
+		return usage(flagHint(c, err), "%s", err)
 	})
 	root.AddCommand(
 		a.runCommand(), a.preprocessCommand(), a.trainCommand(), a.evaluateCommand(), a.predictCommand(),
@@ -148,11 +178,10 @@ func wrapArgs(c *cobra.Command) {
 func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
 		if err := check(c, args); err != nil {
-			hint := c.CommandPath() + " --help shows how it is used"
-			if near := c.SuggestionsFor(strings.Join(args, " ")); len(near) > 0 {
-				hint = "did you mean " + near[0] + "?"
+			if len(args) > 0 && !c.HasSubCommands() && strings.HasPrefix(err.Error(), "unknown command") { // cobra's word for any argument too many
+				return usage(argumentHint(c, args[0]), "%s takes no argument %q", c.CommandPath(), args[0])
 			}
-			return &pipeline.Error{Kind: pipeline.Usage, Message: err.Error(), Hint: hint}
+			return usage(commandHint(c, args), "%s", err)
 		}
 		return nil
 	}

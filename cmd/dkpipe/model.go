@@ -31,7 +31,10 @@ func (a *app) modelInspectCommand() *cobra.Command {
 		Example: "  dkpipe model inspect out/model\n  dkpipe model inspect out/model/v000002 --json",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			j := a.looseJob("model inspect")
+			j, err := a.commandJob("model inspect")
+			if err != nil {
+				return err
+			}
 			b, at, err := j.openBundle(c.Context(), args[0])
 			if err != nil {
 				return err
@@ -67,7 +70,10 @@ func (a *app) modelRollbackCommand() *cobra.Command {
 		Args:    cobra.RangeArgs(1, 2),
 		RunE: func(c *cobra.Command, args []string) error {
 			ctx := c.Context()
-			j := a.looseJob("model rollback")
+			j, err := a.commandJob("model rollback")
+			if err != nil {
+				return err
+			}
 			root, err := openPlace(ctx, j.stores, args[0])
 			if err != nil {
 				return err

@@ -8,7 +8,6 @@ import (
 	"path"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -19,6 +18,8 @@ import (
 	"dkpipe/pipeline"
 	"dkpipe/pipeline/expr"
 	"dkpipe/pipeline/local"
+	"dkpipe/pipeline/spec"
+	"dkpipe/sparkconn"
 	"dkpipe/trainers/bundle"
 	"dkpipe/trainers/model"
 )
@@ -28,7 +29,17 @@ type predictOptions struct {
 	model, in, out string
 	keep           []string
 	probabilities  bool
+	types          map[string]string // of columns of text files: column -> type
+	remote         string            // of Spark
+	mode           string            // what becomes of an output that exists
+	stage          string            // where rows wait for Spark
 }
+
+// Prefixes that tell what --in and --out name when it is no file.
+const (
+	tablePrefix = "table:"
+	queryPrefix = "sql:"
+)
 
 func (a *app) predictCommand() *cobra.Command {
 	var o predictOptions
@@ -36,25 +47,73 @@ func (a *app) predictCommand() *cobra.Command {
 		Use:   "predict --model MODEL --in FILE --out FILE",
 		Short: "Run raw rows through a model and the transformers it was trained with",
 		Long: "Replays the fitted transformers of the model on raw rows and adds the column prediction: the class for a model with\n" +
-			"several outputs, else the value. Columns that the model does not read are passed through. Formats follow the file\n" +
-			"names: .csv, .parquet, .arrow, .jsonl in; .csv, .parquet out. The output appears when it is complete.",
+			"several outputs, else the value. Columns that the model does not read are passed through. The output appears when it\n" +
+			"is complete, in one step.\n\n" +
+			"--in   a file, a folder or a glob: .csv, .parquet, .arrow or .jsonl; table:NAME or sql:QUERY are read through Spark\n" +
+			"--out  a file, .csv or .parquet; table:NAME is made by Spark\n\n" +
+			"Spark is where --spark-remote or SPARK_REMOTE says. Rows for a table wait as Parquet in a folder that Spark can read:\n" +
+			"--stage, or else /tmp on the HDFS of the model or the input. Without one they are sent through the connection, which\n" +
+			"takes 64 MiB.",
 		Example: "  dkpipe predict --model out/model --in digits.csv --out predictions.parquet\n" +
-			"  dkpipe predict --model out/model --in 'new/*.parquet' --out predictions.csv --keep id --probabilities",
+			"  dkpipe predict --model out/model --in 'new/*.parquet' --out predictions.csv --keep id --probabilities\n" +
+			"  dkpipe predict --model hdfs:///models/churn --in \"sql:SELECT * FROM customers WHERE ds = '2026-11-22'\" \\\n" +
+			"    --out table:churn.scores --mode overwrite",
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if o.model == "" || o.in == "" || o.out == "" {
 				return usage("dkpipe predict --model out/model --in new.csv --out predictions.csv", "predict needs --model, --in and --out")
 			}
-			j := a.looseJob("predict")
+			j, err := a.commandJob("predict")
+			if err != nil {
+				return err
+			}
 			return j.finish(c.Context(), j.runPredict(c.Context(), o))
 		},
 	}
 	c.Flags().StringVar(&o.model, "model", "", "the model: a root or one version, `URI`")
-	c.Flags().StringVar(&o.in, "in", "", "raw rows: a file, a folder or a glob, `URI`")
-	c.Flags().StringVar(&o.out, "out", "", "where predictions go, `URI`")
+	c.Flags().StringVar(&o.in, "in", "", "raw rows: a file, a folder, a glob, table:NAME or sql:QUERY, `URI`")
+	c.Flags().StringVar(&o.out, "out", "", "where predictions go: a file or table:NAME, `URI`")
 	c.Flags().StringSliceVar(&o.keep, "keep", nil, "columns to pass through (default: all that the model does not read)")
 	c.Flags().BoolVar(&o.probabilities, "probabilities", false, "add the model's outputs as the list column probabilities")
+	c.Flags().StringToStringVar(&o.types, "types", nil, "types of columns of CSV and JSON files, `NAME=TYPE`: bool, int64, float64 or string")
+	c.Flags().StringVar(&o.mode, "mode", "", "when the output exists: error, overwrite or append (default: error for a table, overwrite for a file)")
+	c.Flags().StringVar(&o.remote, "spark-remote", "", "the Spark Connect server, sc://`HOST:PORT` (default: SPARK_REMOTE)")
+	c.Flags().StringVar(&o.stage, "stage", "", "a folder that Spark can read, where rows for a table wait, `URI`")
 	return c
+}
+
+// check finds out what is wrong with the flags, and gives the format of a file.
+func (o predictOptions) check() (pipeline.Format, error) {
+	if o.mode != "" && o.mode != "error" && o.mode != "overwrite" && o.mode != "append" {
+		hint := "known: error, overwrite, append"
+		if near := spec.Nearest(o.mode, []string{"error", "overwrite", "append"}); near != "" {
+			hint = "did you mean " + near + "? " + hint
+		}
+		return "", usage(hint, "--mode %s: there is no such mode", o.mode)
+	}
+	if name, ok := strings.CutPrefix(o.out, tablePrefix); ok {
+		if !sparkconn.IsTableName(name) {
+			return "", usage("write table:name, table:schema.name or table:catalog.schema.name, with backticks round a part of other characters", "--out %s: %q is no table's name", o.out, name)
+		}
+		return "", nil
+	}
+	if strings.HasPrefix(o.out, queryPrefix) {
+		return "", usage("name a file or table:NAME", "--out %s: a query is no place for predictions", o.out)
+	}
+	format, err := formatOf(o.out)
+	switch {
+	case err != nil:
+		return "", err
+	case format != pipeline.CSV && format != pipeline.Parquet:
+		return "", usage("end the name in .csv or .parquet", "%s: predictions are written as CSV or Parquet", o.out)
+	case strings.HasSuffix(o.out, ".gz"):
+		return "", usage("end the name in .csv or .parquet", "%s: predictions are not compressed as a whole", o.out)
+	case o.mode == "append":
+		return "", usage("write another file, or append to a table: --out table:NAME", "--mode append: nothing is appended to a file")
+	case o.stage != "":
+		return "", usage("leave it out", "--stage is for --out table:NAME")
+	}
+	return format, nil
 }
 
 // formatOf tells a format by the ending of a file's name.
@@ -74,77 +133,55 @@ func formatOf(name string) (pipeline.Format, error) {
 }
 
 func (j *job) runPredict(ctx context.Context, o predictOptions) error {
-	format, err := formatOf(o.out)
+	format, err := o.check()
 	if err != nil {
 		return err
-	}
-	if format != pipeline.CSV && format != pipeline.Parquet {
-		return usage("end the name in .csv or .parquet", "%s: predictions are written as CSV or Parquet", o.out)
-	}
-	if strings.HasSuffix(o.out, ".gz") {
-		return usage("end the name in .csv or .parquet", "%s: predictions are not compressed as a whole", o.out)
 	}
 	b, where, err := j.openBundle(ctx, o.model)
 	if err != nil {
 		return err
 	}
-	files, err := expand(ctx, j.stores, []string{o.in})
+	var to *tableOutput
+	if format == "" {
+		if to, err = j.openTableOutput(ctx, o, where); err != nil {
+			return err
+		}
+		defer to.close(ctx)
+	}
+	in, err := j.openRows(ctx, o.in, o.remote, o.types, b)
 	if err != nil {
 		return err
 	}
-	if slices.ContainsFunc(files, func(f string) bool { return path.Clean(f) == path.Clean(o.out) }) {
+	defer in.close()
+	if slices.ContainsFunc(in.files, func(f string) bool { return path.Clean(f) == path.Clean(o.out) }) {
 		return usage("write to another file", "--out %s is one of the files of --in", o.out)
 	}
-	inFormat, err := formatOf(files[0])
+	p, err := newPredictor(b, in.table, o)
 	if err != nil {
 		return err
 	}
-	table, err := local.OpenTable(ctx, anywhere{j.stores}, pipeline.Source{Format: inFormat, Files: files})
-	if err != nil {
-		return err
+	if names, why := in.table.Unused(); len(names) > 0 && o.keep == nil {
+		j.report.Warnings = append(j.report.Warnings, fmt.Sprintf("left out of the output: column %q, which %s", names[0], why[0])+andMore(names))
 	}
-	defer table.Close()
-	p, err := newPredictor(b, table, o)
-	if err != nil {
-		return err
+	var rows int64
+	if to != nil {
+		rows, err = to.write(ctx, p)
+	} else {
+		rows, err = j.writePredictions(ctx, o, format, p)
 	}
-	rows, err := j.writePredictions(ctx, o.out, format, p)
 	if err != nil {
-		return err
+		return in.explain(err)
 	}
 	j.report.Model, j.report.Output = where.String(), o.out
 	j.report.Rows = map[string]int64{"predicted": rows}
 	return nil
 }
 
-// writePredictions runs the whole table into a new file beside its final name, and renames it.
-func (j *job) writePredictions(ctx context.Context, out string, format pipeline.Format, p *predictor) (rows int64, err error) {
-	at, err := openPlace(ctx, j.stores, out)
-	if err != nil {
-		return 0, err
+func andMore(names []string) string {
+	if len(names) < 2 {
+		return ""
 	}
-	dir, base := path.Split(at.path)
-	temp := fmt.Sprintf("%s.%s.part-%x", dir, base, time.Now().UnixNano())
-	f, err := at.fs.Create(ctx, temp)
-	if err != nil {
-		return 0, withHint(err, "the folder of --out must exist and be writable")
-	}
-	defer func() {
-		if err != nil {
-			f.Abort()
-			_ = at.fs.Remove(context.WithoutCancel(ctx), temp) // what Abort could not remove
-		}
-	}()
-	b := j.bars.start("predict", 0)
-	defer func() { b.done(err == nil, "") }()
-	rows, err = p.run(ctx, f, format, func(n int64) { b.set(n, 0, thousands(n)+" rows") })
-	if err == nil {
-		err = f.Close()
-	}
-	if err == nil {
-		err = at.fs.Rename(ctx, temp, at.path)
-	}
-	return rows, err
+	return fmt.Sprintf(", and %d more: %s", len(names)-1, strings.Join(names[1:min(len(names), 6)], ", "))
 }
 
 // recordWriter is a table writer of package local.
@@ -169,6 +206,13 @@ type predictor struct {
 }
 
 func newPredictor(b *bundle.Bundle, table *local.Table, o predictOptions) (*predictor, error) {
+	keep, err := keptColumns(table, b, o.keep)
+	if err != nil {
+		return nil, err
+	}
+	for _, i := range keep {
+		table.Pass(table.Schema().Field(i).Name)
+	}
 	replay, err := local.NewReplay(table, b.Transform, pipeline.Columns{X: b.X})
 	if err != nil {
 		return nil, err
@@ -189,10 +233,7 @@ func newPredictor(b *bundle.Bundle, table *local.Table, o predictOptions) (*pred
 		return nil, &pipeline.Error{Kind: pipeline.Data, Message: fmt.Sprintf("the model takes inputs of width %v, the transformed rows have %v", want, have),
 			Hint: "predict on rows with the columns that the model was trained on"}
 	}
-	p := &predictor{table: table, replay: replay, net: net, width: widths[0], probabilities: o.probabilities, out: make([][]float32, 1)}
-	if p.keep, err = keptColumns(table, b, o.keep); err != nil {
-		return nil, err
-	}
+	p := &predictor{table: table, replay: replay, net: net, keep: keep, width: widths[0], probabilities: o.probabilities, out: make([][]float32, 1)}
 	var fields []arrow.Field
 	for _, i := range p.keep {
 		fields = append(fields, table.Schema().Field(i))
@@ -247,23 +288,14 @@ func keptColumns(table *local.Table, b *bundle.Bundle, named []string) ([]int, e
 	return keep, nil
 }
 
-// run writes all rows with their predictions and gives their number.
-func (p *predictor) run(ctx context.Context, w io.Writer, format pipeline.Format, progress func(int64)) (int64, error) {
-	var out recordWriter
-	var err error
-	if format == pipeline.CSV {
-		out, err = local.NewCSVWriter(w, p.schema)
-	} else {
-		out, err = local.NewParquetWriter(w, p.schema)
-	}
-	if err != nil {
-		return 0, err
-	}
+// run gives all rows with their predictions to write, record after record, and gives their number. A record is valid
+// until write returns.
+func (p *predictor) run(ctx context.Context, write func(arrow.RecordBatch) error, progress func(int64)) (int64, error) {
 	var rows int64
 	for {
 		rec, err := p.table.Next(ctx)
 		if errors.Is(err, io.EOF) {
-			return rows, out.Close()
+			return rows, nil
 		}
 		if err != nil {
 			return rows, err
@@ -272,12 +304,30 @@ func (p *predictor) run(ctx context.Context, w io.Writer, format pipeline.Format
 		if err != nil {
 			return rows, err
 		}
-		if err := out.Write(predicted); err != nil {
-			return rows, hdfsio.Wrap("write", "predictions", err)
+		if err := write(predicted); err != nil {
+			return rows, err
 		}
 		rows += rec.NumRows()
 		progress(rows)
 	}
+}
+
+// writeTo is run into a file of a format.
+func (p *predictor) writeTo(ctx context.Context, w io.Writer, format pipeline.Format, progress func(int64)) (rows int64, err error) {
+	var out recordWriter
+	if format == pipeline.CSV {
+		out, err = local.NewCSVWriter(w, p.schema)
+	} else {
+		out, err = local.NewParquetWriter(w, p.schema)
+	}
+	if err != nil {
+		return 0, err
+	}
+	rows, err = p.run(ctx, func(rec arrow.RecordBatch) error { return hdfsio.Wrap("write", "predictions", out.Write(rec)) }, progress)
+	if err == nil {
+		err = hdfsio.Wrap("write", "predictions", out.Close())
+	}
+	return rows, err
 }
 
 // predict gives the kept columns of a record and the prediction of every row; rows that a step leaves out have NULL.

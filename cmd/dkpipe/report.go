@@ -72,7 +72,7 @@ func (a *app) printTable(r *report) {
 	fmt.Fprintf(a.stdout, "\ndkpipe %s: %s\n", r.Command, r.headline())
 	if len(r.Rows) > 0 {
 		var parts []string
-		for _, split := range []string{"train", "validation", "test", "predicted"} {
+		for _, split := range []string{"train", "validation", "test", "predicted", "raw"} {
 			if n, ok := r.Rows[split]; ok {
 				parts = append(parts, fmt.Sprintf("%s %s", thousands(n), split))
 			}
@@ -92,7 +92,7 @@ func (a *app) printTable(r *report) {
 	if r.PeakMiB > 0 {
 		row("memory", "%.0f MiB at most", r.PeakMiB)
 	}
-	for _, split := range []string{"train", "validation", "test"} {
+	for _, split := range []string{"train", "validation", "test", "raw"} {
 		m, ok := r.Metrics[split]
 		if !ok {
 			continue
@@ -119,6 +119,9 @@ func (a *app) printTable(r *report) {
 	w.Flush()
 	a.printWorkers(r)
 	for _, warning := range r.Warnings {
+		if a.shown.has(warning) {
+			continue
+		}
 		fmt.Fprintf(a.stdout, "  warning: %s\n", warning)
 	}
 	if len(r.next) > 0 && r.Error == nil {

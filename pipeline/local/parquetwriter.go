@@ -24,14 +24,7 @@ const groupBytes = 32 << 20
 
 // NewParquetWriter starts a file. The caller closes w, after Close.
 func NewParquetWriter(w io.Writer, schema *arrow.Schema) (*ParquetWriter, error) {
-	fields := make([]arrow.Field, schema.NumFields())
-	for i, f := range schema.Fields() {
-		fields[i] = f
-		if t, ok := f.Type.(*arrow.FixedSizeListType); ok {
-			fields[i].Type = arrow.ListOf(t.Elem())
-		}
-	}
-	lists := arrow.NewSchema(fields, nil)
+	lists := listSchema(schema)
 	props := parquet.NewWriterProperties(parquet.WithCompression(compress.Codecs.Snappy), parquet.WithMaxRowGroupLength(1<<30))
 	fw, err := pqarrow.NewFileWriter(lists, unclosed{w}, props, pqarrow.NewArrowWriterProperties())
 	if err != nil {
@@ -45,12 +38,11 @@ type unclosed struct{ io.Writer }
 
 // Write appends the rows of a record of the writer's schema.
 func (p *ParquetWriter) Write(rec arrow.RecordBatch) error {
-	cols := make([]arrow.Array, rec.NumCols())
-	for i, a := range rec.Columns() {
-		var err error
-		if cols[i], err = asList(a); err != nil {
-			return err
-		}
+	lists, err := withLists(p.schema, rec)
+	if err != nil {
+		return err
+	}
+	for _, a := range rec.Columns() {
 		for _, b := range a.Data().Buffers() {
 			if b != nil {
 				p.group += int64(b.Len())
@@ -64,7 +56,7 @@ func (p *ParquetWriter) Write(rec arrow.RecordBatch) error {
 			}
 		}
 	}
-	if err := p.w.WriteBuffered(array.NewRecordBatch(p.schema, cols, rec.NumRows())); err != nil {
+	if err := p.w.WriteBuffered(lists); err != nil {
 		return fmt.Errorf("parquet: %w", err)
 	}
 	if p.group > groupBytes {
@@ -80,6 +72,35 @@ func (p *ParquetWriter) Close() error {
 		return fmt.Errorf("parquet: %w", err)
 	}
 	return nil
+}
+
+// listSchema is the schema with lists in the place of fixed-size lists.
+func listSchema(schema *arrow.Schema) *arrow.Schema {
+	fields := make([]arrow.Field, schema.NumFields())
+	for i, f := range schema.Fields() {
+		fields[i] = f
+		if t, ok := f.Type.(*arrow.FixedSizeListType); ok {
+			fields[i].Type = arrow.ListOf(t.Elem())
+		}
+	}
+	return arrow.NewSchema(fields, nil)
+}
+
+// Lists gives the record with lists in the place of fixed-size lists, which neither Parquet nor Spark has. It is on the
+// record's memory where that will do.
+func Lists(rec arrow.RecordBatch) (arrow.RecordBatch, error) {
+	return withLists(listSchema(rec.Schema()), rec)
+}
+
+func withLists(schema *arrow.Schema, rec arrow.RecordBatch) (arrow.RecordBatch, error) {
+	cols := make([]arrow.Array, rec.NumCols())
+	for i, a := range rec.Columns() {
+		var err error
+		if cols[i], err = asList(a); err != nil {
+			return nil, err
+		}
+	}
+	return array.NewRecordBatch(schema, cols, rec.NumRows()), nil
 }
 
 // asList gives a fixed-size list array as a list array: Parquet has only lists. Without NULLs it is on the same

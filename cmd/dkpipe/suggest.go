@@ -1,0 +1,56 @@
+package main
+
+import (
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"dkpipe/pipeline/spec"
+)
+
+// commandHint is the next step after a command that is not there, or that got too many or too few arguments.
+func commandHint(c *cobra.Command, args []string) string {
+	help := c.CommandPath() + " --help shows how it is used"
+	if len(args) == 0 || !c.HasAvailableSubCommands() {
+		return help
+	}
+	var names []string
+	for _, s := range c.Commands() {
+		if s.IsAvailableCommand() {
+			names = append(append(names, s.Name()), s.Aliases...)
+		}
+	}
+	if near := spec.Nearest(args[0], names); near != "" {
+		return "did you mean " + c.CommandPath() + " " + near + "?"
+	}
+	return help
+}
+
+// argumentHint is the next step after an argument where none belongs: often what the shell made of a pattern.
+func argumentHint(c *cobra.Command, arg string) string {
+	if strings.ContainsAny(arg, "./") {
+		return "put a pattern in quotes, so that the shell leaves it alone: --in 'folder/*.csv'"
+	}
+	return c.CommandPath() + " --help shows how it is used"
+}
+
+// flagHint is the next step after a flag that is not there, or that has no value.
+func flagHint(c *cobra.Command, err error) string {
+	help := c.CommandPath() + " --help lists the flags"
+	name, ok := strings.CutPrefix(err.Error(), "unknown flag: --")
+	if !ok {
+		return help
+	}
+	name, _, _ = strings.Cut(name, "=")
+	var names []string
+	c.Flags().VisitAll(func(f *pflag.Flag) { // those of the commands above are among them once flags were parsed
+		if !f.Hidden {
+			names = append(names, f.Name)
+		}
+	})
+	if near := spec.Nearest(name, names); near != "" {
+		return "did you mean --" + near + "? " + help
+	}
+	return help
+}
