@@ -116,7 +116,7 @@ func (e *ServerError) tidy() {
 		e.SQLState = m[1]
 	}
 	text := e.Message
-	for _, mark := range []string{"\n\tat ", "\n\nJVM stacktrace", "\nDriver stacktrace", "\n== SQL", "\n;", "\ndata: "} {
+	for _, mark := range []string{"\n\tat ", "\n\nJVM stacktrace", "\nDriver stacktrace", "\n== SQL", "\n;", "\ndata: ", "; For more details see:"} {
 		if i := strings.Index(text, mark); i >= 0 {
 			text = text[:i]
 		}
@@ -149,8 +149,8 @@ func (s *Session) details(ctx context.Context, e *ServerError) {
 		return
 	}
 	type link struct {
-		class, state, message, fragment string
-		start                           int
+		java, class, state, message, fragment string
+		start                                 int
 	}
 	var chain []link
 	fields(answer, func(n protowire.Number, v []byte) {
@@ -160,6 +160,10 @@ func (s *Session) details(ctx context.Context, e *ServerError) {
 		var l link
 		fields(v, func(n protowire.Number, v []byte) {
 			switch n {
+			case 1:
+				if l.java == "" { // its super-classes follow
+					l.java = string(v)
+				}
 			case 2:
 				l.message = string(v)
 			case 5:
@@ -191,8 +195,10 @@ func (s *Session) details(ctx context.Context, e *ServerError) {
 				e.Message = l.message
 			}
 		}
-		if i > 0 && denied.MatchString(l.message) { // so does what the file system says
-			e.Message = l.message
+		if i > 0 && ofStore(l.java, l.message) { // so does what the file system says
+			e.Message, _, _ = strings.Cut(l.message, "\n")
+			e.Reason, e.Class, e.SQLState = l.java, "", ""
+			break
 		}
 		if e.Fragment == "" && l.fragment != "" {
 			e.Fragment, e.Start = l.fragment, l.start
@@ -200,6 +206,19 @@ func (s *Session) details(ctx context.Context, e *ServerError) {
 	}
 	e.tidy()
 }
+
+// ofStore tells whether a cause of an error is what the file system said, which matters more than which task met it.
+func ofStore(java, message string) bool {
+	switch java[strings.LastIndexByte(java, '.')+1:] {
+	case "AccessControlException", "SafeModeException", "StandbyException", "DSQuotaExceededException", "NSQuotaExceededException",
+		"QuotaByStorageTypeExceededException", "NoRouteToHostException", "UnknownHostException", "ConnectException":
+		return true
+	}
+	return denied.MatchString(message) || strings.Contains(message, lostInCall) || strings.Contains(message, "No space left on device")
+}
+
+// lostInCall is how Hadoop's client says that the server closed the connection in a call.
+const lostInCall = "End of File Exception between local host"
 
 // withStatement gives an error of Spark the SQL text that it is about.
 func withStatement(err error, plan message) error {
@@ -380,9 +399,15 @@ func classify(e *ServerError) (pipeline.Kind, string) {
 		return pipeline.Interrupted, "somebody interrupted the operation on the server"
 	case has("AccessControlException", "Permission denied", "PERMISSION_DENIED", "INSUFFICIENT_PERMISSIONS"):
 		return pipeline.Denied, "Spark's own user needs the right; it may be another one than yours"
-	case has("java.net.ConnectException", "NoRouteToHostException", "UnknownHostException", "SafeModeException"):
-		return pipeline.Unreachable, "Spark cannot reach the file system"
-	case has("DSQuotaExceeded", "NSQuotaExceeded", "No space left on device", "DiskChecker"):
+	case has("SafeModeException", "Name node is in safe mode"):
+		return pipeline.Unreachable, "the file system is in safe mode and takes no changes: wait, or look with hdfs dfsadmin -safemode get"
+	case has("java.net.ConnectException", "NoRouteToHostException", "UnknownHostException", "StandbyException", lostInCall):
+		return pipeline.Unreachable, "Spark cannot reach the file system, or it was restarted: look whether it runs, and run again"
+	case has("DSQuotaExceeded", "DiskSpace quota"):
+		return pipeline.NoSpace, "the quota of space is used up: raise it (hdfs dfsadmin -setSpaceQuota), keep fewer versions, or write elsewhere"
+	case has("NSQuotaExceeded", "NameSpace quota"):
+		return pipeline.NoSpace, "the quota of names is used up: raise it (hdfs dfsadmin -setQuota), keep fewer versions, or write elsewhere"
+	case has("No space left on device", "DiskChecker"):
 		return pipeline.NoSpace, "free space on the store that Spark writes to"
 	case e.is("FAILED_READ_FILE", "CANNOT_READ_FILE_FOOTER", "CANNOT_MERGE_SCHEMAS"), has("is not a Parquet file", "ParquetDecodingException"):
 		return pipeline.Corrupt, "read the file with another program; write it again if that fails too"
