@@ -230,10 +230,8 @@ func TestOnlyThoseWhoKnowTheWordAreCounted(t *testing.T) {
 		if _, err := conn.Write([]byte(word)); err != nil {
 			t.Fatal(err)
 		}
-		if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := conn.Read(make([]byte, 1)); err == nil { // until the other side has heard enough
+		_ = conn.(*net.TCPConn).CloseWrite() // the other side may have hung up, having heard enough
+		if _, err := conn.Read(make([]byte, 1)); err == nil { // until it hangs up
 			t.Error("it answers")
 		}
 		conn.Close()
