@@ -63,6 +63,9 @@ func (f *FS) tryOn(ctx context.Context, op, name string, repeatable bool, attemp
 	for {
 		err := attempt(within)
 		v := judge(err)
+		if !v.broken {
+			f.away.Store(false)
+		}
 		if v.unsure && !repeatable {
 			return unknownOutcome(op, name, err)
 		}
@@ -75,7 +78,7 @@ func (f *FS) tryOn(ctx context.Context, op, name string, repeatable bool, attemp
 		if failing.IsZero() {
 			failing = time.Now()
 		}
-		if f.o.Retry < 0 || time.Since(failing)+wait > f.o.Retry || within.Err() != nil {
+		if f.o.Retry < 0 || time.Since(failing)+wait > f.patience() || within.Err() != nil {
 			return f.given(op, name, err)
 		}
 		if !sleep(within, wait) {
@@ -89,8 +92,18 @@ func (f *FS) tryOn(ctx context.Context, op, name string, repeatable bool, attemp
 	}
 }
 
+// patience is how long a call goes on trying. Once one has waited in vain, those that follow, which clear up as a rule, do
+// not wait as long again, until an answer comes.
+func (f *FS) patience() time.Duration {
+	if f.away.Load() {
+		return min(f.o.Retry, connectBudget)
+	}
+	return f.o.Retry
+}
+
 // given is the error of a call that was given up.
 func (f *FS) given(op, name string, err error) error {
+	f.away.Store(true)
 	if isAnswer(err) { // not active, not ready
 		return wrap(op, name, f.o.User, err)
 	}

@@ -38,6 +38,7 @@ type FS struct {
 	o      Options
 	first  atomic.Uint32 // the NameNode to ask first, as an index of Options.Namenodes
 	closed atomic.Bool
+	away   atomic.Bool // no NameNode has answered since a call was given up
 
 	clients shelf[*client]
 	data    shelf[*dataConn]

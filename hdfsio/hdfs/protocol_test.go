@@ -234,6 +234,28 @@ func TestTheSafeModeAfterAStartIsWaitedForAndOneTurnedOnIsNot(t *testing.T) {
 	}
 }
 
+// TestOnlyOneCallWaitsForANameNodeThatStaysAway: a run that ends because of it has a stage to remove and locks to give back,
+// and would wait for each as long again.
+func TestOnlyOneCallWaitsForANameNodeThatStaysAway(t *testing.T) {
+	f := theBox(t).dial(t, nil)
+	there := f.o.Namenodes
+	f.o.Namenodes, f.o.Retry = []string{"127.0.0.1:1"}, time.Millisecond
+	f.clients.Close() // and with them the connections to the real one
+	_, err := f.Stat(t.Context(), "/")
+	want(t, err, hdfsio.KindUnreachable, "/")
+	f.o.Retry = time.Hour
+	if p := f.patience(); p != connectBudget {
+		t.Errorf("after a call that waited in vain the next waits %v", p)
+	}
+	f.o.Namenodes = there
+	if _, err := f.Stat(t.Context(), "/"); err != nil {
+		t.Fatal(err)
+	}
+	if p := f.patience(); p != time.Hour {
+		t.Errorf("after an answer the next call waits %v", p)
+	}
+}
+
 func TestANameThatIsNeitherHostNorNameServiceIsExplained(t *testing.T) {
 	for hint, c := range map[string]*Conf{
 		"no configuration is read":              {},
