@@ -32,6 +32,7 @@ type app struct {
 	log            *slog.Logger
 	at             func(point string) // called at every crash point; nil outside tests
 
+	args   []string // of the command line
 	json   bool
 	events string
 
@@ -73,6 +74,7 @@ func (a *app) main(ctx context.Context, args []string) int {
 }
 
 func (a *app) run(ctx context.Context, args []string) int {
+	a.args = args
 	a.json = slices.Contains(args, "--json") // also when a flag before it is wrong and parsing ends there
 	root := a.command()
 	root.SetArgs(args)
@@ -148,6 +150,9 @@ func (a *app) command() *cobra.Command {
 	root.PersistentFlags().BoolVar(&a.json, "json", a.json, "print exactly one JSON object on stdout at the end")
 	root.PersistentFlags().StringVar(&a.events, "events", "", "append JSON lines to `FILE` while the command runs")
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		if word := mistyped(c, a.args); word != "" { // its flags cannot be known, and are not what is wrong
+			return usage(commandHint(c, []string{word}), "unknown command %q for %q", word, c.CommandPath())
+		}
 		return usage(flagHint(c, err), "%s", err)
 	})
 	root.AddCommand(

@@ -113,7 +113,7 @@ func badSpecs() []badInput {
 		},
 		{
 			name: "mistyped subcommand", args: []string{"model", "rollbakc", "out/model"}, code: 2, kind: "usage",
-			message: `unknown command "rollbakc" for "dkpipe model"`, hint: "dkpipe model --help shows how it is used",
+			message: `unknown command "rollbakc" for "dkpipe model"`, hint: "did you mean dkpipe model rollback?",
 		},
 		{
 			name: "missing column", spec: []string{"input: label", "input: lable"}, code: 2, kind: "missing_column",

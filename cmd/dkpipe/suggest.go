@@ -27,6 +27,28 @@ func commandHint(c *cobra.Command, args []string) string {
 	return help
 }
 
+// mistyped gives the first word behind a command that only groups others; empty when there is none.
+func mistyped(c *cobra.Command, args []string) string {
+	if !c.HasAvailableSubCommands() {
+		return ""
+	}
+	path := strings.Fields(c.CommandPath())[1:]
+	value := false // of the flag before
+	for _, arg := range args {
+		switch {
+		case value:
+			value = false
+		case arg == "--events":
+			value = true
+		case len(path) > 0 && arg == path[0]:
+			path = path[1:]
+		case len(path) == 0 && !strings.HasPrefix(arg, "-"):
+			return arg
+		}
+	}
+	return ""
+}
+
 // argumentHint is the next step after an argument where none belongs: often what the shell made of a pattern.
 func argumentHint(c *cobra.Command, arg string) string {
 	if strings.ContainsAny(arg, "./") {
