@@ -126,10 +126,14 @@ func (s *supervisor) stopProcess(name string) error {
 // restart starts a process of HDFS again, on its former port.
 func (s *supervisor) restart(name string) error {
 	s.mu.Lock()
-	running := s.daemons[name] != nil
+	d := s.daemons[name]
 	s.mu.Unlock()
-	if running {
-		return nil
+	if d != nil {
+		select {
+		case <-d.done: // a moment ago
+		default:
+			return nil
+		}
 	}
 	b := s.snapshot()
 	cmd := s.launcher.namenode(portOf(b.Namenodes[0].Address))
