@@ -42,6 +42,7 @@ var mayImport = map[string][]string{
 	"trainers/model/formats/safetensors": {"pipeline"},
 	"trainers/model/formats/hdf5":        {"pipeline"},
 	"trainers/model/formats/kerasfile":   {"pipeline", "trainers/model", "trainers/model/formats/hdf5", "trainers/model/formats/kerasjson"},
+	"trainers/model/formats/onnx":        {"pipeline", "pipeline/expr", "trainers/model"},
 	"trainers/optim":                     {"trainers/kernel"},
 	"trainers/kernel":                    {},
 	"trainers/bundle":                    {"pipeline/expr", "trainers/model", "trainers/model/formats/kerasjson", "trainers/model/formats/safetensors"},

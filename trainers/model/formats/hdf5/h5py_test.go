@@ -15,10 +15,8 @@ import (
 	"dkpipe/trainers/model/kerastest"
 )
 
-// samples are files of h5py in testdata, so that the reader is tested where there is no Python, too. remake writes them
+// sample is a file of h5py in testdata, so that the reader is tested where there is no Python, too. remake writes them
 // again.
-var samples = []string{"many.h5", "chunked.h5", "types.h5", "legacy.h5", "latest.h5", "userblock.h5"}
-
 func sample(t testing.TB, name string) []byte {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join("testdata", name))
