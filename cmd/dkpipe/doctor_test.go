@@ -230,7 +230,7 @@ func TestOnlyThoseWhoKnowTheWordAreCounted(t *testing.T) {
 		if _, err := conn.Write([]byte(word)); err != nil {
 			t.Fatal(err)
 		}
-		_ = conn.(*net.TCPConn).CloseWrite() // the other side may have hung up, having heard enough
+		_ = conn.(*net.TCPConn).CloseWrite()                  // the other side may have hung up, having heard enough
 		if _, err := conn.Read(make([]byte, 1)); err == nil { // until it hangs up
 			t.Error("it answers")
 		}

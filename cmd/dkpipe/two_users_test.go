@@ -257,6 +257,17 @@ func TestTwoUsersOfHDFS(t *testing.T) {
 		u.as(t, "ann", 0, preparing("hdfs:///work/days/*.csv", "/work/ann/days")...)
 	})
 
+	t.Run("garbage of somebody else's", func(t *testing.T) {
+		const stage = "/work/team/dataset/.stage-v000009-eve"
+		u.mkdir(t, stage+"/data/part", "eve", "eves", "700")
+		u.web(t, http.MethodPut, stage+"/data", "SETOWNER&owner=eve&group=eves")
+		r := u.as(t, "ann", 4, preparing("hdfs:///work/team/digits.csv", "/work/team")...)
+		if r.Error.Kind != pipeline.Denied || !strings.Contains(r.Error.Message, stage) || !strings.HasSuffix(r.Error.Hint, "hdfs dfs -rm -r -skipTrash "+stage) {
+			t.Errorf("%+v", r.Error)
+		}
+		u.obey(t, "hdfs", r.Error.Hint)
+	})
+
 	t.Run("a root of somebody else's", func(t *testing.T) {
 		u.mkdir(t, "/work/other", "eve", "eves", "755")
 		r := u.as(t, "ann", 4, whole("hdfs:///work/team/digits.csv", "/work/other")...)
