@@ -5,9 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strconv"
-
-	"gonum.org/v1/gonum/blas"
-	"gonum.org/v1/gonum/blas/blas32"
+	"sync"
 
 	"dkpipe/pipeline"
 	"dkpipe/trainers/kernel"
@@ -15,56 +13,133 @@ import (
 	"dkpipe/trainers/optim"
 )
 
-// benchWidths are the layers of the network that step and kernel are measured on: 784-500-500-10.
-func benchWidths() []int { return []int{784, 500, 500, 10} }
-
-// product32 is one matrix product of a training step: op(A) is m×k, op(B) is k×n.
-type product32 struct {
-	name           string
-	transA, transB bool
-	m, n, k        int
-	a, b, c        []float32
+// benchNet is a network that steps are measured on.
+type benchNet struct {
+	name     string
+	input    []int
+	layers   []model.Op
+	momentum float64
+	products func(batch int) []*product32 // the bare products of a step
 }
 
-func (p *product32) run(set kernel.Set) {
-	lda, ldb := p.k, p.n
-	if p.transA {
-		lda = p.m
+// benchNets lists a perceptron of two equal hidden layers, and the perceptron and the convolutional network that other
+// systems were measured on too (trainers/BENCHMARKS.md).
+func benchNets() []benchNet {
+	return []benchNet{
+		{"mlp 784-500-500-10", []int{784}, perceptron(500, 500, 10), 0, func(b int) []*product32 { return stepProducts(b, 784, 500, 500, 10) }},
+		{"mlp 784-500-300-10", []int{784}, perceptron(500, 300, 10), 0.9, func(b int) []*product32 { return stepProducts(b, 784, 500, 300, 10) }},
+		{"cnn", []int{28, 28, 1}, convolutional(), 0.9, convolutionalProducts},
 	}
-	if p.transB {
-		ldb = p.k
-	}
-	set.Gemm(p.transA, p.transB, p.m, p.n, p.k, 1, p.a, lda, p.b, ldb, 0, p.c, p.n)
 }
 
-func (p *product32) flops() float64 { return 2 * float64(p.m) * float64(p.n) * float64(p.k) }
-
-// stepProducts lists the bare products of a step: forward, weight gradients, and input gradients of all layers but the
-// first.
-func stepProducts(batch int) []*product32 {
-	r := rand.New(rand.NewPCG(1, 2))
-	vector := func(n int) []float32 {
-		x := make([]float32, n)
-		for i := range x {
-			x[i] = r.Float32() - 0.5
-		}
-		return x
+// layer gives a layer with its defaults, changed by edit.
+func layer[T model.Op](kind string, edit func(T)) model.Op {
+	op, err := model.NewOp(kind)
+	if err != nil {
+		panic(err) // the names stand below
 	}
-	w := benchWidths()
+	if edit != nil {
+		edit(op.(T))
+	}
+	return op
+}
+
+func perceptron(units ...int) []model.Op {
+	var ops []model.Op
+	for i, u := range units {
+		ops = append(ops, layer("dense", func(d *model.Dense) {
+			d.Units, d.Activation = u, "relu"
+			if i == len(units)-1 {
+				d.Activation = "softmax"
+			}
+		}))
+	}
+	return ops
+}
+
+// convolutional is two convolutions of 32 filters of 3 × 3, a max-pooling, and dense layers of 225 and 10 units.
+func convolutional() []model.Op {
+	conv := layer("conv2d", func(c *model.Conv2D) { c.Filters, c.KernelSize, c.Activation = 32, model.Pair{3, 3}, "relu" })
+	ops := []model.Op{conv, conv, layer[*model.MaxPooling2D]("max_pooling2d", nil), layer[*model.Flatten]("flatten", nil)}
+	return append(ops, perceptron(225, 10)...)
+}
+
+// convolutionalProducts has the products of the convolutions image by image: their operands, windows laid out as
+// rows, would not fit any cache for a whole batch.
+func convolutionalProducts(batch int) []*product32 {
+	one := []*product32{
+		newProduct("conv1 y", false, false, 26*26, 32, 9), newProduct("conv1 dw", true, false, 9, 32, 26*26),
+		newProduct("conv2 y", false, false, 24*24, 32, 288), newProduct("conv2 dw", true, false, 288, 32, 24*24),
+		newProduct("conv2 dx", false, true, 24*24, 288, 32),
+	}
 	var all []*product32
-	add := func(name string, ta, tb bool, m, n, k int) {
-		all = append(all, &product32{name: name, transA: ta, transB: tb, m: m, n: n, k: k, a: vector(m * k), b: vector(k * n), c: vector(m * n)})
+	for range batch {
+		all = append(all, one...)
 	}
-	for i := 0; i+1 < len(w); i++ {
-		add(fmt.Sprintf("y%d = x w", i), false, false, batch, w[i+1], w[i])
+	dense := stepProducts(batch, 4608, 225, 10)
+	return append(append(all, dense...), newProduct("dx0 = dy wT", false, true, batch, 4608, 225))
+}
+
+// definition makes a chain of the network's layers.
+func (b benchNet) definition() *model.Definition {
+	def := &model.Definition{Name: b.name, Inputs: []model.Input{{Name: "x", Shape: b.input}}}
+	from := "x"
+	for i, op := range b.layers {
+		name := fmt.Sprintf("%s_%d", op.Kind(), i)
+		def.Layers = append(def.Layers, model.Layer{Name: name, From: []string{from}, Op: op})
+		from = name
 	}
-	for i := len(w) - 2; i >= 0; i-- {
-		add(fmt.Sprintf("dw%d = xT dy", i), true, false, w[i], w[i+1], batch)
-		if i > 0 {
-			add(fmt.Sprintf("dx%d = dy wT", i), false, true, batch, w[i], w[i+1])
+	def.Outputs = []string{from}
+	return def
+}
+
+// stepper is a network with its optimizer and a batch.
+type stepper struct {
+	net  *model.Network
+	opt  optim.Optimizer
+	data *pipeline.Batch
+}
+
+func (b benchNet) stepper(set kernel.Set, batch int) (*stepper, error) {
+	net, err := model.Compile(b.definition(), model.Config{Kernel: set, Batch: batch, Loss: "categorical_crossentropy"})
+	if err != nil {
+		return nil, err
+	}
+	net.Init(1)
+	opt, err := optim.New("sgd", func(into any) error {
+		into.(*optim.SGD).Momentum = b.momentum
+		return nil
+	}, len(net.Params()))
+	if err != nil {
+		return nil, err
+	}
+	r := rand.New(rand.NewPCG(3, 4))
+	in, out := net.InputWidths()[0], net.OutputWidths()[0]
+	x, y := make([]float32, batch*in), make([]float32, batch*out)
+	for i := range x {
+		x[i] = r.Float32()
+	}
+	for i := range batch {
+		y[i*out+r.IntN(out)] = 1
+	}
+	return &stepper{net, opt, &pipeline.Batch{Rows: batch, X: [][]float32{x}, Y: [][]float32{y}}}, nil
+}
+
+func (s *stepper) step() error {
+	if _, err := s.net.Step(s.data); err != nil {
+		return err
+	}
+	s.opt.Apply(s.net.Params(), s.net.Grads())
+	return nil
+}
+
+func (s *stepper) steps(n int) error {
+	for range n {
+		if err := s.step(); err != nil {
+			return err
 		}
 	}
-	return all
+	return nil
 }
 
 func benchStep(ctx context.Context, rounds int) ([]benchCase, error) {
@@ -73,105 +148,48 @@ func benchStep(ctx context.Context, rounds int) ([]benchCase, error) {
 		return nil, err
 	}
 	var contests []contest
-	for _, batch := range []int{32, 128} {
-		net, opt, err := benchNetwork(set, batch)
-		if err != nil {
-			return nil, err
-		}
-		data := benchBatch(batch)
-		products := stepProducts(batch)
-		contests = append(contests, contest{
-			name: "mlp/batch=" + strconv.Itoa(batch), unit: "samples/s", amount: float64(batch),
-			work: func() error {
-				if _, err := net.Step(data); err != nil {
-					return err
-				}
-				opt.Apply(net.Params(), net.Grads())
-				return nil
-			},
-			limit: func() error {
-				for _, p := range products {
-					p.run(set)
-				}
-				return nil
-			},
-		})
-	}
-	return compete(ctx, rounds, contests)
-}
-
-// benchNetwork is the network of benchWidths with plain SGD.
-func benchNetwork(set kernel.Set, batch int) (*model.Network, optim.Optimizer, error) {
-	w := benchWidths()
-	def := &model.Definition{Name: "bench", Inputs: []model.Input{{Name: "x", Shape: []int{w[0]}}}}
-	from := "x"
-	for i, units := range w[1:] {
-		op, err := model.NewOp("dense")
-		if err != nil {
-			return nil, nil, err
-		}
-		dense := op.(*model.Dense)
-		dense.Units, dense.Activation = units, "relu"
-		if i == len(w)-2 {
-			dense.Activation = "softmax"
-		}
-		name := "dense_" + strconv.Itoa(i)
-		def.Layers = append(def.Layers, model.Layer{Name: name, From: []string{from}, Op: dense})
-		from = name
-	}
-	def.Outputs = []string{from}
-	net, err := model.Compile(def, model.Config{Kernel: set, Batch: batch, Loss: "categorical_crossentropy"})
-	if err != nil {
-		return nil, nil, err
-	}
-	net.Init(1)
-	opt, err := optim.New("sgd", func(any) error { return nil }, len(net.Params()))
-	return net, opt, err
-}
-
-func benchBatch(rows int) *pipeline.Batch {
-	r := rand.New(rand.NewPCG(3, 4))
-	w := benchWidths()
-	x, y := make([]float32, rows*w[0]), make([]float32, rows*w[len(w)-1])
-	for i := range x {
-		x[i] = r.Float32()
-	}
-	for i := range rows {
-		y[i*w[len(w)-1]+r.IntN(w[len(w)-1])] = 1
-	}
-	return &pipeline.Batch{Rows: rows, X: [][]float32{x}, Y: [][]float32{y}}
-}
-
-func benchKernel(ctx context.Context, rounds int) ([]benchCase, error) {
-	set, err := kernel.Select("auto")
-	if err != nil {
-		return nil, err
-	}
-	var contests []contest
-	for _, batch := range []int{32, 128} {
-		for _, p := range stepProducts(batch) {
+	for _, b := range benchNets() {
+		for _, batch := range []int{32, 128} {
+			first, err := b.stepper(set, batch)
+			if err != nil {
+				return nil, err
+			}
+			second, err := b.stepper(set, batch)
+			if err != nil {
+				return nil, err
+			}
+			products := b.products(batch)
 			contests = append(contests, contest{
-				name: fmt.Sprintf("%s/%s/%dx%dx%d", set.Name(), p.name, p.m, p.n, p.k), unit: "GFLOP/s", amount: p.flops() / 1e9,
-				work:  func() error { p.run(set); return nil },
-				limit: func() error { p.gonum(); return nil },
-			})
+				name: b.name + "/batch " + strconv.Itoa(batch), unit: "samples/s", amount: float64(batch),
+				work: first.step,
+				limit: func() error {
+					for _, p := range products {
+						p.run(set)
+					}
+					return nil
+				},
+			}, twoReplicas(b, batch, first, second))
 		}
 	}
 	return compete(ctx, rounds, contests)
 }
 
-// gonum runs the product with gonum's own entry point.
-func (p *product32) gonum() {
-	general := func(rows, cols int, data []float32) blas32.General {
-		return blas32.General{Rows: rows, Cols: cols, Stride: cols, Data: data}
+// twoReplicas runs two replicas at the same time against one.
+func twoReplicas(b benchNet, batch int, first, second *stepper) contest {
+	const steps = 16 // starting a goroutine must not count
+	return contest{
+		name: b.name + "/batch " + strconv.Itoa(batch) + "/two replicas to one", unit: "samples/s", amount: float64(2 * steps * batch),
+		work: func() error {
+			var wg sync.WaitGroup
+			var other error
+			wg.Go(func() { other = second.steps(steps) })
+			err := first.steps(steps)
+			wg.Wait()
+			if err == nil {
+				err = other
+			}
+			return err
+		},
+		limit: func() error { return first.steps(2 * steps) },
 	}
-	ta, tb := blas.NoTrans, blas.NoTrans
-	a, b := general(p.m, p.k, p.a), general(p.k, p.n, p.b)
-	if p.transA {
-		ta, a = blas.Trans, general(p.k, p.m, p.a)
-	}
-	if p.transB {
-		tb, b = blas.Trans, general(p.n, p.k, p.b)
-	}
-	blas32.Gemm(ta, tb, 1, a, b, 0, general(p.m, p.n, p.c))
 }
