@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
+	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
@@ -18,31 +20,38 @@ type EvalConfig struct {
 	Replicas []model.Replica // one goroutine works with each; at least one
 	Params   []float32       // copied into every replica; nil: the replicas are used as they are
 	State    []float32       // likewise
-	Widths   []int           // of the model's outputs, for sparse targets; nil: as wide as the targets
-	Loss     string          // name of the loss
-	Metrics  []string        // accuracy, mse, mae, or the name of any loss
+	Shapes   [][]int         // of one row of the model's outputs; nil: Widths
+	Widths   []int           // of the model's outputs; nil: as wide as the targets
+	Loss     string          // name of the loss of every output
+	Losses   []model.Loss    // instead of Loss: one an output
+	Metrics  []string        // names of MetricNames or of losses; name_2 is for the second output alone
 }
 
 // Evaluation is how good a model is on a split. Metrics are the loss and then the metrics in the order of EvalConfig.
-// Every figure is the mean over the rows, weighted when the split has weights: Σ w v / Σ w. A model with several
-// outputs has the sum of the losses as its loss, and metrics with the output's number: accuracy_1, accuracy_2.
+// Figures are of all rows, weighted when the split has weights; means are Σ w v / Σ w. A model with several outputs has
+// the weighted sum of its losses as its loss, then loss_1, loss_2 and so on, and metrics with the output's number:
+// accuracy_1, accuracy_2. Penalties of regularizers are not in the loss.
 type Evaluation struct {
-	Rows    int64   `json:"rows"`
-	Metrics Metrics `json:"metrics"`
+	Rows    int64    `json:"rows"`
+	Metrics Metrics  `json:"metrics"`
+	Notes   []string `json:"notes,omitempty"` // what has to be known to read them
 }
 
-// Evaluate runs a split through replicas in inference mode, in one pass with constant memory. The figures are the
-// same bit for bit for any number of replicas: sums are kept per shard and added in shard order.
+// Evaluate runs a split through replicas in inference mode, in one pass with bounded memory. The figures are the same
+// bit for bit for any number of replicas: each shard is measured on its own, and shards are merged in their order.
 // A split without rows is an error of kind data, an unknown loss or metric one of kind unsupported.
 func Evaluate(ctx context.Context, cfg EvalConfig) (Evaluation, error) {
 	if cfg.Feed == nil || len(cfg.Replicas) == 0 {
 		return Evaluation{}, &pipeline.Error{Kind: pipeline.Internal, Message: "evaluate needs a feed and at least one replica"}
 	}
+	if err := CheckMetrics(cfg.Metrics); err != nil {
+		return Evaluation{}, err
+	}
 	shards, err := cfg.Feed.Shards(ctx)
 	if err != nil {
 		return Evaluation{}, err
 	}
-	sums := make([]evalSums, len(shards))
+	all := &evaluation{cfg: cfg, done: map[int]*measured{}}
 	var next atomic.Int64
 	g, ctx := errgroup.WithContext(ctx)
 	for _, r := range cfg.Replicas[:min(len(cfg.Replicas), max(1, len(shards)))] {
@@ -50,22 +59,24 @@ func Evaluate(ctx context.Context, cfg EvalConfig) (Evaluation, error) {
 			return Evaluation{}, err
 		}
 		g.Go(func() error {
-			e := evaluator{cfg: cfg, replica: r}
+			e := evaluator{all: all, replica: r}
 			for {
 				i := int(next.Add(1)) - 1
 				if i >= len(shards) {
 					return nil
 				}
-				if err := e.shard(ctx, shards[i], &sums[i]); err != nil {
+				m := &measured{}
+				if err := e.shard(ctx, shards[i], m); err != nil {
 					return err
 				}
+				all.finish(i, m)
 			}
 		})
 	}
 	if err := g.Wait(); err != nil {
 		return Evaluation{}, err
 	}
-	return cfg.merge(sums)
+	return all.figures()
 }
 
 // load copies parameters and state into a replica.
@@ -79,26 +90,127 @@ func load(r model.Replica, params, state []float32) error {
 	return nil
 }
 
-// evalSums are what one shard adds to the figures.
-type evalSums struct {
-	rows    int64
-	weight  float64
-	values  []float64 // output-major: loss, then metrics
-	outputs int
+// figure is one figure of one output.
+type figure struct {
+	name   string
+	output int
+	make   func(o output) (meter, error)
+	scores *scoreLimit // shared by its meters of all shards
+}
+
+// evaluation is what the goroutines of Evaluate share.
+type evaluation struct {
+	cfg EvalConfig
+
+	mu      sync.Mutex
+	outputs []output // known from the first batch on
+	list    []figure
+	err     error // of the plan
+	planned bool
+	total   measured // of shards 0 to merged - 1
+	merged  int
+	done    map[int]*measured // shards that wait for an earlier one
+}
+
+// measured is what is known of a shard or of several.
+type measured struct {
+	rows   int64
+	weight float64
+	meters []meter // one a figure; nil before the first batch
+}
+
+// plan finds the shapes of outputs and the figures, from the first batch that there is.
+func (a *evaluation) plan(b *pipeline.Batch) ([]output, []figure, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.planned {
+		a.planned = true
+		a.outputs, a.list, a.err = a.cfg.plan(b)
+	}
+	return a.outputs, a.list, a.err
+}
+
+func (cfg EvalConfig) plan(b *pipeline.Batch) ([]output, []figure, error) {
+	var outputs []output
+	var list []figure
+	for k, y := range b.Y {
+		target := len(y) / b.Rows
+		shape := []int{target}
+		if k < len(cfg.Shapes) {
+			shape = cfg.Shapes[k]
+		} else if k < len(cfg.Widths) {
+			shape = []int{cfg.Widths[k]}
+		}
+		o, err := newOutput(shape, target)
+		if err != nil {
+			return nil, nil, err
+		}
+		outputs = append(outputs, o)
+		loss := cfg.loss(k)
+		if err := loss.Check(); err != nil {
+			return nil, nil, err
+		}
+		list = append(list, figure{name: "loss", output: k, make: func(o output) (meter, error) { return newLossMeter(loss, o) }})
+		for _, name := range cfg.Metrics {
+			base, only := splitMetric(name)
+			if only > len(b.Y) {
+				return nil, nil, &pipeline.Error{Kind: pipeline.BadSpec, Message: fmt.Sprintf("metric %s: the model has %d outputs", name, len(b.Y))}
+			}
+			if only > 0 && only != k+1 {
+				continue
+			}
+			make, _ := findMetric(base) // CheckMetrics knows it
+			label := name
+			if only == 0 && len(b.Y) > 1 {
+				label = fmt.Sprintf("%s_%d", name, k+1)
+			}
+			list = append(list, figure{name: label, output: k, make: make, scores: &scoreLimit{}})
+		}
+	}
+	return outputs, list, nil
+}
+
+func (cfg EvalConfig) loss(output int) model.Loss {
+	if output < len(cfg.Losses) {
+		return cfg.Losses[output]
+	}
+	return model.Loss{Name: cfg.Loss}
+}
+
+// finish merges shards as far as there is no gap, so that few wait in memory.
+func (a *evaluation) finish(shard int, m *measured) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.done[shard] = m
+	for ; a.done[a.merged] != nil; a.merged++ {
+		a.total.merge(a.done[a.merged])
+		delete(a.done, a.merged)
+	}
+}
+
+func (m *measured) merge(later *measured) {
+	m.rows += later.rows
+	m.weight += later.weight
+	if m.meters == nil {
+		m.meters = later.meters
+		return
+	}
+	for i, l := range later.meters {
+		m.meters[i].merge(l)
+	}
 }
 
 // evaluator is one goroutine of Evaluate.
 type evaluator struct {
-	cfg     EvalConfig
+	all     *evaluation
 	replica model.Replica
+	outputs []output
+	list    []figure
 	out     [][]float32
-	widths  []int // of predictions
-	targets []int // widths of the targets that funcs were resolved for
-	funcs   []rowFunc
 }
 
-func (e *evaluator) shard(ctx context.Context, s pipeline.Shard, sums *evalSums) (err error) {
-	reader, err := e.cfg.Feed.Open(ctx, s, pipeline.Cursor{})
+func (e *evaluator) shard(ctx context.Context, s pipeline.Shard, m *measured) (err error) {
+	reader, err := e.all.cfg.Feed.Open(ctx, s, pipeline.Cursor{})
 	if err != nil {
 		return err
 	}
@@ -115,93 +227,62 @@ func (e *evaluator) shard(ctx context.Context, s pipeline.Shard, sums *evalSums)
 		if err != nil {
 			return err
 		}
-		if err := e.resolve(b); err != nil {
+		if err := e.prepare(b, m); err != nil {
 			return err
 		}
 		if err := e.replica.Predict(b, e.out); err != nil {
 			return err
 		}
-		e.add(b, sums)
+		m.rows += int64(b.Rows)
+		m.weight += weights(b)
+		for i, f := range e.list {
+			m.meters[i].add(e.out[f.output], b.Y[f.output], b.Weight)
+		}
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 	}
 }
 
-// resolve makes room for b's predictions and, once, finds the functions for its widths.
-func (e *evaluator) resolve(b *pipeline.Batch) error {
-	if e.funcs == nil {
-		names := append([]string{e.cfg.Loss}, e.cfg.Metrics...)
-		e.out = make([][]float32, len(b.Y))
-		for k, y := range b.Y {
-			target := len(y) / b.Rows
-			width := target
-			if k < len(e.cfg.Widths) {
-				width = e.cfg.Widths[k]
+func weights(b *pipeline.Batch) float64 {
+	if b.Weight == nil {
+		return float64(b.Rows)
+	}
+	var sum float64
+	for _, w := range b.Weight[:b.Rows] {
+		sum += float64(w)
+	}
+	return sum
+}
+
+// prepare makes room for b's predictions and, at the first batch, the meters.
+func (e *evaluator) prepare(b *pipeline.Batch, m *measured) (err error) {
+	if e.list == nil {
+		if e.outputs, e.list, err = e.all.plan(b); err != nil {
+			return err
+		}
+		e.out = make([][]float32, len(e.outputs))
+	}
+	if m.meters == nil {
+		for _, f := range e.list {
+			o := e.outputs[f.output]
+			o.scores = f.scores
+			meter, err := f.make(o)
+			if err != nil {
+				return err
 			}
-			e.widths, e.targets = append(e.widths, width), append(e.targets, target)
-			for _, name := range names {
-				f, err := resolveRowFunc(name, width, target)
-				if err != nil {
-					return err
-				}
-				e.funcs = append(e.funcs, f)
-			}
+			m.meters = append(m.meters, meter)
 		}
 	}
-	for k := range e.out {
-		n := b.Rows * e.widths[k]
-		if cap(e.out[k]) < n {
-			e.out[k] = make([]float32, n)
-		}
-		e.out[k] = e.out[k][:n]
+	for k, o := range e.outputs {
+		e.out[k] = slices.Grow(e.out[k][:0], b.Rows*o.size())[:b.Rows*o.size()]
 	}
 	return nil
 }
 
-// add scores a batch.
-func (e *evaluator) add(b *pipeline.Batch, sums *evalSums) {
-	if sums.values == nil {
-		sums.values, sums.outputs = make([]float64, len(e.funcs)), len(e.out)
-	}
-	perOutput := len(e.funcs) / max(1, len(e.out))
-	for k, out := range e.out {
-		width, target := e.widths[k], e.targets[k]
-		for j, f := range e.funcs[k*perOutput : (k+1)*perOutput] {
-			var sum float64
-			for i := range b.Rows {
-				v := f(out[i*width:(i+1)*width], b.Y[k][i*target:(i+1)*target])
-				if b.Weight != nil {
-					v *= float64(b.Weight[i])
-				}
-				sum += v
-			}
-			sums.values[k*perOutput+j] += sum
-		}
-	}
-	sums.rows += int64(b.Rows)
-	if b.Weight == nil {
-		sums.weight += float64(b.Rows)
-		return
-	}
-	for _, w := range b.Weight[:b.Rows] {
-		sums.weight += float64(w)
-	}
-}
-
-// merge adds up the shards and names the figures.
-func (cfg EvalConfig) merge(shards []evalSums) (Evaluation, error) {
-	var total evalSums
-	for _, s := range shards {
-		total.rows += s.rows
-		total.weight += s.weight
-		if total.values == nil && s.values != nil {
-			total.values, total.outputs = make([]float64, len(s.values)), s.outputs
-		}
-		for i, v := range s.values {
-			total.values[i] += v
-		}
-	}
+// figures names what was measured.
+func (a *evaluation) figures() (Evaluation, error) {
+	total := a.total
 	if total.rows == 0 {
 		return Evaluation{}, &pipeline.Error{Kind: pipeline.Data, Message: "the split to evaluate has no rows",
 			Hint: "give the split a larger share, or evaluate another one"}
@@ -210,19 +291,25 @@ func (cfg EvalConfig) merge(shards []evalSums) (Evaluation, error) {
 		return Evaluation{}, &pipeline.Error{Kind: pipeline.Data, Message: fmt.Sprintf("the weights of all %d rows are 0", total.rows)}
 	}
 	result := Evaluation{Rows: total.rows, Metrics: Metrics{{Name: "loss"}}}
-	perOutput := 1 + len(cfg.Metrics)
-	for k := range total.outputs {
-		loss := total.values[k*perOutput] / total.weight
-		result.Metrics[0].Value += loss
-		if total.outputs > 1 {
-			result.Metrics = append(result.Metrics, Metric{fmt.Sprintf("loss_%d", k+1), loss})
+	for i, f := range a.list {
+		x := Metric{Name: f.name}
+		var note string
+		x.Value, x.Matrix, note = total.meters[i].figure()
+		if note != "" {
+			result.Notes = append(result.Notes, x.Name+": "+note)
 		}
-		for j, name := range cfg.Metrics {
-			if total.outputs > 1 {
-				name = fmt.Sprintf("%s_%d", name, k+1)
+		if f.name == "loss" {
+			factor := a.cfg.loss(f.output).Weight
+			if factor == 0 {
+				factor = 1
 			}
-			result.Metrics = append(result.Metrics, Metric{name, total.values[k*perOutput+1+j] / total.weight})
+			result.Metrics[0].Value += factor * x.Value
+			if len(a.outputs) == 1 {
+				continue
+			}
+			x.Name = fmt.Sprintf("loss_%d", f.output+1)
 		}
+		result.Metrics = append(result.Metrics, x)
 	}
 	return result, nil
 }
