@@ -1,7 +1,5 @@
 package trainers
 
-import "math"
-
 // r2Meter is the coefficient of determination, 1 - Σ w (y-p)² / Σ w (y-ȳ)², of every column of an output, averaged over
 // the columns. Means and squares are kept as in Welford's method and merged as by Chan, Golub and LeVeque (1979), so a
 // mean that is large beside the deviation does no harm. Of a column that does not vary it is 1 when every prediction
@@ -55,8 +53,8 @@ func (m *r2Meter) figure() (float64, *ConfusionMatrix, string) {
 	var sum float64
 	for _, c := range m.columns {
 		switch {
-		case math.IsNaN(c.residual):
-			sum += math.NaN()
+		case c.residual != c.residual:
+			sum += c.residual
 		case c.squares > 0:
 			sum += 1 - c.residual/c.squares
 		case c.residual == 0:
