@@ -230,7 +230,10 @@ func (b *Builder) Activation(x Node, name string, last int) (Node, error) {
 
 // Rectifier is the general ReLU: x above the threshold, but at most top; slope·(x - threshold) below it.
 func (b *Builder) Rectifier(x Node, slope, threshold, top float64) (Node, error) {
-	return b.elementwise(x, rectifier("relu", slope, threshold, top))
+	if slope == 0 && threshold == 0 && math.IsInf(top, 1) {
+		return b.Activation(x, "relu", 1)
+	}
+	return b.elementwise(x, rectifier("rectifier", slope, threshold, top))
 }
 
 // ELU is x above 0 and alpha·(e^x - 1) below.

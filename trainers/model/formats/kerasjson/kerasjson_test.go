@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -15,73 +16,147 @@ import (
 	"dkpipe/trainers/model"
 )
 
+// describe lists inputs, layers and outputs, a line each; regularizers that add nothing and nil pointers are left out.
 func describe(d *model.Definition) []string {
-	lines := []string{fmt.Sprintf("%s %s %v", d.Name, d.Inputs[0].Name, d.Inputs[0].Shape)}
-	for _, l := range d.Layers {
-		text := fmt.Sprintf("%s<-%s %s", l.Name, l.From[0], l.Op.Kind())
-		switch op := l.Op.(type) {
-		case *model.Dense:
-			text += strings.NewReplacer(" KernelRegularizer:{L1:0 L2:0}", "", " BiasRegularizer:{L1:0 L2:0}", "").Replace(fmt.Sprintf(" %+v", *op))
-		case *model.Activation:
-			text += " " + op.Activation
-		case *model.Dropout:
-			text += fmt.Sprintf(" %g", op.Rate)
-			if op.Seed != nil {
-				text += fmt.Sprintf(" seed %d", *op.Seed)
-			}
-		}
-		lines = append(lines, text)
+	var lines []string
+	for _, in := range d.Inputs {
+		lines = append(lines, fmt.Sprintf("%s %s %v", d.Name, in.Name, in.Shape))
 	}
-	return lines
+	for _, l := range d.Layers {
+		fields := strings.TrimPrefix(fmt.Sprintf("%+v", l.Op), "&")
+		if drop, ok := l.Op.(*model.Dropout); ok && drop.Seed != nil {
+			fields = fmt.Sprintf("{Rate:%g Seed:%d}", drop.Rate, *drop.Seed)
+		}
+		for _, nothing := range []string{"Regularizer:{L1:0 L2:0}", "Seed:<nil>"} {
+			fields = regexp.MustCompile(" ?[A-Z]?[a-z]*"+regexp.QuoteMeta(nothing)).ReplaceAllString(fields, "")
+		}
+		lines = append(lines, fmt.Sprintf("%s<-%s %s %s", l.Name, strings.Join(l.From, ","), l.Op.Kind(), fields))
+	}
+	return append(lines, "-> "+strings.Join(d.Outputs, ","))
 }
 
-// Files as several versions of Keras write them.
-func TestFilesOfManyKerasVersions(t *testing.T) {
+func read(t *testing.T, file string) *model.Definition {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join("testdata", file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := Unmarshal(data)
+	if err != nil {
+		t.Fatalf("%s: %v", file, err)
+	}
+	return d
+}
+
+const (
+	glorot = " UseBias:true KernelInitializer:glorot_uniform BiasInitializer:zeros}"
+	moving = " Center:true Scale:true BetaInitializer:zeros GammaInitializer:ones MovingMeanInitializer:zeros MovingVarianceInitializer:ones}"
+)
+
+// expected says what the files hold.
+func expected() map[string][]string {
 	three := []string{
 		"mine input_layer [4 3]",
-		"flatten<-input_layer flatten",
+		"flatten<-input_layer flatten {}",
 		"dense<-flatten dense {Units:5 Activation:relu UseBias:true KernelInitializer:he_normal BiasInitializer:zeros}",
-		"dropout<-dense dropout 0.25 seed 3",
+		"dropout<-dense dropout {Rate:0.25 Seed:3}",
 		"dense_1<-dropout dense {Units:4 Activation:linear UseBias:false KernelInitializer:he_uniform BiasInitializer:zeros}",
-		"activation<-dense_1 activation tanh",
-		"re_lu<-activation activation relu",
-		"elu<-re_lu activation elu",
-		"dense_2<-elu dense {Units:2 Activation:linear UseBias:true KernelInitializer:glorot_uniform BiasInitializer:zeros}",
-		"softmax<-dense_2 activation softmax",
+		"activation<-dense_1 activation {Activation:tanh}",
+		"re_lu<-activation relu {Leaky:false MaxValue:<nil> NegativeSlope:0 Threshold:0}",
+		"elu<-re_lu elu {Alpha:1}",
+		"dense_2<-elu dense {Units:2 Activation:linear" + glorot,
+		"softmax<-dense_2 activation {Activation:softmax}",
+		"-> softmax",
 	}
-	want := map[string][]string{
+	return map[string][]string{
 		"keras-3.0.5.json":  three,
 		"keras-3.15.1.json": three,
 		"keras-2.1.json": {
 			"sequential dense_1_input [12]",
-			"dense_1<-dense_1_input dense {Units:5 Activation:relu UseBias:true KernelInitializer:glorot_uniform BiasInitializer:zeros}",
-			"dropout_1<-dense_1 dropout 0.25",
+			"dense_1<-dense_1_input dense {Units:5 Activation:relu" + glorot,
+			"dropout_1<-dense_1 dropout {Rate:0.25}",
 			"dense_2<-dropout_1 dense {Units:2 Activation:linear UseBias:true KernelInitializer:he_normal BiasInitializer:zeros}",
-			"activation_1<-dense_2 activation softmax",
+			"activation_1<-dense_2 activation {Activation:softmax}",
+			"-> activation_1",
 		},
 		"keras-2.7.json": {
 			"sequential flatten_input [4 3]",
-			"flatten<-flatten_input flatten",
+			"flatten<-flatten_input flatten {}",
 			"dense<-flatten dense {Units:2 Activation:sigmoid UseBias:false KernelInitializer:glorot_uniform BiasInitializer:zeros}",
+			"-> dense",
+		},
+		"keras-2.0-mnist-cnn.json": {
+			"sequential conv2d_1_input [28 28 1]",
+			"conv2d_1<-conv2d_1_input conv2d {Filters:32 KernelSize:[3 3] Strides:[1 1] Padding:valid DilationRate:[1 1] Activation:linear" + glorot,
+			"activation_1<-conv2d_1 activation {Activation:relu}",
+			"conv2d_2<-activation_1 conv2d {Filters:32 KernelSize:[3 3] Strides:[1 1] Padding:valid DilationRate:[1 1] Activation:linear" + glorot,
+			"activation_2<-conv2d_2 activation {Activation:relu}",
+			"max_pooling2d_1<-activation_2 max_pooling2d {Pooling:{PoolSize:[2 2] Strides:[2 2] Padding:valid}}",
+			"flatten_1<-max_pooling2d_1 flatten {}",
+			"dense_1<-flatten_1 dense {Units:225 Activation:linear" + glorot,
+			"activation_3<-dense_1 activation {Activation:relu}",
+			"dense_2<-activation_3 dense {Units:10 Activation:linear" + glorot,
+			"activation_4<-dense_2 activation {Activation:softmax}",
+			"-> activation_4",
+		},
+		"keras-2.0-gru.json": {
+			"sequential gru_1_input [6 3]",
+			"gru_1<-gru_1_input gru {Recurrent:{Units:5 Activation:tanh RecurrentActivation:hard_sigmoid_keras2 UseBias:true ReturnSequences:false" +
+				" KernelInitializer:glorot_uniform RecurrentInitializer:orthogonal BiasInitializer:zeros} ResetAfter:false}",
+			"leaky_re_lu_1<-gru_1 leaky_relu {Leaky:true MaxValue:<nil> NegativeSlope:0.30000001192092896 Threshold:0}",
+			"dense_1<-leaky_re_lu_1 dense {Units:1 Activation:hard_sigmoid_keras2" + glorot,
+			"-> dense_1",
+		},
+		"keras-3.15-everything.json": {
+			"everything image [8 8 1]",
+			"conv2d<-image conv2d {Filters:4 KernelSize:[3 3] Strides:[1 1] Padding:same DilationRate:[1 1] Activation:silu UseBias:true" +
+				" KernelInitializer:he_normal BiasInitializer:constant(value=0.1) KernelRegularizer:{L1:0 L2:0.001} BiasRegularizer:{L1:0.01 L2:0}}",
+			"bn<-conv2d batch_normalization {Momentum:0.99 Epsilon:0.001 Center:true Scale:false BetaInitializer:zeros GammaInitializer:ones" +
+				" MovingMeanInitializer:zeros MovingVarianceInitializer:ones}",
+			"leaky<-bn leaky_relu {Leaky:true MaxValue:<nil> NegativeSlope:0.1 Threshold:0}",
+			"pool<-leaky average_pooling2d {Pooling:{PoolSize:[2 2] Strides:[2 2] Padding:valid}}",
+			"noise<-pool gaussian_noise {Stddev:0.1}",
+			"reshape<-noise reshape {TargetShape:[16 4]}",
+			"ln<-reshape layer_normalization {Epsilon:0.001 Center:true Scale:true BetaInitializer:zeros GammaInitializer:ones}",
+			"lstm<-ln lstm {Recurrent:{Units:6 Activation:tanh RecurrentActivation:sigmoid UseBias:true ReturnSequences:true" +
+				" KernelInitializer:glorot_uniform RecurrentInitializer:orthogonal BiasInitializer:zeros} UnitForgetBias:true}",
+			"gru<-lstm gru {Recurrent:{Units:5 Activation:tanh RecurrentActivation:sigmoid UseBias:true ReturnSequences:false" +
+				" KernelInitializer:glorot_uniform RecurrentInitializer:orthogonal BiasInitializer:zeros} ResetAfter:true}",
+			"relu6<-gru relu {Leaky:false MaxValue:0x NegativeSlope:0 Threshold:0}",
+			"elu<-relu6 elu {Alpha:0.5}",
+			"multiply<-elu,gru multiply {How:multiply}",
+			"softmax<-multiply activation {Activation:softmax}",
+			"out<-softmax dense {Units:2 Activation:gelu" + glorot,
+			"-> out",
 		},
 	}
+}
+
+// Files as several versions of Keras write them.
+func TestFilesOfManyKerasVersions(t *testing.T) {
+	pointer := regexp.MustCompile("0xc?[0-9a-f]+")
+	for file, want := range expected() {
+		got := describe(read(t, file))
+		for i, line := range got {
+			got[i] = pointer.ReplaceAllString(line, "0x")
+		}
+		if !slices.Equal(got, want) {
+			for i, line := range got {
+				if i >= len(want) || line != want[i] {
+					t.Errorf("%s: line %d is\n%s", file, i, line)
+				}
+			}
+		}
+	}
+}
+
+func TestEveryFileSurvivesWriting(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.json")
-	if err != nil || len(files) != len(want) {
-		t.Fatalf("%d files, %d expectations: %v", len(files), len(want), err)
+	if err != nil || len(files) < len(expected()) {
+		t.Fatalf("%d files: %v", len(files), err)
 	}
 	for _, file := range files {
-		data, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		d, err := Unmarshal(data)
-		if err != nil {
-			t.Errorf("%s: %v", file, err)
-			continue
-		}
-		if got := describe(d); !slices.Equal(got, want[filepath.Base(file)]) {
-			t.Errorf("%s:\n%s", file, strings.Join(got, "\n"))
-		}
+		d := read(t, filepath.Base(file))
 		again, err := Marshal(d)
 		if err != nil {
 			t.Fatal(err)
@@ -93,8 +168,90 @@ func TestFilesOfManyKerasVersions(t *testing.T) {
 	}
 }
 
+// The models of the notebooks that made distributed Keras known, with the numbers of parameters that Keras printed.
+func TestParametersOfKnownModels(t *testing.T) {
+	for file, want := range map[string]int{
+		"keras-2.0-mnist-mlp.json": 1_037_760, "keras-2.0-mnist-cnn.json": 1_048_853, "keras-2.0-higgs-mlp.json": 267_002, "keras-2.2-higgs-deep.json": 517_502,
+	} {
+		layout, err := read(t, file).Layout()
+		if err != nil {
+			t.Fatal(err)
+		}
+		last := layout[len(layout)-1]
+		if got := last.Off + last.Len; got != want {
+			t.Errorf("%s: %d parameters, want %d", file, got, want)
+		}
+	}
+}
+
+// One wide and deep model as five versions write it: links, shapes and names are written in four ways.
+func TestAFunctionalModelOfEveryEraIsTheSame(t *testing.T) {
+	want := []string{
+		"user [1]", "item [1]", "numbers [6]",
+		"user_vector<-user embedding {InputDim:1000 OutputDim:8 EmbeddingsInitializer:random_uniform}",
+		"item_vector<-item embedding {InputDim:500 OutputDim:8 EmbeddingsInitializer:random_uniform}",
+		"flatten<-user_vector flatten {}",
+		"flatten_1<-item_vector flatten {}",
+		"concatenate<-flatten,flatten_1,numbers concatenate {Axis:-1}",
+		"deep_1<-concatenate dense {Units:32 Activation:relu" + glorot,
+		"batch_normalization<-deep_1 batch_normalization {Momentum:0.99 Epsilon:0.001" + moving,
+		"dropout<-batch_normalization dropout {Rate:0.2}",
+		"deep_2<-dropout dense {Units:16 Activation:relu" + glorot,
+		"wide<-numbers dense {Units:16 Activation:linear" + glorot,
+		"add<-wide,deep_2 add {How:add}",
+		"click<-add dense {Units:1 Activation:sigmoid" + glorot,
+		"kind<-deep_2 dense {Units:3 Activation:softmax" + glorot,
+		"-> click,kind",
+	}
+	for _, version := range []string{"2.2", "2.12", "2.15", "3.0", "3.15"} {
+		d := read(t, "keras-"+version+"-wide-and-deep.json")
+		for _, l := range d.Layers {
+			if dense, ok := l.Op.(*model.Dense); ok && strings.HasPrefix(version, "2") && strings.HasPrefix(l.Name, "deep") {
+				if dense.KernelRegularizer != (model.Regularizer{L2: 9.999999747378752e-05}) {
+					t.Errorf("%s: %s has regularizer %v", version, l.Name, dense.KernelRegularizer)
+				}
+				dense.KernelRegularizer = model.Regularizer{}
+			}
+		}
+		got := describe(d)
+		for i := range 3 {
+			_, got[i], _ = strings.Cut(got[i], " ") // the model's name
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s:\n%s", version, strings.Join(got, "\n"))
+		}
+	}
+}
+
+// hard_sigmoid is another function in Keras 3. An archive of Keras 2.15 keeps its version in another file.
+func TestHardSigmoidIsThatOfTheFilesEra(t *testing.T) {
+	text := fmt.Sprintf(frame, `{"class_name":"Activation","config":{"name":"a","activation":"hard_sigmoid"}}`)
+	old := strings.Replace(text, "batch_shape", "batch_input_shape", 1)
+	versioned := strings.Replace(text, `"class_name":"Sequential"`, `"keras_version":"2.1.3","class_name":"Sequential"`, 1)
+	for _, c := range []struct {
+		text, version, want string
+	}{
+		{text, "", "hard_sigmoid"}, {text, "3.4.1", "hard_sigmoid"}, {text, "2.15.0", "hard_sigmoid_keras2"}, {old, "", "hard_sigmoid_keras2"},
+		{versioned, "", "hard_sigmoid_keras2"},
+	} {
+		d, err := Read([]byte(c.text), Options{KerasVersion: c.version})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := d.Layers[0].Op.(*model.Activation).Activation; got != c.want {
+			t.Errorf("version %q: %s, want %s", c.version, got, c.want)
+		}
+		if err := Portable(d); (err == nil) != (c.want == "hard_sigmoid") {
+			t.Errorf("%s: portable: %v", c.want, err)
+		}
+	}
+}
+
 func TestEveryInitializerAndActivationSurvives(t *testing.T) {
 	for _, init := range model.Initializers() {
+		if init == "variance_scaling" {
+			init = "variance_scaling(scale=3, mode=fan_out, distribution=untruncated_normal)"
+		}
 		for _, activation := range model.Activations() {
 			d := chain(&model.Dense{Units: 3, Activation: activation, UseBias: true, KernelInitializer: model.Initializer(init), BiasInitializer: model.Ones})
 			data, err := Marshal(d)
@@ -163,12 +320,86 @@ func TestOnlyOldKeysAreWritten(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotAChainIsNotWritten(t *testing.T) {
+// Every layer that there is can be written and read.
+func TestEveryLayerSurvives(t *testing.T) {
+	reg := model.Regularizer{L1: 0.5, L2: 0.25}
+	six, seed := 6.0, int64(3)
+	shapes := map[string][]int{"embedding": {3}, "lstm": {4, 2}, "gru": {4, 2}}
+	for _, kind := range model.Kinds() {
+		op, err := model.NewOp(kind)
+		if err != nil {
+			t.Fatal(err)
+		}
+		shape, ok := shapes[kind]
+		if !ok {
+			shape = []int{4, 4, 2}
+		}
+		from := []string{"in"}
+		switch op := op.(type) {
+		case *model.Dense:
+			op.Units, op.KernelRegularizer, op.BiasRegularizer = 2, reg, model.Regularizer{L1: 1}
+		case *model.Activation:
+			op.Activation = "mish"
+		case *model.Conv2D:
+			op.Filters, op.KernelSize, op.DilationRate, op.Padding = 2, model.Pair{2, 3}, model.Pair{1, 2}, "same"
+		case *model.MaxPooling2D:
+			op.Strides = model.Pair{1, 2}
+		case *model.AveragePooling2D:
+			op.Strides = model.Pair{2, 1}
+		case *model.GlobalMaxPooling2D:
+			op.KeepDims = true
+		case *model.Embedding:
+			op.InputDim, op.OutputDim, op.EmbeddingsInitializer = 4, 2, "random_uniform(minval=-0.1, maxval=0.2)"
+		case *model.Reshape:
+			op.TargetShape = []int{-1, 2}
+		case *model.LSTM:
+			op.Units, op.RecurrentRegularizer, op.UnitForgetBias = 2, reg, false
+		case *model.GRU:
+			op.Units, op.ReturnSequences, op.Activation = 2, true, "relu"
+		case *model.Rectifier:
+			op.NegativeSlope = 0.125
+			if !op.Leaky {
+				op.MaxValue, op.Threshold = &six, 1
+			}
+		case *model.GaussianNoise:
+			op.Stddev, op.Seed = 0.5, &seed
+		case *model.BatchNormalization:
+			op.GammaRegularizer, op.MovingVarianceInitializer = reg, "constant(value=2)"
+		case *model.Concatenate:
+			op.Axis = 2
+			from = append(from, "other")
+		case *model.Merge:
+			from = append(from, "other")
+		}
+		d := &model.Definition{Name: "m", Inputs: []model.Input{{Name: "in", Shape: shape}}, Outputs: []string{"l"},
+			Layers: []model.Layer{{Name: "l", From: from, Op: op}}}
+		if len(from) > 1 {
+			d.Inputs = append(d.Inputs, model.Input{Name: "other", Shape: shape})
+		}
+		data, err := Marshal(d)
+		if err != nil {
+			t.Errorf("%s: %v", kind, err)
+			continue
+		}
+		back, err := Unmarshal(data)
+		if err != nil || !reflect.DeepEqual(back, d) {
+			t.Errorf("%s came back different: %v\n%s", kind, err, data)
+		}
+	}
+}
+
+func TestWhatIsNotAChainIsAFunctionalModel(t *testing.T) {
 	d := chain(&model.Flatten{}, &model.Flatten{}, &model.Flatten{})
 	d.Layers[2].From = []string{"l0"}
 	d.Outputs = []string{"l1", "l2"}
-	_, err := Marshal(d)
-	wantKind(t, err, pipeline.Unsupported, "not a chain")
+	data, err := Marshal(d)
+	if err != nil || !strings.Contains(string(data), `"class_name": "Functional"`) {
+		t.Fatalf("%v in %.100s", err, data)
+	}
+	back, err := Unmarshal(data)
+	if err != nil || !reflect.DeepEqual(back, d) {
+		t.Errorf("came back different: %v", err)
+	}
 	if _, err := Marshal(&model.Definition{}); err == nil {
 		t.Error("an empty definition was written")
 	}
@@ -194,6 +425,13 @@ func wantKind(t *testing.T, err error, kind pipeline.Kind, words ...string) {
 
 const frame = `{"class_name":"Sequential","config":{"layers":[{"class_name":"InputLayer","config":{"batch_shape":[null,4],"name":"in"}},%s]}}`
 
+// graphOf is a functional model of an input and one layer, a.
+func graphOf(inputs, outputs, nodes string) string {
+	return fmt.Sprintf(`{"class_name":"Functional","config":{"name":"m","layers":[
+		{"class_name":"InputLayer","config":{"batch_input_shape":[null,4],"dtype":"float32","name":"in"},"name":"in","inbound_nodes":[]},
+		{"class_name":"Flatten","config":{"name":"a"},"name":"a","inbound_nodes":%s}],"input_layers":%s,"output_layers":%s}}`, nodes, inputs, outputs)
+}
+
 func TestWhatWouldBeLostIsRefused(t *testing.T) {
 	denseWith := func(extra string) string {
 		return fmt.Sprintf(frame, `{"class_name":"Dense","config":{"name":"d","units":2,`+extra+`}}`)
@@ -203,30 +441,62 @@ func TestWhatWouldBeLostIsRefused(t *testing.T) {
 		kind  pipeline.Kind
 		words []string
 	}{
-		{denseWith(`"kernel_regularizer":{"class_name":"L2","config":{"l2":0.01}}`), pipeline.Unsupported, []string{`"d" (Dense)`, "kernel_regularizer", "L2"}},
+		{denseWith(`"kernel_regularizer":{"class_name":"OrthogonalRegularizer","config":{}}`), pipeline.Unsupported, []string{`"d" (Dense)`, "kernel_regularizer", "OrthogonalRegularizer"}},
+		{denseWith(`"activity_regularizer":{"class_name":"L2","config":{"l2":0.01}}`), pipeline.Unsupported, []string{`"d" (Dense)`, "activity_regularizer", "L2"}},
+		{denseWith(`"kernel_constraint":{"class_name":"MaxNorm","config":{"max_value":2,"axis":0}}`), pipeline.Unsupported, []string{"kernel_constraint", "MaxNorm"}},
+		{denseWith(`"activation":{"module":"keras.layers","class_name":"LeakyReLU","config":{"negative_slope":0.1}}`), pipeline.Unsupported, []string{"activation", "LeakyReLU"}},
 		{denseWith(`"lora_rank":4`), pipeline.Unsupported, []string{"lora_rank = 4"}},
 		{denseWith(`"trainable":false`), pipeline.Unsupported, []string{"trainable = false"}},
 		{denseWith(`"dtype":"mixed_float16"`), pipeline.Unsupported, []string{"mixed_float16"}},
 		{denseWith(`"dtype":{"class_name":"DTypePolicy","config":{"name":"bfloat16"}}`), pipeline.Unsupported, []string{"bfloat16"}},
-		{denseWith(`"activation":"swish"`), pipeline.Unsupported, []string{`"swish"`, "relu"}},
+		{denseWith(`"activation":"log_softmax"`), pipeline.Unsupported, []string{`"log_softmax"`, "relu"}},
 		{denseWith(`"activation":{"class_name":"MyOp","config":{}}`), pipeline.Unsupported, []string{"MyOp"}},
-		{denseWith(`"kernel_initializer":{"class_name":"RandomNormal","config":{"mean":0.0,"stddev":1.0}}`), pipeline.Unsupported, []string{"stddev 1"}},
-		{denseWith(`"kernel_initializer":{"class_name":"VarianceScaling","config":{"scale":3,"mode":"fan_in","distribution":"normal"}}`), pipeline.Unsupported, []string{"scale 3"}},
+		{denseWith(`"kernel_initializer":{"class_name":"RandomNormal","config":{"mean":0.0,"stddev":-1.0}}`), pipeline.BadSpec, []string{"stddev is below 0"}},
+		{denseWith(`"kernel_initializer":{"class_name":"VarianceScaling","config":{"scale":3,"mode":"fan_out","distribution":"cauchy"}}`), pipeline.BadSpec, []string{"distribution"}},
+		{denseWith(`"kernel_initializer":{"class_name":"Constant","config":{"value":[1,2]}}`), pipeline.Unsupported, []string{"Constant", "[1,2]"}},
 		{denseWith(`"kernel_initializer":{"class_name":"HeNormal","config":{"input_axes":[0]}}`), pipeline.Unsupported, []string{"input_axes"}},
-		{denseWith(`"kernel_initializer":"Orthogonal"`), pipeline.Unsupported, []string{"Orthogonal"}},
+		{denseWith(`"kernel_initializer":"MyInit"`), pipeline.Unsupported, []string{"kernel_initializer", "MyInit"}},
 		{denseWith(`"output_dim":3`), pipeline.Unsupported, []string{"Keras 1"}},
 		{denseWith(`"units":2.5`), pipeline.Corrupt, []string{"2.5"}},
 		{denseWith(`"units":"two"`), pipeline.Corrupt, []string{"units"}},
 		{fmt.Sprintf(frame, `{"class_name":"Lambda","config":{"name":"l"}}`), pipeline.Unsupported, []string{`"Lambda"`, "Dense"}},
 		{fmt.Sprintf(frame, `{"class_name":"Dropout","config":{"name":"l","rate":0.5,"noise_shape":[1,4]}}`), pipeline.Unsupported, []string{"noise_shape"}},
 		{fmt.Sprintf(frame, `{"class_name":"Dropout","config":{"name":"l"}}`), pipeline.Corrupt, []string{"rate"}},
-		{fmt.Sprintf(frame, `{"class_name":"ReLU","config":{"name":"l","max_value":6.0}}`), pipeline.Unsupported, []string{"max_value = 6.0"}},
-		{fmt.Sprintf(frame, `{"class_name":"ELU","config":{"name":"l","alpha":0.5}}`), pipeline.Unsupported, []string{"alpha 0.5"}},
+		{fmt.Sprintf(frame, `{"class_name":"Softmax","config":{"name":"l","axis":2}}`), pipeline.Unsupported, []string{"axis 2", "[4]"}},
+		{fmt.Sprintf(frame, `{"class_name":"BatchNormalization","config":{"name":"l","axis":[-2]}}`), pipeline.Unsupported, []string{"axis -2"}},
+		{fmt.Sprintf(frame, `{"class_name":"BatchNormalization","config":{"name":"l","renorm":true}}`), pipeline.Unsupported, []string{"renorm = true"}},
+		{fmt.Sprintf(frame, `{"class_name":"BatchNormalization","config":{"name":"l","synchronized":true}}`), pipeline.Unsupported, []string{"synchronized = true"}},
+		{fmt.Sprintf(frame, `{"class_name":"LayerNormalization","config":{"name":"l","rms_scaling":true}}`), pipeline.Unsupported, []string{"rms_scaling = true"}},
+		{fmt.Sprintf(frame, `{"class_name":"Embedding","config":{"name":"l","input_dim":3,"output_dim":2,"mask_zero":true}}`), pipeline.Unsupported, []string{"mask_zero"}},
+		{fmt.Sprintf(frame, `{"class_name":"Embedding","config":{"name":"l","output_dim":2}}`), pipeline.Corrupt, []string{"input_dim"}},
+		{fmt.Sprintf(frame, `{"class_name":"Conv2D","config":{"name":"l","filters":2,"kernel_size":[3,3],"groups":2}}`), pipeline.Unsupported, []string{"groups 2"}},
+		{fmt.Sprintf(frame, `{"class_name":"Conv2D","config":{"name":"l","filters":2,"kernel_size":[3,3],"data_format":"channels_first"}}`), pipeline.Unsupported, []string{"channels_first"}},
+		{fmt.Sprintf(frame, `{"class_name":"Conv2D","config":{"name":"l","filters":2,"kernel_size":[3]}}`), pipeline.Corrupt, []string{"kernel_size"}},
+		{fmt.Sprintf(frame, `{"class_name":"LSTM","config":{"name":"l","units":2,"go_backwards":true}}`), pipeline.Unsupported, []string{"go_backwards = true"}},
+		{fmt.Sprintf(frame, `{"class_name":"LSTM","config":{"name":"l","units":2,"recurrent_dropout":0.2}}`), pipeline.Unsupported, []string{"recurrent_dropout = 0.2"}},
+		{fmt.Sprintf(frame, `{"class_name":"LSTM","config":{"name":"l","units":2,"recurrent_activation":"gelu"}}`), pipeline.Unsupported, []string{"gelu", "sigmoid"}},
+		{fmt.Sprintf(frame, `{"class_name":"Concatenate","config":{"name":"l","axis":0}}`), pipeline.Unsupported, []string{"axis 0"}},
+		{fmt.Sprintf(frame, `{"class_name":"Bidirectional","config":{"name":"l","layer":{}}}`), pipeline.Unsupported, []string{`"Bidirectional"`, "LSTM"}},
+		{fmt.Sprintf(frame, `{"class_name":"Sequential","config":{"name":"l","layers":[]}}`), pipeline.Unsupported, []string{"model inside a model"}},
+		{fmt.Sprintf(frame, `{"module":"my.layers","class_name":"Dense","config":{"name":"l","units":2}}`), pipeline.Unsupported, []string{"my.layers.Dense"}},
+		{fmt.Sprintf(frame, `{"registered_name":"Custom>Dense","class_name":"Dense","config":{"name":"l","units":2}}`), pipeline.Unsupported, []string{"Custom>Dense"}},
+		{fmt.Sprintf(frame, `{"module":"keras.src.ops.numpy","class_name":"Concatenate","config":{"name":"l"}}`), pipeline.Unsupported, []string{"keras.src.ops.numpy.Concatenate"}},
 		{fmt.Sprintf(frame, `{"class_name":"Flatten","config":{"name":"l","data_format":"channels_first"}}`), pipeline.Unsupported, []string{"channels_first"}},
 		{fmt.Sprintf(frame, `{"class_name":"InputLayer","config":{"batch_shape":[null,4],"name":"in2"}}`), pipeline.Unsupported, []string{"second input"}},
 		{`{"class_name":"Sequential","config":{"layers":[{"class_name":"InputLayer","config":{"batch_shape":[null,null,3]}}]}}`, pipeline.Unsupported, []string{"variable size"}},
 		{`{"class_name":"Sequential","config":[{"class_name":"Dense","config":{"units":2}}]}`, pipeline.Unsupported, []string{"shape of its input"}},
-		{`{"class_name":"Functional","config":{}}`, pipeline.Unsupported, []string{"functional"}},
+		{`{"class_name":"Functional","config":{}}`, pipeline.Corrupt, []string{"0 layers"}},
+		{graphOf(`[["in",0,0]]`, `[["a",0,0]]`, `[[["in",0,0,{}]],[["in",0,0,{}]]]`), pipeline.Unsupported, []string{`"a" (Flatten)`, "called 2 times", "shared"}},
+		{graphOf(`[["in",0,0]]`, `[["a",1,0]]`, `[[["in",0,0,{}]]]`), pipeline.Unsupported, []string{`"a"`, "shared"}},
+		{graphOf(`[["in",0,0]]`, `[["a",0,0]]`, `[[["in",0,1,{}]]]`), pipeline.Unsupported, []string{"result 1", `"in"`}},
+		{graphOf(`[["in",0,0]]`, `[["a",0,0]]`, `[[["in",0,0,{"training":false}]]]`), pipeline.Unsupported, []string{"training = false"}},
+		{graphOf(`[["in",0,0]]`, `[["a",0,0]]`, `[{"args":[7],"kwargs":{}}]`), pipeline.Unsupported, []string{"a call with 7"}},
+		{graphOf(`[["in",0,0]]`, `[["a",0,0]]`, `[{"args":[],"kwargs":{}}]`), pipeline.Corrupt, []string{"no inputs"}},
+		{graphOf(`[["in",0,0]]`, `[["a",0,0]]`, `[]`), pipeline.Corrupt, []string{"inbound_nodes"}},
+		{graphOf(`{"x":["in",0,0]}`, `[["a",0,0]]`, `[[["in",0,0,{}]]]`), pipeline.Unsupported, []string{"input_layers", "lists"}},
+		{graphOf(`[["on",0,0]]`, `[["a",0,0]]`, `[[["in",0,0,{}]]]`), pipeline.Corrupt, []string{`"on"`, "no input"}},
+		{graphOf(`[["in",0,0]]`, `[["b",0,0]]`, `[[["in",0,0,{}]]]`), pipeline.BadSpec, []string{"output b"}},
+		{graphOf(`[["in",0,0]]`, `[["a",0,0]]`, `[[["b",0,0,{}]]]`), pipeline.BadSpec, []string{`"b"`}},
 		{`{"class_name":"MyModel","config":{}}`, pipeline.Unsupported, []string{"MyModel"}},
 		{`{"class_name":"Sequential","config":[]}`, pipeline.Corrupt, []string{"0 layers"}},
 		{`{"a":1}`, pipeline.Corrupt, []string{"class_name"}},
@@ -258,6 +528,7 @@ func FuzzUnmarshal(f *testing.F) {
 		}
 	}
 	f.Add([]byte(fmt.Sprintf(frame, `{"class_name":"Dense","config":{"units":2}}`)))
+	f.Add([]byte(graphOf(`[["in",0,0]]`, `[["a",0,0]]`, `[[["in",0,0,{}]]]`)))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		d, err := Unmarshal(data)
 		if err != nil {

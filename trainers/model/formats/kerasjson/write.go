@@ -1,6 +1,7 @@
 package kerasjson
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 
@@ -15,121 +16,163 @@ type object struct {
 	Config         any        `json:"config"`
 	RegisteredName *string    `json:"registered_name"`
 	BuildConfig    *buildConf `json:"build_config,omitempty"`
+	Name           string     `json:"name,omitempty"`          // in a graph
+	InboundNodes   *[]call    `json:"inbound_nodes,omitempty"` // in a graph
 }
 
 type buildConf struct {
-	InputShape []*int `json:"input_shape"`
+	InputShape any `json:"input_shape"`
 }
 
-type sequentialConfig struct {
-	Name            string   `json:"name"`
-	Trainable       bool     `json:"trainable"`
-	DType           string   `json:"dtype"`
-	Layers          []object `json:"layers"`
-	BuildInputShape []*int   `json:"build_input_shape"`
+// call is one use of a layer.
+type call struct {
+	Args   []any          `json:"args"`
+	Kwargs map[string]any `json:"kwargs"`
 }
 
-type inputConfig struct {
-	BatchShape []*int `json:"batch_shape"`
-	DType      string `json:"dtype"`
-	Sparse     bool   `json:"sparse"`
-	Name       string `json:"name"`
+// fields is an object whose keys keep their order.
+type fields []field
+
+type field struct {
+	key   string
+	value any
 }
 
-// layerConfig begins every layer's config.
-type layerConfig struct {
-	Name      string `json:"name"`
-	Trainable bool   `json:"trainable"`
-	DType     string `json:"dtype"`
+// MarshalJSON writes an object.
+func (f fields) MarshalJSON() ([]byte, error) {
+	var b bytes.Buffer
+	b.WriteByte('{')
+	for i, x := range f {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		key, err := json.Marshal(x.key)
+		if err != nil {
+			return nil, err
+		}
+		value, err := json.Marshal(x.value)
+		if err != nil {
+			return nil, err
+		}
+		b.Write(key)
+		b.WriteByte(':')
+		b.Write(value)
+	}
+	b.WriteByte('}')
+	return b.Bytes(), nil
 }
 
-type denseConfig struct {
-	layerConfig
-	Units             int    `json:"units"`
-	Activation        string `json:"activation"`
-	UseBias           bool   `json:"use_bias"`
-	KernelInitializer object `json:"kernel_initializer"`
-	BiasInitializer   object `json:"bias_initializer"`
-	KernelRegularizer *int   `json:"kernel_regularizer"` // always null, as the following
-	BiasRegularizer   *int   `json:"bias_regularizer"`
-	KernelConstraint  *int   `json:"kernel_constraint"`
-	BiasConstraint    *int   `json:"bias_constraint"`
-}
-
-type activationConfig struct {
-	layerConfig
-	Activation string `json:"activation"`
-}
-
-type dropoutConfig struct {
-	layerConfig
-	Rate       float64 `json:"rate"`
-	Seed       *int64  `json:"seed"`
-	NoiseShape *int    `json:"noise_shape"`
-}
-
-type flattenConfig struct {
-	layerConfig
-	DataFormat string `json:"data_format"`
-}
-
-// Marshal gives the definition as a Keras 3 Sequential, indented. A definition that is not a chain from one input to
-// one output is an error of kind Unsupported.
+// Marshal gives the definition as Keras 3 writes it, indented: a Sequential if it is a chain from one input to one
+// output, else a functional model. Activations that Keras has no name for are written under ours, which Read takes and
+// Keras refuses; Portable finds them.
 func Marshal(d *model.Definition) ([]byte, error) {
 	if err := d.Check(); err != nil {
 		return nil, err
 	}
-	if len(d.Inputs) != 1 || len(d.Outputs) != 1 {
-		return nil, notSequential(d)
+	o, err := writeModel(d)
+	if err != nil {
+		return nil, err
 	}
-	shape := batchShape(d.Inputs[0].Shape)
-	layers := []object{{Module: "keras.layers", ClassName: "InputLayer",
-		Config: inputConfig{BatchShape: shape, DType: "float32", Name: d.Inputs[0].Name}}}
+	return json.MarshalIndent(o, "", " ")
+}
+
+func writeModel(d *model.Definition) (object, error) {
+	if isChain(d) {
+		return writeSequential(d)
+	}
+	return writeFunctional(d)
+}
+
+// isChain tells whether every layer reads the one before it.
+func isChain(d *model.Definition) bool {
+	if len(d.Inputs) != 1 || len(d.Outputs) != 1 {
+		return false
+	}
 	from := d.Inputs[0].Name
-	shapes := d.Shapes()
 	for _, l := range d.Layers {
 		if len(l.From) != 1 || l.From[0] != from {
-			return nil, notSequential(d)
+			return false
 		}
-		o, err := layerObject(l)
-		if err != nil {
-			return nil, err
-		}
-		o.BuildConfig = &buildConf{batchShape(shapes[from])}
-		layers = append(layers, o)
 		from = l.Name
 	}
-	if d.Outputs[0] != from {
-		return nil, notSequential(d)
+	return d.Outputs[0] == from
+}
+
+func inputObject(in model.Input) object {
+	return object{Module: "keras.layers", ClassName: "InputLayer",
+		Config: fields{{"batch_shape", batchShape(in.Shape)}, {"dtype", "float32"}, {"sparse", false}, {"name", in.Name}}}
+}
+
+func writeSequential(d *model.Definition) (object, error) {
+	shape := batchShape(d.Inputs[0].Shape)
+	layers := []object{inputObject(d.Inputs[0])}
+	shapes := d.Shapes()
+	for _, l := range d.Layers {
+		o, err := layerObject(l, shapes)
+		if err != nil {
+			return object{}, err
+		}
+		layers = append(layers, o)
 	}
-	return json.MarshalIndent(object{Module: "keras", ClassName: "Sequential",
-		Config:      sequentialConfig{Name: d.Name, Trainable: true, DType: "float32", Layers: layers, BuildInputShape: shape},
+	return object{Module: "keras", ClassName: "Sequential",
+		Config:      fields{{"name", d.Name}, {"trainable", true}, {"dtype", "float32"}, {"layers", layers}, {"build_input_shape", shape}},
 		BuildConfig: &buildConf{shape},
-	}, "", " ")
+	}, nil
 }
 
-func notSequential(d *model.Definition) error {
-	return &pipeline.Error{Kind: pipeline.Unsupported, Message: fmt.Sprintf("model %s is not a chain of layers: it cannot be written as a Keras Sequential", d.Name)}
-}
-
-func layerObject(l model.Layer) (object, error) {
-	base := layerConfig{l.Name, true, "float32"}
-	o := object{Module: "keras.layers"}
-	switch op := l.Op.(type) {
-	case *model.Dense:
-		o.ClassName = "Dense"
-		o.Config = denseConfig{layerConfig: base, Units: op.Units, Activation: op.Activation, UseBias: op.UseBias,
-			KernelInitializer: initializerObject(op.KernelInitializer), BiasInitializer: initializerObject(op.BiasInitializer)}
-	case *model.Activation:
-		o.ClassName, o.Config = "Activation", activationConfig{base, op.Activation}
-	case *model.Dropout:
-		o.ClassName, o.Config = "Dropout", dropoutConfig{layerConfig: base, Rate: op.Rate, Seed: op.Seed}
-	case *model.Flatten:
-		o.ClassName, o.Config = "Flatten", flattenConfig{base, "channels_last"}
-	default:
-		return o, &pipeline.Error{Kind: pipeline.Unsupported, Message: fmt.Sprintf("layer %s (%s) cannot be written as Keras JSON", l.Name, l.Op.Kind())}
+func writeFunctional(d *model.Definition) (object, error) {
+	shapes := d.Shapes()
+	tensor := func(name string) object {
+		return object{ClassName: "__keras_tensor__", Config: fields{{"shape", batchShape(shapes[name])}, {"dtype", "float32"}, {"keras_history", history(name)}}}
 	}
-	return o, nil
+	var layers []any
+	var inputs, outputs [][]any
+	for _, in := range d.Inputs {
+		o := inputObject(in)
+		o.Name, o.InboundNodes = in.Name, &[]call{}
+		layers = append(layers, o)
+		inputs = append(inputs, history(in.Name))
+	}
+	for _, l := range d.Layers {
+		o, err := layerObject(l, shapes)
+		if err != nil {
+			return object{}, err
+		}
+		c := call{Args: []any{tensorJSON(tensor(l.From[0]))}, Kwargs: map[string]any{}}
+		if takesList(l.Op) {
+			list := make([]any, len(l.From))
+			for i, from := range l.From {
+				list[i] = tensorJSON(tensor(from))
+			}
+			c.Args[0] = list
+		}
+		o.Name, o.InboundNodes = l.Name, &[]call{c}
+		layers = append(layers, o)
+	}
+	for _, name := range d.Outputs {
+		outputs = append(outputs, history(name))
+	}
+	registered := "Functional"
+	return object{Module: "keras.src.models.functional", ClassName: "Functional", RegisteredName: &registered,
+		Config: fields{{"name", d.Name}, {"trainable", true}, {"layers", layers}, {"input_layers", inputs}, {"output_layers", outputs}},
+	}, nil
+}
+
+// history names the only result of a layer's only call.
+func history(layer string) []any { return []any{layer, 0, 0} }
+
+// tensorJSON leaves out what a layer's envelope has and a tensor's has not.
+func tensorJSON(o object) fields {
+	return fields{{"class_name", o.ClassName}, {"config", o.Config}}
+}
+
+// takesList tells the layers that are called with a list of tensors.
+func takesList(op model.Op) bool {
+	switch op.(type) {
+	case *model.Merge, *model.Concatenate:
+		return true
+	}
+	return false
 }
 
 // batchShape puts the batch dimension, null, before a row's shape.
@@ -139,4 +182,34 @@ func batchShape(shape []int) []*int {
 		out = append(out, &shape[i])
 	}
 	return out
+}
+
+// Portable reports what of a definition Keras itself has no name for, as an error of kind Unsupported that names the
+// layer: a file with it can be read here, not there.
+func Portable(d *model.Definition) error {
+	for _, l := range d.Layers {
+		for _, name := range activationsOf(l.Op) {
+			if name == "gelu_tanh" || name == "hard_sigmoid_keras2" {
+				return &pipeline.Error{Kind: pipeline.Unsupported, Message: fmt.Sprintf("layer %s: Keras 3 has no activation like %s", l.Name, name),
+					Hint: "export the model as ONNX, or train it with another activation"}
+			}
+		}
+	}
+	return nil
+}
+
+func activationsOf(op model.Op) []string {
+	switch op := op.(type) {
+	case *model.Activation:
+		return []string{op.Activation}
+	case *model.Dense:
+		return []string{op.Activation}
+	case *model.Conv2D:
+		return []string{op.Activation}
+	case *model.LSTM:
+		return []string{op.Activation, op.RecurrentActivation}
+	case *model.GRU:
+		return []string{op.Activation, op.RecurrentActivation}
+	}
+	return nil
 }
