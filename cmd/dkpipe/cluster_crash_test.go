@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"dkpipe/hdfsio"
+	"dkpipe/internal/box"
 	"dkpipe/internal/box/boxtest"
 	"dkpipe/sparkconn"
 )
@@ -42,16 +43,22 @@ type smallCluster struct {
 func onSmallCluster(t *testing.T, changes ...string) *smallCluster {
 	t.Helper()
 	b := boxtest.Shared(t, "spark", "hdfs")
-	c := &smallCluster{cluster: cluster{dir: t.TempDir(), box: b, env: []string{"SPARK_REMOTE=" + b.Spark, "HADOOP_CONF_DIR=" + b.Conf}}}
+	return smallOn(t, b, b.Spark, changes...)
+}
+
+// smallOn takes a box and the connection string of its Spark.
+func smallOn(t *testing.T, b box.Box, remote string, changes ...string) *smallCluster {
+	t.Helper()
+	c := &smallCluster{cluster: cluster{dir: t.TempDir(), box: b, env: []string{"SPARK_REMOTE=" + remote, "HADOOP_CONF_DIR=" + b.Conf}}}
 	c.root = "hdfs:///" + strings.ReplaceAll(t.Name(), "/", "-") + "-" + filepath.Base(filepath.Dir(c.dir))
-	text := strings.ReplaceAll(smallJob, "ROOT", c.root)
+	text := smallJob
 	for i := 0; i < len(changes); i += 2 {
 		if !strings.Contains(text, changes[i]) {
 			t.Fatalf("the job has no %q", changes[i])
 		}
-		text = strings.Replace(text, changes[i], strings.ReplaceAll(changes[i+1], "ROOT", c.root), 1)
+		text = strings.Replace(text, changes[i], changes[i+1], 1)
 	}
-	write("job.yaml", text)(t, c.dir)
+	write("job.yaml", strings.ReplaceAll(text, "ROOT", c.root))(t, c.dir)
 	t.Cleanup(func() { c.inProcess(t, "data", "rm", "-r", "-f", c.root) })
 	c.sql(t, "INSERT OVERWRITE DIRECTORY '"+c.root+"/raw' USING parquet "+smallRows)
 	return c
@@ -60,7 +67,7 @@ func onSmallCluster(t *testing.T, changes ...string) *smallCluster {
 // sql runs a statement on the box's Spark.
 func (c *cluster) sql(t *testing.T, statement string) {
 	t.Helper()
-	s, err := sparkconn.Dial(t.Context(), c.box.Spark, sparkconn.Options{})
+	s, err := sparkconn.Dial(t.Context(), c.getenv("SPARK_REMOTE"), sparkconn.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,7 +155,9 @@ func (c *smallCluster) clean(t *testing.T, at string, made bool) {
 		if claims := c.list(t, root+"/_epochs"); len(claims) != 1 {
 			t.Fatalf("at %q: the next run leaves %v in %s/_epochs", at, claims, root)
 		}
-		if pins := c.list(t, root+"/_pins"); len(pins) > 0 {
+		// A run whose slot was done does not come to the dataset, and a file that was just begun could be of a live reader.
+		pins := slices.DeleteFunc(c.list(t, root+"/_pins"), func(name string) bool { return strings.HasPrefix(name, ".tmp-") })
+		if made && len(pins) > 0 {
 			t.Fatalf("at %q: the next run leaves %v in %s/_pins", at, pins, root)
 		}
 	}
@@ -176,6 +185,7 @@ func distinct(points []string) []string {
 // the next point; points between which nothing happens count once; of the steps after a slot is recorded, which need a
 // new slot and so Spark each time, every third is taken; and without --slot only the points at which most lies about.
 func TestKilledAtAnyPointOnTheCluster(t *testing.T) {
+	t.Parallel()
 	c := onSmallCluster(t)
 	job := []string{"run", "-f", "job.yaml"}
 	begin := time.Now()

@@ -96,7 +96,7 @@ func (f *FS) tryOn(ctx context.Context, op, name string, repeatable bool, attemp
 // not wait as long again, until an answer comes.
 func (f *FS) patience() time.Duration {
 	if f.away.Load() {
-		return min(f.o.Retry, connectBudget)
+		return min(f.o.Retry, awayBudget)
 	}
 	return f.o.Retry
 }

@@ -26,6 +26,7 @@ const (
 	maxData       = 8
 	keepData      = 3 * time.Second
 	connectBudget = 3 * time.Second
+	awayBudget    = time.Second
 	reportTimeout = 2 * time.Second
 	settleTimeout = 10 * time.Second
 )

@@ -244,7 +244,7 @@ func TestOnlyOneCallWaitsForANameNodeThatStaysAway(t *testing.T) {
 	_, err := f.Stat(t.Context(), "/")
 	want(t, err, hdfsio.KindUnreachable, "/")
 	f.o.Retry = time.Hour
-	if p := f.patience(); p != connectBudget {
+	if p := f.patience(); p != awayBudget {
 		t.Errorf("after a call that waited in vain the next waits %v", p)
 	}
 	f.o.Namenodes = there
