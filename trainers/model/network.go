@@ -268,6 +268,9 @@ func (n *Network) Step(b *pipeline.Batch) (float32, error) {
 	if b.Weight != nil && len(b.Weight) != b.Rows {
 		return 0, &pipeline.Error{Kind: pipeline.BadSpec, Message: fmt.Sprintf("a batch of %d rows has %d weights", b.Rows, len(b.Weight))}
 	}
+	if err := checkTargets(n.losses, n.def.Outputs, b.Y); err != nil {
+		return 0, err
+	}
 	n.weigh(b)
 	copy(n.feed, b.X)
 	copy(n.feed[len(b.X):], b.Y)
