@@ -35,10 +35,11 @@ type Network struct {
 	state   []float32
 	inputs  []int // widths
 	outputs []int
-	losses  []Loss      // one an output, or none
-	targets []int       // widths
-	train   *graph.Plan // nil without a loss
-	predict *graph.Plan // nil until the first Predict
+	losses  []Loss       // one an output, or none
+	targets []int        // widths
+	rules   []targetRule // of the targets, one an output
+	train   *graph.Plan  // nil without a loss
+	predict *graph.Plan  // nil until the first Predict
 
 	steps   uint64
 	weights []float32   // row weight / rows, one a row
@@ -104,6 +105,7 @@ func (n *Network) prepareLoss() error {
 	}
 	for i, l := range n.losses {
 		n.targets = append(n.targets, l.TargetWidth(n.shapes[n.def.Outputs[i]]))
+		n.rules = append(n.rules, l.targetRule())
 	}
 	if len(n.cfg.ClassWeight) == 0 {
 		return nil
@@ -268,7 +270,7 @@ func (n *Network) Step(b *pipeline.Batch) (float32, error) {
 	if b.Weight != nil && len(b.Weight) != b.Rows {
 		return 0, &pipeline.Error{Kind: pipeline.BadSpec, Message: fmt.Sprintf("a batch of %d rows has %d weights", b.Rows, len(b.Weight))}
 	}
-	if err := checkTargets(n.losses, n.def.Outputs, b.Y); err != nil {
+	if err := n.checkTargets(b.Y); err != nil {
 		return 0, err
 	}
 	n.weigh(b)
