@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"testing"
 
 	"dkpipe/trainers/model"
@@ -24,13 +25,31 @@ func TestEveryInitializerIsKeras(t *testing.T) {
 		{kerastest.Layer{Kind: "dense", Fields: map[string]any{"units": 120}}, []int{200}, []int{200, 120}},
 		{kerastest.Layer{Kind: "conv2d", Fields: map[string]any{"filters": 48, "kernel_size": []int{5, 3}}}, []int{8, 8, 24}, []int{5, 3, 24, 48}},
 	} {
-		for _, name := range model.Initializers() {
+		for _, name := range append(model.Initializers(), "constant(value=0.3)", "random_normal(mean=1, stddev=0.2)", "truncated_normal(mean=-1, stddev=0.3)",
+			"random_uniform(minval=0, maxval=2)", "orthogonal(gain=2)", "identity(gain=3)", "variance_scaling(scale=2, mode=fan_out, distribution=uniform)",
+			"variance_scaling(scale=0.5, mode=fan_avg, distribution=untruncated_normal)") {
+			if strings.HasPrefix(name, "identity") && len(c.shape) != 2 {
+				continue // there is none
+			}
 			t.Run(c.layer.Kind+"/"+name, func(t *testing.T) {
-				result, arrays, err := oracle.Python("def main(args, arrays):\n  i = keras.initializers.get(args['name'])\n"+
-					"  i = type(i).from_config({**i.get_config(), 'seed': 7}) if 'seed' in i.get_config() else i\n"+
-					"  return None, {'x': np.asarray(i(args['shape'], 'float32')).ravel()}", map[string]any{"name": name, "shape": c.shape})
+				config, err := model.Initializer(name).Config()
 				if err != nil {
-					t.Fatal(err, result)
+					t.Fatal(err)
+				}
+				options := config.Options()
+				for _, random := range []string{"normal", "uniform", "scaling", "orthogonal"} {
+					if strings.HasSuffix(config.Name, random) {
+						options["seed"] = 7
+					}
+				}
+				_, arrays, err := oracle.Python(`
+def main(args, arrays):
+    name = "".join(word.capitalize() for word in args["name"].split("_"))
+    initializer = keras.initializers.get({"class_name": name, "config": args["options"]})
+    return None, {"x": np.asarray(initializer(args["shape"], "float32")).ravel()}
+`, map[string]any{"name": config.Name, "options": options, "shape": c.shape})
+				if err != nil {
+					t.Fatal(err)
 				}
 				c.layer.Name, c.layer.From, c.layer.Fields["kernel_initializer"] = "layer", []string{"in"}, name
 				d, err := modeltest.Definition(kerastest.Graph{Name: "m", Inputs: []kerastest.Input{{Name: "in", Shape: c.in}}, Layers: []kerastest.Layer{c.layer}, Outputs: []string{"layer"}})

@@ -109,94 +109,30 @@ type layerCase struct {
 func cases() map[string]layerCase {
 	return map[string]layerCase{
 		"activation":               {"Activation", drawActivation},
+		"add":                      {"Add", drawMerge("add", 3)},
+		"average":                  {"Average", drawMerge("average", 3)},
 		"average_pooling2d":        {"AveragePooling2D", drawPooling("average_pooling2d")},
+		"batch_normalization":      {"BatchNormalization", drawBatchNormalization},
+		"concatenate":              {"Concatenate", drawConcatenate},
 		"conv2d":                   {"Conv2D", drawConv2D},
 		"dense":                    {"Dense", drawDense},
 		"dropout":                  {"Dropout", drawDropout},
+		"elu":                      {"ELU", drawELU},
+		"embedding":                {"Embedding", drawEmbedding},
 		"flatten":                  {"Flatten", drawFlatten},
+		"gaussian_noise":           {"GaussianNoise", drawGaussianNoise},
 		"global_average_pooling2d": {"GlobalAveragePooling2D", drawGlobal("global_average_pooling2d")},
 		"global_max_pooling2d":     {"GlobalMaxPooling2D", drawGlobal("global_max_pooling2d")},
+		"gru":                      {"GRU", drawGRU},
+		"layer_normalization":      {"LayerNormalization", drawLayerNormalization},
+		"leaky_relu":               {"LeakyReLU", drawLeakyReLU},
+		"lstm":                     {"LSTM", drawLSTM},
 		"max_pooling2d":            {"MaxPooling2D", drawPooling("max_pooling2d")},
-	}
-}
-
-// smooth are activations without a kink, and some with.
-func (b *builder) activation() string {
-	return pick(b, "linear", "relu", "sigmoid", "tanh", "softmax", "elu", "gelu", "silu", "softplus", "selu")
-}
-
-func drawActivation(b *builder) {
-	b.features(b.between(1, 6))
-	b.add("activation", fields{"activation": b.activation()})
-	b.end(true)
-}
-
-func drawDense(b *builder) {
-	shape := []int{b.between(1, 5)}
-	if b.coin() {
-		shape = []int{b.between(1, 4), b.between(1, 5)}
-	}
-	b.features(shape...)
-	f := fields{"units": b.between(1, 20), "activation": b.activation(), "use_bias": b.coin()}
-	keras := maps.Clone(f)
-	b.regularizer("kernel_regularizer", f, keras)
-	if f["use_bias"] == true {
-		b.regularizer("bias_regularizer", f, keras)
-	}
-	b.addKeras("dense", f, keras)
-	b.end(len(shape) == 1)
-}
-
-func drawDropout(b *builder) {
-	b.features(b.between(1, 6))
-	f := fields{"rate": pick(b, 0, 0, 0.5)}
-	b.graph.Random = f["rate"] != 0.
-	b.add("dropout", f)
-	b.end(true)
-}
-
-func drawFlatten(b *builder) {
-	b.features(b.between(1, 3), b.between(1, 3), b.between(1, 3))
-	b.add("flatten", nil)
-	b.end(true)
-}
-
-// window draws the sizes of a window over an image of at least 5 × 5.
-func (b *builder) window(f fields, size string, atMost int) {
-	f[size] = []int{b.between(1, atMost), b.between(1, atMost)}
-	f["padding"] = pick(b, "valid", "same")
-	if b.coin() {
-		f["strides"] = []int{b.between(1, 3), b.between(1, 3)}
-	}
-}
-
-func drawConv2D(b *builder) {
-	b.image(5)
-	f := fields{"filters": b.between(1, 20), "activation": b.activation(), "use_bias": b.coin()}
-	b.window(f, "kernel_size", 5)
-	if f["strides"] == nil && b.coin() {
-		f["kernel_size"], f["dilation_rate"] = []int{2, 3}, []int{b.between(1, 3), b.between(1, 2)}
-	}
-	keras := maps.Clone(f)
-	b.regularizer("kernel_regularizer", f, keras)
-	b.addKeras("conv2d", f, keras)
-	b.end(false)
-}
-
-func drawPooling(kind string) func(b *builder) {
-	return func(b *builder) {
-		b.image(4)
-		f := fields{}
-		b.window(f, "pool_size", 4)
-		b.add(kind, f)
-		b.end(false)
-	}
-}
-
-func drawGlobal(kind string) func(b *builder) {
-	return func(b *builder) {
-		b.image(1)
-		b.add(kind, nil)
-		b.end(true)
+		"maximum":                  {"Maximum", drawMerge("maximum", 3)},
+		"minimum":                  {"Minimum", drawMerge("minimum", 3)},
+		"multiply":                 {"Multiply", drawMerge("multiply", 3)},
+		"relu":                     {"ReLU", drawReLU},
+		"reshape":                  {"Reshape", drawReshape},
+		"subtract":                 {"Subtract", drawMerge("subtract", 2)},
 	}
 }

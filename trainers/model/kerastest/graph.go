@@ -1,7 +1,5 @@
 package kerastest
 
-import "fmt"
-
 // Graph is a model in words that both sides know: kinds of layers as in a job file, classes as in Keras.
 type Graph struct {
 	Name    string
@@ -34,11 +32,15 @@ func (g Graph) words() map[string]any {
 }
 
 // Join puts graphs beside each other into one with the inputs and outputs of all, so that Keras compiles once. The
-// names of the i-th begin with its letter.
+// names of the i-th begin with its letter, or two.
 func Join(graphs ...Graph) Graph {
 	all := Graph{Name: "joined"}
 	for i, g := range graphs {
-		named := func(name string) string { return fmt.Sprintf("%c_%s", 'a'+i, name) }
+		prefix := string(rune('a' + i%26))
+		if i >= 26 {
+			prefix = string(rune('a'+i/26-1)) + prefix
+		}
+		named := func(name string) string { return prefix + "_" + name }
 		for _, in := range g.Inputs {
 			in.Name = named(in.Name)
 			all.Inputs = append(all.Inputs, in)

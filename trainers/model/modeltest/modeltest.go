@@ -97,18 +97,31 @@ func Batch(g kerastest.Graph, rows int, r *rand.Rand) (*pipeline.Batch, []kerast
 // Near reports the first element that differs by more than 1e-5 of the largest magnitude of the tensor.
 func Near(t testing.TB, what string, got []float32, want []float64) {
 	t.Helper()
+	NearBeside(t, what, got, want, 0)
+}
+
+// NearBeside is Near for a tensor that was computed from numbers of this magnitude: it allows 1e-6 of that too, because
+// what is small, or zero, by cancelling cannot be more precise.
+func NearBeside(t testing.TB, what string, got []float32, want []float64, magnitude float64) {
+	t.Helper()
 	if len(got) != len(want) {
 		t.Errorf("%s: %d elements, Keras has %d", what, len(got), len(want))
 		return
 	}
-	scale := 1e-6
-	for _, w := range want {
-		scale = max(scale, math.Abs(w))
-	}
+	scale := max(1e-6, Largest(want))
 	for i, w := range want {
-		if d := math.Abs(float64(got[i]) - w); !(d <= 1e-5*scale) {
+		if d := math.Abs(float64(got[i]) - w); !(d <= 1e-5*scale+1e-6*magnitude) {
 			t.Errorf("%s[%d]: %g, Keras has %g (%.1e of the largest)", what, i, got[i], w, d/scale)
 			return
 		}
 	}
+}
+
+// Largest is the largest magnitude.
+func Largest(v []float64) float64 {
+	var most float64
+	for _, x := range v {
+		most = max(most, math.Abs(x))
+	}
+	return most
 }
