@@ -304,3 +304,13 @@ func TestSelect(t *testing.T) {
 		t.Fatalf("Select(mlk) = %v", err)
 	}
 }
+
+func TestPrefer(t *testing.T) {
+	for _, c := range []struct{ name, wish, want string }{
+		{"", "", ""}, {"auto", "", "auto"}, {"", "avx2", "avx2"}, {"auto", "avx2", "avx2"}, {"gonum", "avx2", "gonum"}, {"gonum", "", "gonum"}, {"", "auto", "auto"},
+	} {
+		if got := Prefer(c.name, c.wish); got != c.want {
+			t.Errorf("Prefer(%q, %q) = %q, want %q", c.name, c.wish, got, c.want)
+		}
+	}
+}

@@ -18,8 +18,7 @@ func Names() []string {
 
 // Select gives the set of that name. The empty name and "auto" mean the fastest one that this machine can run.
 // Select once and share the set: the assembly sets keep 0.8 MB of workspace for each call that runs at the same time,
-// so that no call allocates after the first ones. Select reads no environment: a command that lets DKPIPE_KERNEL
-// overrule its spec passes the value on.
+// so that no call allocates after the first ones. Select reads no environment; see Prefer.
 // An unknown name is a *NameError.
 func Select(name string) (Set, error) {
 	sets := candidates()
@@ -32,6 +31,15 @@ func Select(name string) (Set, error) {
 		}
 	}
 	return nil, &NameError{Name: name}
+}
+
+// Prefer gives the name to select for a job on a machine whose owner has a wish, such as the value of DKPIPE_KERNEL: the
+// wish takes the place of auto, not of a set that the job names. Both may be empty.
+func Prefer(name, wish string) string {
+	if wish != "" && (name == "" || name == "auto") {
+		return wish
+	}
+	return name
 }
 
 // NameError reports a kernel set that does not exist here.

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/goccy/go-yaml"
@@ -358,5 +360,86 @@ func TestSizesAreOneNumberOrTwo(t *testing.T) {
 	p := &MaxPooling2D{newPooling()}
 	if err := yaml.UnmarshalWithOptions([]byte("{pool_size: [3, 2], padding: same}"), p, yaml.Strict()); err != nil || p.PoolSize != (Pair{3, 2}) || p.Padding != "same" {
 		t.Errorf("%+v, %v", p, err)
+	}
+}
+
+// imageClassifier is a small network of both ways of convolution, a fused pooling and one apart.
+func imageClassifier(t testing.TB, set kernel.Set, batch int) *Network {
+	t.Helper()
+	relu := func(c *Conv2D) { c.Activation = "relu" }
+	n, err := Compile(define(t, []int{20, 20, 2}, conv(6, relu), &MaxPooling2D{newPooling()}, conv(5, func(c *Conv2D) { c.Activation = "tanh" }),
+		&MaxPooling2D{newPooling()}, &Flatten{}, dense(4, "softmax")), Config{Kernel: set, Batch: batch, Loss: "categorical_crossentropy"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.Init(3)
+	return n
+}
+
+func TestStepsOnImagesAllocateNothing(t *testing.T) {
+	for _, name := range kernel.Names() {
+		n := imageClassifier(t, kernels(t, name), 70) // more than a block of images
+		b := randomBatch(rand.New(rand.NewPCG(35, 0)), n, 70, false)
+		if allocs := testing.AllocsPerRun(3, func() {
+			if _, err := n.Step(b); err != nil {
+				t.Fatal(err)
+			}
+		}); allocs != 0 {
+			t.Errorf("%s: %v allocations a step", name, allocs)
+		}
+	}
+}
+
+// Replicas share the kernel set and nothing else.
+func TestReplicasOnImagesDoNotMix(t *testing.T) {
+	for _, name := range kernel.Names() {
+		set := kernels(t, name)
+		train := func(seed uint64) []float32 {
+			n := imageClassifier(t, set, 9)
+			b := randomBatch(rand.New(rand.NewPCG(seed, 0)), n, 9, false)
+			for range 4 {
+				if _, err := n.Step(b); err != nil {
+					t.Error(err)
+				}
+				for i, g := range n.Grads() {
+					n.Params()[i] -= 0.1 * g
+				}
+			}
+			return n.Params()
+		}
+		alone := [][]float32{train(1), train(2), train(3)}
+		together := make([][]float32, len(alone))
+		var wg sync.WaitGroup
+		for i := range together {
+			wg.Go(func() { together[i] = train(uint64(i + 1)) })
+		}
+		wg.Wait()
+		for i := range alone {
+			if !slices.Equal(alone[i], together[i]) {
+				t.Errorf("%s: replica %d trained otherwise beside others", name, i)
+			}
+		}
+	}
+}
+
+// The same rows alone and among others give the same results: images of a block do not see each other.
+func TestAPredictionDoesNotDependOnItsBatch(t *testing.T) {
+	for _, name := range kernel.Names() {
+		n := imageClassifier(t, kernels(t, name), 50)
+		b := randomBatch(rand.New(rand.NewPCG(36, 0)), n, 50, false)
+		all, one := [][]float32{make([]float32, 50*4)}, [][]float32{make([]float32, 4)}
+		if err := n.Predict(b, all); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 50 {
+			if err := n.Predict(&pipeline.Batch{Rows: 1, X: [][]float32{b.X[0][i*800:][:800]}}, one); err != nil {
+				t.Fatal(err)
+			}
+			for j, v := range one[0] {
+				if want := all[0][i*4+j]; math.Abs(float64(v-want)) > 1e-6 {
+					t.Fatalf("%s: row %d alone gives %v, among others %v", name, i, one[0], all[0][i*4:][:4])
+				}
+			}
+		}
 	}
 }

@@ -52,7 +52,10 @@ func conv() model.Op {
 
 func network(name string, set kernel.Set, batch int) *model.Network {
 	input, ops := []int{784}, []model.Op{dense(500, "relu"), dense(300, "relu"), dense(10, "softmax")}
-	if name == "cnn" {
+	switch name {
+	case "wide":
+		ops[1] = dense(500, "relu")
+	case "cnn":
 		input = []int{28, 28, 1}
 		ops = []model.Op{conv(), conv(), layer("max_pooling2d"), layer("flatten"), dense(225, "relu"), dense(10, "softmax")}
 	}
@@ -76,7 +79,10 @@ func replica(name string, set kernel.Set, batch int) func() {
 	n := network(name, set, batch)
 	opt, err := optim.New("sgd", func(into any) error {
 		s := into.(*optim.SGD)
-		s.LearningRate, s.Momentum = optim.Constant(0.05), 0.9
+		s.LearningRate = optim.Constant(0.05)
+		if name != "wide" {
+			s.Momentum = 0.9
+		}
 		return nil
 	}, len(n.Params()))
 	if err != nil {
@@ -118,7 +124,7 @@ func run(step func(), seconds float64) []float64 {
 }
 
 func main() {
-	net := flag.String("net", "mlp", "mlp or cnn")
+	net := flag.String("net", "mlp", "mlp, wide or cnn")
 	batch := flag.Int("batch", 128, "rows of a batch")
 	replicas := flag.Int("replicas", 1, "replicas, each on a thread of its own")
 	kernels := flag.String("kernel", "auto", "kernel set")
