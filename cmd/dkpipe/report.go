@@ -139,7 +139,7 @@ func (a *app) printWorkers(r *report) {
 	w := tabwriter.NewWriter(a.stdout, 0, 4, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintf(w, "\n  worker\tsamples\tsteps\tcommits\tstaleness\tcompute s\twait s\t\n")
 	for _, k := range r.Workers {
-		fmt.Fprintf(w, "  %d\t%s\t%s\t%s\t%.2f\t%.2f\t%.2f\t%s\n", k.ID, thousands(k.Samples), thousands(k.Steps), thousands(k.Commits),
+		fmt.Fprintf(w, "  %d\t%s\t%s\t%s\t%.2f\t%.2f\t%.2f\t  %s\n", k.ID, thousands(k.Samples), thousands(k.Steps), thousands(k.Commits),
 			k.StalenessMean, k.ComputeS, k.WaitS, k.Lost)
 	}
 	w.Flush()
