@@ -70,8 +70,9 @@
 // nothing but one variable takes its type; within longer text the value is inserted. A parameter has the type of its
 // default: text, whole number, number, truth value, or date when it is an unquoted yyyy-mm-dd.
 // In source.sql, and in the sql and filter transformers, variables within longer text become SQL: text in single
-// quotes, with quotes doubled and backslashes escaped, numbers as they are, dates as DATE 'yyyy-mm-dd'. Where the
-// variable stands inside of quotes already, as in '{{slot_date}}', its text is inserted, escaped.
+// quotes, with quotes, backslashes and dollar signs escaped, numbers as they are, dates as DATE 'yyyy-mm-dd'. Where the
+// variable stands inside of quotes already, as in '{{slot_date}}', its text is inserted, escaped. A place where text
+// cannot be escaped (a comment, a name in backticks, a raw literal) takes only text that cannot leave it.
 //
 // # Changing a field from the command line
 //

@@ -2,6 +2,7 @@ package spec
 
 import (
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -48,11 +49,14 @@ dataset: {path: "{{s}}{{on}}{{day}}"}
 `
 	for _, c := range []struct{ sql, s, want string }{
 		{"WHERE a = {{s}}", "DE", "WHERE a = 'DE'"},
-		{"WHERE a = {{s}}", "O'Brien", "WHERE a = 'O''Brien'"},
-		{"WHERE a = {{s}}", `\' OR 1=1 --`, `WHERE a = '\\'' OR 1=1 --'`},
-		{"WHERE a = '{{s}}'", "O'Brien", "WHERE a = 'O''Brien'"},
+		{"WHERE a = {{s}}", "O'Brien", `WHERE a = 'O\'Brien'`},
+		{"WHERE a = {{s}}", `\' OR 1=1 --`, `WHERE a = '\\\' OR 1=1 --'`},
+		{"WHERE a = '{{s}}'", "O'Brien", `WHERE a = 'O\'Brien'`},
+		{"WHERE a = '{{s}}' OR a = {{s}}", "${env:HOME}", `WHERE a = '\u0024{env:HOME}' OR a = '\u0024{env:HOME}'`},
+		{"WHERE a = '${{s}}'", "{env:HOME}", `WHERE a = '$\u007benv:HOME}'`},
+		{"WHERE a = r'{{s}}' AND for'{{s}}'", `\d$x`, `WHERE a = r'\d$x' AND for'\\d\u0024x'`},
 		{"WHERE a = 'x-{{s}}-y' AND b = {{s}}", "q", "WHERE a = 'x-q-y' AND b = 'q'"},
-		{`WHERE a = "{{s}}"`, `a"b'c`, `WHERE a = "a""b'c"`},
+		{`WHERE a = "{{s}}"`, `a"b'c`, `WHERE a = "a\"b'c"`},
 		{"SELECT `{{s}}` FROM t", "a`b", "SELECT `a``b` FROM t"},
 		{"a = {{n}} AND b = '{{n}}'", "", "a = 3 AND b = '3'"},
 		{"a = {{f}} AND b = {{on}}", "", "a = 0.5 AND b = TRUE"},
@@ -116,13 +120,16 @@ transform:
 // the text behind it means what it meant before.
 func TestInsertedTextCannotLeaveItsPlace(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		before := rapid.StringOf(rapid.SampledFrom([]rune("a '\"`\\-/*\n"))).Draw(t, "before")
-		value := rapid.StringOf(rapid.SampledFrom([]rune("ab '\"`\\-/*\n;"))).Draw(t, "value")
+		before := rapid.StringOf(rapid.SampledFrom([]rune("ar '\"`\\-/*\n$"))).Draw(t, "before")
+		value := rapid.StringOf(rapid.SampledFrom([]rune("ab '\"`\\-/*\n;${"))).Draw(t, "value")
 		var start sqlLexer
 		start.read(before)
 		text, err := start.insert(&node{kind: textKind, text: value})
 		if err != nil {
 			return // refused
+		}
+		if strings.Contains(text, "${") || strings.HasSuffix(text, "$") || strings.HasSuffix(before, "$") && strings.HasPrefix(text, "{") {
+			t.Fatalf("%q behind %q became %q, in which Spark replaces variables", value, before, text)
 		}
 		after := sqlLexer{in: start.in}
 		if start.in == sqlCode {
@@ -143,12 +150,17 @@ func TestInsertedTextCannotLeaveItsPlace(t *testing.T) {
 	})
 }
 
-// unquote reads the inside of a literal as Spark 4 does.
+// unquote reads the inside of a literal as Spark does.
 func unquote(s string) string {
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
-		if i+1 < len(s) && (s[i] == '\\' || s[i] == '\'') {
-			i++
+		if s[i] == '\\' && i+1 < len(s) {
+			if i++; s[i] == 'u' {
+				n, _ := strconv.ParseUint(s[i+1:i+5], 16, 16)
+				b.WriteRune(rune(n))
+				i += 4
+				continue
+			}
 		}
 		b.WriteByte(s[i])
 	}

@@ -124,22 +124,21 @@ func readArchive(r io.ReaderAt, size int64) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := define(config)
-	if err != nil {
-		return nil, in(configName, err)
+	var meta struct {
+		Version string `json:"keras_version"`
 	}
 	if a.members[metadataName] != nil {
 		text, err := a.text(metadataName)
 		if err != nil {
 			return nil, err
 		}
-		var meta struct {
-			Version string `json:"keras_version"`
-		}
 		if err := json.Unmarshal(text, &meta); err != nil {
 			return nil, corrupt("%s: %v", metadataName, err)
 		}
-		m.Keras = meta.Version
+	}
+	m, err := define(config, meta.Version)
+	if err != nil {
+		return nil, in(configName, err)
 	}
 	return m, a.weights(m)
 }
@@ -190,6 +189,9 @@ const writtenBy = "3.0.0"
 // w needs no seeking, and no copy of the tensors is made. A model that cannot be written as Keras JSON is an error of
 // kind Unsupported; errors of w are passed on as they are.
 func Write(w io.Writer, m *Model, saved time.Time) error {
+	if err := kerasjson.Portable(m.Definition); err != nil {
+		return err
+	}
 	config, err := kerasjson.Marshal(m.Definition)
 	if err != nil {
 		return err

@@ -62,7 +62,7 @@ def main(args, arrays):
     return {"json": m.to_json(), "variables": len(m.weights)}, out
 `
 
-var animals = []string{"mlp", "flatten", "many"}
+var animals = []string{"mlp", "flatten", "many", "cnn", "pools", "norm", "wide", "nested"}
 
 // sample is a model as Keras built it, with what it predicts.
 type sampled struct {

@@ -46,11 +46,12 @@ func Read(r io.ReaderAt, size int64) (*Model, error) {
 		return nil, &pipeline.Error{Kind: pipeline.Unsupported, Message: "the file holds weights and no model",
 			Hint: "give the model that they belong to as well, as Keras JSON"}
 	}
-	m, err := define([]byte(config))
+	version, err := textAttribute(f.Root(), "keras_version")
 	if err != nil {
 		return nil, err
 	}
-	if m.Keras, err = textAttribute(f.Root(), "keras_version"); err != nil {
+	m, err := define([]byte(config), version)
+	if err != nil {
 		return nil, err
 	}
 	return m, m.read(f)
@@ -95,13 +96,13 @@ func isZip(r io.ReaderAt) (bool, error) {
 	return bytes.Equal(head[:n], []byte("PK\x03\x04")), nil
 }
 
-// define reads the definition and makes room for its tensors.
-func define(config []byte) (*Model, error) {
-	d, err := kerasjson.Unmarshal(config)
+// define reads the definition, which means what it meant in the version that wrote it.
+func define(config []byte, version string) (*Model, error) {
+	d, err := kerasjson.Read(config, kerasjson.Options{KerasVersion: version})
 	if err != nil {
 		return nil, err
 	}
-	return &Model{Definition: d, Config: config}, nil
+	return &Model{Definition: d, Config: config, Keras: version}, nil
 }
 
 // read fills Params and State from either layout of weights.
