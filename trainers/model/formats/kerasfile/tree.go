@@ -45,11 +45,11 @@ func tree(config []byte, d *model.Definition) (*node, []model.Variable, error) {
 	return root, vars, nil
 }
 
-// assign takes the variables of every layer out of byLayer. A layer inside of a model is called model/layer.
+// assign takes the variables of every layer out of byLayer. A layer inside of a model is called model.layer.
 func (n *node) assign(prefix string, byLayer map[string][]int) {
 	for _, c := range n.children {
 		if c.nested {
-			c.assign(prefix+c.name+"/", byLayer)
+			c.assign(prefix+c.name+".", byLayer)
 			continue
 		}
 		c.vars = byLayer[prefix+c.name]

@@ -45,6 +45,9 @@ func (r *reader) functional(m envelope) error {
 			return inLayer(name, l.ClassName, err)
 		}
 	}
+	for i := range r.def.Outputs {
+		r.def.Outputs[i] = r.result(r.def.Outputs[i])
+	}
 	return r.orderInputs(inputs)
 }
 
@@ -56,6 +59,12 @@ func (r *reader) node(l envelope, cfg *config, name string) error {
 	from, err := links(l.InboundNodes)
 	if err != nil {
 		return err
+	}
+	for i := range from {
+		from[i] = r.result(from[i])
+	}
+	if isModel(l.ClassName) {
+		return r.nested(l, name, from)
 	}
 	return r.layer(l.ClassName, cfg, name, from)
 }

@@ -477,7 +477,12 @@ func TestWhatWouldBeLostIsRefused(t *testing.T) {
 		{fmt.Sprintf(frame, `{"class_name":"LSTM","config":{"name":"l","units":2,"recurrent_activation":"gelu"}}`), pipeline.Unsupported, []string{"gelu", "sigmoid"}},
 		{fmt.Sprintf(frame, `{"class_name":"Concatenate","config":{"name":"l","axis":0}}`), pipeline.Unsupported, []string{"axis 0"}},
 		{fmt.Sprintf(frame, `{"class_name":"Bidirectional","config":{"name":"l","layer":{}}}`), pipeline.Unsupported, []string{`"Bidirectional"`, "LSTM"}},
-		{fmt.Sprintf(frame, `{"class_name":"Sequential","config":{"name":"l","layers":[]}}`), pipeline.Unsupported, []string{"model inside a model"}},
+		{fmt.Sprintf(frame, `{"class_name":"Sequential","config":{"name":"l","layers":[]}}`), pipeline.Corrupt, []string{`"l" (Sequential)`, "0 layers"}},
+		{fmt.Sprintf(frame, nestedModel(`"trainable":false,`, "[null,4]", "Flatten")), pipeline.Unsupported, []string{`"l" (Sequential)`, "trainable"}},
+		{fmt.Sprintf(frame, nestedModel("", "[null,5]", "Flatten")), pipeline.Corrupt, []string{`"l"`, "[5]", "[4]"}},
+		{fmt.Sprintf(frame, nestedModel("", "[null,4]", "Lambda")), pipeline.Unsupported, []string{`"l" (Sequential)`, `"f" (Lambda)`}},
+		{fmt.Sprintf(frame, strings.Repeat(`{"class_name":"Sequential","config":{"layers":[{"class_name":"InputLayer","config":{"batch_shape":[null,4],"name":"in"}},`, 20)+
+			`{"class_name":"Flatten","config":{"name":"f"}}`+strings.Repeat(`]}}`, 20)), pipeline.Corrupt, []string{"nested more than 16"}},
 		{fmt.Sprintf(frame, `{"module":"my.layers","class_name":"Dense","config":{"name":"l","units":2}}`), pipeline.Unsupported, []string{"my.layers.Dense"}},
 		{fmt.Sprintf(frame, `{"registered_name":"Custom>Dense","class_name":"Dense","config":{"name":"l","units":2}}`), pipeline.Unsupported, []string{"Custom>Dense"}},
 		{fmt.Sprintf(frame, `{"module":"keras.src.ops.numpy","class_name":"Concatenate","config":{"name":"l"}}`), pipeline.Unsupported, []string{"keras.src.ops.numpy.Concatenate"}},
@@ -543,4 +548,28 @@ func FuzzUnmarshal(f *testing.F) {
 			t.Fatalf("came back different: %v", err)
 		}
 	})
+}
+
+// nestedModel is a model l of one layer f, for the place of a layer.
+func nestedModel(keys, shape, class string) string {
+	return `{"class_name":"Sequential","config":{"name":"l",` + keys + `"layers":[{"class_name":"InputLayer","config":{"batch_shape":` + shape + `,"name":"in"}},` +
+		`{"class_name":"` + class + `","config":{"name":"f"}}]}}`
+}
+
+// Models in models become layers of one model, and names of the inside do not meet names of the outside.
+func TestModelsInModels(t *testing.T) {
+	text := fmt.Sprintf(frame, nestedModel("", "[null,4]", "Flatten")+`,{"class_name":"Dense","config":{"name":"f","units":2}},`+
+		strings.Replace(strings.Replace(nestedModel("", "[null,2]", "Softmax"), `"l"`, `"m"`, 1), `"Softmax","config":{"name":"f"}`, `"Sequential","config":{"name":"deep","layers":[
+{"class_name":"InputLayer","config":{"batch_shape":[null,2],"name":"in"}},{"class_name":"Dense","config":{"name":"d","units":3}}]}`, 1))
+	d, err := Unmarshal([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, l := range d.Layers {
+		got = append(got, l.Name+"<-"+strings.Join(l.From, ","))
+	}
+	if want := []string{"l.f<-in", "f<-l.f", "m.deep.d<-f"}; !slices.Equal(got, want) || d.Outputs[0] != "m.deep.d" {
+		t.Errorf("layers %q, outputs %q", got, d.Outputs)
+	}
 }

@@ -57,15 +57,11 @@ func (c *config) op(class string) (model.Op, error) {
 		return nil, &pipeline.Error{Kind: pipeline.Unsupported, Message: "the file is of Keras 1", Hint: "load it with Keras 2 and save it again"}
 	}
 	read, ok := readers()[class]
-	switch {
-	case ok:
-		op := read(c)
-		return op, c.err
-	case class == "Sequential" || class == "Functional" || class == "Model":
-		return nil, &pipeline.Error{Kind: pipeline.Unsupported, Message: "a model inside a model is not supported",
-			Hint: "build one model of the layers of both"}
+	if !ok {
+		return nil, unknownClass(class)
 	}
-	return nil, unknownClass(class)
+	op := read(c)
+	return op, c.err
 }
 
 func unknownClass(class string) error {

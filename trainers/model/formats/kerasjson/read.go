@@ -45,7 +45,7 @@ func Read(data []byte, o Options) (*model.Definition, error) {
 	if err := json.Unmarshal(data, &m); err != nil {
 		return nil, corrupt("not a Keras model: %v", err)
 	}
-	r := &reader{def: &model.Definition{}, old: isOld(m, data, o)}
+	r := &reader{def: &model.Definition{}, old: isOld(m, data, o), outputs: map[string]string{}}
 	var err error
 	switch m.ClassName {
 	case "Sequential":
@@ -65,6 +65,9 @@ func Read(data []byte, o Options) (*model.Definition, error) {
 		return nil, corrupt("the model has an input and no layer")
 	}
 	if err := r.def.Check(); err != nil {
+		return nil, err
+	}
+	if err := r.checkJoints(); err != nil {
 		return nil, err
 	}
 	return r.def, r.checkAxes()
@@ -88,6 +91,11 @@ type reader struct {
 	def  *model.Definition
 	old  bool // Keras 2
 	axes []claim
+
+	depth   int               // in how many models this one lies
+	outputs map[string]string // of models in this one: by name, the layer that is their output
+	joints  []joint
+	tail    string // of a chain: the last result
 }
 
 // claim is a layer that works on one axis, which must turn out to be the last.
@@ -140,13 +148,14 @@ func (r *reader) sequential(m envelope) error {
 		cfg, name, err := r.config(l, fmt.Sprintf("%s_%d", strings.ToLower(l.ClassName), i))
 		if err == nil {
 			err = r.chain(l, cfg, name, fallback)
+			r.tail = r.result(name)
 		}
 		if err != nil {
 			return inLayer(name, l.ClassName, err)
 		}
 	}
-	if n := len(r.def.Layers); n > 0 {
-		r.def.Outputs = []string{r.def.Layers[n-1].Name}
+	if len(r.def.Layers) > 0 {
+		r.def.Outputs = []string{r.tail}
 	}
 	return nil
 }
@@ -156,6 +165,9 @@ func (r *reader) config(l envelope, fallback string) (*config, string, error) {
 	cfg := &config{old: r.old, seen: map[string]bool{}}
 	if l.Name != "" {
 		fallback = l.Name
+	}
+	if isModel(l.ClassName) && bytes.HasPrefix(bytes.TrimSpace(l.Config), []byte("[")) { // before Keras 2.2.3
+		return cfg, fallback, nil
 	}
 	if err := json.Unmarshal(l.Config, &cfg.raw); err != nil {
 		return nil, fallback, corrupt("the config is not an object: %v", err)
@@ -192,8 +204,11 @@ func (r *reader) chain(l envelope, cfg *config, name string, fallback json.RawMe
 		d.Inputs = []model.Input{{Name: name + "_input", Shape: own}}
 	}
 	from := d.Inputs[0].Name
-	if n := len(d.Layers); n > 0 {
-		from = d.Layers[n-1].Name
+	if len(d.Layers) > 0 {
+		from = r.tail
+	}
+	if isModel(l.ClassName) {
+		return r.nested(l, name, []string{from})
 	}
 	return r.layer(l.ClassName, cfg, name, []string{from})
 }
