@@ -184,7 +184,11 @@ func (j *job) openQuery(ctx context.Context, what, query string) (*rawRows, erro
 	holding := false
 	pull := func() (arrow.RecordBatch, error) {
 		if holding {
-			taken <- struct{}{}
+			select {
+			case taken <- struct{}{}:
+			case <-ctx.Done():
+				return nil, context.Cause(ctx)
+			}
 			holding = false
 		}
 		select {
