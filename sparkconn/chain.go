@@ -50,6 +50,8 @@ type chain struct {
 	filters bool        // a step may leave rows out
 	train   string      // BOOLEAN over hashColumn: the row is a training row
 	part    string      // STRING over hashColumn: the part's name
+	number  string      // INT over hashColumn: the part's number
+	parts   int         // how many there are
 	file    bool
 }
 
@@ -144,9 +146,8 @@ func (c *chain) split(o *source, s pipeline.Split) error {
 		parts = []pipeline.Part{{Name: trainPart, Fraction: 1}}
 	}
 	sum := 0.0
-	var b strings.Builder
+	var names, numbers strings.Builder
 	low, train := "0L", ""
-	b.WriteString("CASE")
 	for i, p := range parts {
 		if !(p.Fraction >= 0 && p.Fraction <= 1) {
 			return bad("use fractions between 0 and 1", "the fraction of %s is %v", p.Name, p.Fraction)
@@ -155,10 +156,13 @@ func (c *chain) split(o *source, s pipeline.Split) error {
 		class := "pmod(" + hashColumn + ", " + strconv.Itoa(hashRange) + "L)"
 		bound := strconv.FormatInt(int64(math.Round(sum*hashRange)), 10) + "L"
 		if i == len(parts)-1 {
-			b.WriteString(" ELSE " + quoteText(p.Name) + " END")
+			names.WriteString(" ELSE " + quoteText(p.Name))
+			numbers.WriteString(" ELSE " + strconv.Itoa(i))
 			bound = strconv.Itoa(hashRange) + "L"
 		} else {
-			b.WriteString(" WHEN " + class + " < " + bound + " THEN " + quoteText(p.Name))
+			when := " WHEN " + class + " < " + bound + " THEN "
+			names.WriteString(when + quoteText(p.Name))
+			numbers.WriteString(when + strconv.Itoa(i))
 		}
 		if p.Name == trainPart {
 			train = "(" + class + " >= " + low + " AND " + class + " < " + bound + ")"
@@ -171,12 +175,12 @@ func (c *chain) split(o *source, s pipeline.Split) error {
 	case math.Abs(sum-1) > 1e-6:
 		return bad("make the fractions sum to 1", "the fractions sum to %v", sum)
 	}
-	c.part, c.train = b.String(), train
+	c.part, c.number, c.parts, c.train = "CASE"+names.String()+" END", "CASE"+numbers.String()+" END", len(parts), train
 	if len(parts) == 1 {
-		c.part = quoteText(parts[0].Name)
+		c.part, c.number = quoteText(parts[0].Name), "0"
 	}
 	if s.Key == "" { // every row is a training row
-		c.part, c.train = quoteText(trainPart), "true"
+		c.part, c.number, c.parts, c.train = quoteText(trainPart), "0", 1, "true"
 		return nil
 	}
 	t, err := o.find("split.key", s.Key)

@@ -6,10 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -63,147 +61,6 @@ func sqlOver(query string) pipeline.Plan {
 // inTrain says whether a row is a training row of these plans.
 func inTrain(id int64) bool {
 	return expr.Pmod64(expr.HashInt64(1, expr.HashInt64(id, expr.HashSeed)), hashRange) < 800_000
-}
-
-func TestStatisticsAreThoseOfTheTrainingRows(t *testing.T) {
-	s := dialReal(t)
-	const rows, width = 500, 3
-	rng := rand.New(rand.NewPCG(1, 2))
-	var b strings.Builder
-	var scalar []float64
-	positions := make([][]float64, width)
-	nullScalars, nullVectors, nanVectors := 0, 0, 0
-	words := map[string]int64{}
-	for id := range int64(rows) {
-		x, v := fmt.Sprintf("%v", rng.NormFloat64()*3+100), make([]string, width)
-		train := inTrain(id)
-		switch id % 50 {
-		case 3:
-			x = "NULL"
-		case 4:
-			x = "double('NaN')"
-		}
-		for i := range v {
-			v[i] = fmt.Sprintf("%v", float64(float32(rng.NormFloat64())))
-		}
-		if id%40 == 7 {
-			v[1] = "'NaN'"
-		}
-		vec := "array(" + strings.Join(v, ", ") + ")"
-		if id%60 == 8 {
-			vec = "NULL"
-		}
-		word := fmt.Sprintf("w%d", id%7*id%5)
-		fmt.Fprintf(&b, ", (%dL, CAST(%s AS DOUBLE), CAST(%s AS ARRAY<FLOAT>), '%s')", id, x, vec, word)
-		if !train {
-			continue
-		}
-		words[word]++
-		if f := math.NaN(); x == "NULL" || x[0] == 'd' {
-			nullScalars++
-		} else if _, err := fmt.Sscan(x, &f); err == nil {
-			scalar = append(scalar, f)
-		}
-		if vec == "NULL" {
-			nullVectors++
-			continue
-		}
-		if v[1] == "'NaN'" {
-			nanVectors++
-		}
-		for i := range v {
-			var f float64
-			if _, err := fmt.Sscan(v[i], &f); err == nil {
-				positions[i] = append(positions[i], float64(float32(f)))
-			}
-		}
-	}
-	all := slices.Concat(positions...)
-	p := sqlOver("SELECT * FROM (VALUES " + b.String()[2:] + ") AS t(id, x, v, w)")
-	kinds := []expr.StatKind{expr.Count, expr.CountInvalid, expr.Min, expr.Max, expr.Mean, expr.StddevPop, expr.StddevSamp}
-	step := statStep{got: new([]expr.StatValue)}
-	for _, c := range []struct {
-		column string
-		per    bool
-	}{{"x", false}, {"v", false}, {"v", true}} {
-		for _, k := range kinds {
-			step.needs = append(step.needs, expr.Stat{Kind: k, Column: c.column, PerPosition: c.per})
-		}
-		step.needs = append(step.needs, expr.Stat{Kind: expr.Quantiles, Column: c.column, PerPosition: c.per, Quantiles: []float64{0.5, 0, 0.9, 1}})
-	}
-	step.needs = append(step.needs, expr.Stat{Kind: expr.Distinct, Column: "w", Limit: 100}, expr.Stat{Kind: expr.Count, Column: "w"})
-	p.Steps = []expr.Step{step}
-	if _, err := (Engine{Session: s}).Fit(t.Context(), p); err != nil {
-		t.Fatal(err)
-	}
-	got := *step.got
-	check := func(at int, name string, invalid []float64, values ...[]float64) {
-		t.Helper()
-		for k, kind := range kinds {
-			if len(got[at+k].Values) != len(values) {
-				t.Errorf("%s: %s has %d values, want %d", name, kind, len(got[at+k].Values), len(values))
-				continue
-			}
-			for i, v := range values {
-				want := plainStat(kind, v, invalid[i])
-				if g := got[at+k].Values[i]; math.Abs(g-want) > 1e-12*math.Abs(want) {
-					t.Errorf("%s: %s at %d is %v, want %v", name, kind, i, g, want)
-				}
-			}
-		}
-		q := got[at+len(kinds)]
-		var want []float64
-		for _, v := range values {
-			sorted := slices.Sorted(slices.Values(v))
-			for _, f := range []float64{0.5, 0, 0.9, 1} {
-				want = append(want, sorted[max(0, int(math.Ceil(f*float64(len(v))))-1)])
-			}
-		}
-		if !slices.Equal(q.Values, want) || q.Approx {
-			t.Errorf("%s: quantiles %v (approximate: %v), want %v", name, q.Values, q.Approx, want)
-		}
-	}
-	nv := float64(nullVectors)
-	check(0, "scalar", []float64{float64(nullScalars)}, scalar)
-	check(8, "vector", []float64{nv + float64(nanVectors)}, all)
-	check(16, "positions", []float64{nv, nv + float64(nanVectors), nv}, positions...)
-	d := got[24]
-	for i, w := range d.Distinct {
-		if d.Counts[i] != words[w] || i > 0 && (d.Counts[i] > d.Counts[i-1] || d.Counts[i] == d.Counts[i-1] && w < d.Distinct[i-1]) {
-			t.Errorf("distinct %v with %v, want %v", d.Distinct, d.Counts, words)
-			break
-		}
-	}
-	if len(d.Distinct) != len(words) || got[25].Values[0] != float64(len(scalar)+nullScalars) {
-		t.Errorf("%d distinct values of %v, want %d of %d", len(d.Distinct), got[25].Values, len(words), len(scalar)+nullScalars)
-	}
-}
-
-// plainStat computes a statistic the obvious way.
-func plainStat(k expr.StatKind, v []float64, invalid float64) float64 {
-	n := float64(len(v))
-	mean, m2 := 0.0, 0.0
-	for _, x := range v {
-		mean += x / n
-	}
-	for _, x := range v {
-		m2 += (x - mean) * (x - mean)
-	}
-	switch k {
-	case expr.Count:
-		return n
-	case expr.CountInvalid:
-		return invalid
-	case expr.Min:
-		return slices.Min(v)
-	case expr.Max:
-		return slices.Max(v)
-	case expr.Mean:
-		return mean
-	case expr.StddevPop:
-		return math.Sqrt(m2 / n)
-	}
-	return math.Sqrt(m2 / (n - 1))
 }
 
 // wantError fails unless err is of the kind and its message has all the words.
@@ -270,10 +127,16 @@ func TestBadRowsAreNamed(t *testing.T) {
 		}
 	})
 	t.Run("a finished column with NULL or infinity", func(t *testing.T) {
-		for field, word := range map[string]string{"": "is NULL", "inf": "is Infinity", "1e300": "is 1.0E300"} {
+		for field, word := range map[string]string{"": "is NULL", "inf": "is Infinity", "1e300": "is 1.0E300", "3.4028235677973366e38": "is 3.4", "-3.4028235677973366e38": "is -3.4"} {
 			p := csvPlan(t, "id,x\n1,2.5\n2,"+field+"\n3,0.5\n")
 			_, err := write(t, p)
 			wantError(t, err, pipeline.Data, "the row with id 2", "columns.x", `"x"`, word)
+		}
+	})
+	t.Run("the greatest number that a float32 holds", func(t *testing.T) {
+		p := csvPlan(t, "id,x\n1,3.4028235677973362e38\n2,-3.4028235677973362e38\n")
+		if _, err := write(t, p); err != nil {
+			t.Error(err)
 		}
 	})
 	t.Run("a negative weight", func(t *testing.T) {
@@ -292,6 +155,61 @@ func TestBadRowsAreNamed(t *testing.T) {
 		_, err := write(t, p)
 		wantError(t, err, pipeline.Data, "2,1")
 	})
+}
+
+// TestExpectationsReadNoMoreThanTheirColumns: without statistics to compute, what only checks and steps read is left to
+// Write.
+func TestExpectationsReadNoMoreThanTheirColumns(t *testing.T) {
+	e := Engine{Session: dialReal(t)}
+	p := sqlOver("SELECT id, id % 3 AS label, CAST(raise_error('x was read') AS DOUBLE) AS x FROM range(30)")
+	p.Expect = pipeline.Expect{MinRows: 30, MaxNull: map[string]float64{"label": 0}, Labels: map[string][]float64{"label": {0, 1, 2}}}
+	fitted, err := e.Fit(t.Context(), p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Write(t.Context(), fitted, pipeline.Stage{URI: t.TempDir()}); err == nil || !strings.Contains(err.Error(), "x was read") {
+		t.Errorf("Write: error %v, want that of x", err)
+	}
+}
+
+func TestNullInsideAVectorIsNaN(t *testing.T) {
+	e := Engine{Session: dialReal(t)}
+	for name, values := range map[string]string{
+		"float":  "array(1F, NULL, 3F), array(CAST('NaN' AS FLOAT), 2F, NULL), array(4F, 5F, 6F), array(CAST('NaN' AS FLOAT), 2F, 3F), CAST(NULL AS ARRAY<FLOAT>)",
+		"double": "array(1D, NULL, 3D), array(CAST('NaN' AS DOUBLE), 2D, NULL), array(4D, 5D, 6D), array(CAST('NaN' AS DOUBLE), 2D, 3D), CAST(NULL AS ARRAY<DOUBLE>)",
+		"int":    "array(1, NULL, 3), array(NULL, 2, NULL), array(4, 5, 6), array(NULL, 2, 3), CAST(NULL AS ARRAY<INT>)",
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := sqlOver("SELECT CAST(pos AS BIGINT) AS id, x, 1F AS one FROM (SELECT posexplode(array(" + values + ")) AS (pos, x))")
+			p.Columns = pipeline.Columns{X: []string{"one"}, Keep: []string{"id", "first", "second", "third"}}
+			p.Split, p.Shards = pipeline.Split{}, 1
+			f := expr.Fitted{Op: "parts", Params: json.RawMessage("{}"), Inputs: []string{"x"}}
+			for i, name := range []string{"first", "second", "third"} {
+				f.Outputs = append(f.Outputs, expr.Column{Name: name, Type: expr.Type{Kind: expr.Float64}, Expr: expr.To(expr.Float64, expr.Element(expr.C("x"), i))})
+			}
+			p.Steps = []expr.Step{plainStep{f}}
+			fitted, err := e.Fit(t.Context(), p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			stage, read := stageIn(t, []string{"train"})
+			w, err := e.Write(t.Context(), fitted, stage)
+			if err != nil {
+				t.Fatal(err)
+			}
+			rows, err := read(w)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := make([]string, 5)
+			for _, r := range rows {
+				got[r.Keep[0].(int64)] = fmt.Sprint(r.Keep[1:]...)
+			}
+			if want := "[1 NaN 3 NaN 2 NaN 4 5 6 NaN 2 3 <nil> <nil> <nil>]"; fmt.Sprint(got) != want {
+				t.Errorf("rows are %v, want %v", got, want)
+			}
+		})
+	}
 }
 
 func TestFieldsOfTextFilesAreReadAsTheEmbeddedEngineReadsThem(t *testing.T) {

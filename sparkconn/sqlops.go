@@ -1,6 +1,7 @@
 package sparkconn
 
 import (
+	"math"
 	"strconv"
 	"strings"
 
@@ -25,19 +26,17 @@ type lane struct {
 	name string // of the variable
 }
 
-// overVectors renders an elementwise tree over vectors as one lambda: transform(v, e -> (e - 3D) * 2D). Vectors that
-// are literals are read by position, others are zipped. ok is false for a tree over scalars.
+// overVectors renders an elementwise tree over vectors as one lambda: transform(v, e -> (e - 3D) * 2D). Several vectors
+// are zipped. Lambdas are interpreted, node by node and element by element, while the cast of a whole array is compiled:
+// so a lambda takes and gives DOUBLE, and casts stand around it. ok is false for a tree over scalars.
 func (r *renderer) overVectors(n *expr.Node) (piece, bool, error) {
 	t, err := expr.TypeOf(n, r.schema)
 	if err != nil || t.Width == 0 {
 		return piece{}, false, err
 	}
-	if n.Op == expr.Cast && !isElementwise(n.Args[0]) { // Spark's cast of an array is compiled, a lambda is not
+	if n.Op == expr.Cast {
 		p, err := r.node(n.Args[0])
-		if err != nil || p.typ.Kind == n.Kind {
-			return p, true, err
-		}
-		return piece{text: "CAST(" + p.text + " AS " + sparkType(t) + ")", typ: t}, true, nil
+		return castVector(p, n.Kind), true, err
 	}
 	f := &fused{r: r}
 	body, err := f.body(n)
@@ -49,6 +48,16 @@ func (r *renderer) overVectors(n *expr.Node) (piece, bool, error) {
 		text = "if(" + strings.Join(f.nulls, " OR ") + ", CAST(NULL AS " + sparkType(t) + "), " + text + ")"
 	}
 	return piece{text: text, typ: t}, true, nil
+}
+
+// castVector is a vector with elements of another kind.
+func castVector(p piece, to expr.Kind) piece {
+	if p.typ.Kind == to || p.text == "" {
+		return p
+	}
+	p.typ.Kind, p.flat = to, false
+	p.text = "CAST(" + p.text + " AS " + sparkType(p.typ) + ")"
+	return p
 }
 
 // fused is a lambda in the making.
@@ -77,7 +86,7 @@ func (f *fused) body(n *expr.Node) (piece, error) {
 		if err != nil {
 			return piece{}, err
 		}
-		return piece{text: f.lane(p), typ: expr.Type{Kind: p.typ.Kind}, flat: true, safe: true}, nil
+		return piece{text: f.lane(castVector(p, expr.Float64)), typ: expr.Type{Kind: expr.Float64}, flat: true, safe: true}, nil
 	}
 	args := make([]piece, len(n.Args))
 	for i, a := range n.Args {
@@ -105,6 +114,9 @@ func (f *fused) zipped(body string) string {
 	r, lanes := f.r, f.lanes
 	switch len(lanes) {
 	case 1:
+		if body == lanes[0].name {
+			return lanes[0].text
+		}
 		return "transform(" + lanes[0].text + ", " + lanes[0].name + " -> " + body + ")"
 	case 2:
 		return "zip_with(" + lanes[0].text + ", " + lanes[1].text + ", (" + lanes[0].name + ", " + lanes[1].name + ") -> " + body + ")"
@@ -184,6 +196,9 @@ func (r *renderer) scalar(n *expr.Node, a []piece) (piece, error) {
 	for i := range a {
 		a[i] = double(a[i])
 	}
+	if changesNothing(n.Op, a) {
+		return a[0], nil
+	}
 	out := piece{typ: expr.Type{Kind: expr.Float64}}
 	switch n.Op {
 	case expr.Add:
@@ -228,6 +243,23 @@ func (r *renderer) scalar(n *expr.Node, a []piece) (piece, error) {
 		}
 	}
 	return out, nil
+}
+
+// changesNothing finds operations that give their first argument back, bit by bit: x - 0, x * 1, x / 1, x + -0. (x + 0 is
+// another matter: it makes 0 of -0.)
+func changesNothing(op expr.Op, a []piece) bool {
+	if len(a) != 2 || !a[1].lit {
+		return false
+	}
+	switch v := a[1].num; op {
+	case expr.Sub:
+		return v == 0 && !math.Signbit(v)
+	case expr.Add:
+		return v == 0 && math.Signbit(v)
+	case expr.Mul, expr.Div:
+		return v == 1
+	}
+	return false
 }
 
 // extreme renders least and greatest: NULL or NaN in either gives that, else the first of equals.

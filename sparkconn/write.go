@@ -264,28 +264,28 @@ func floats(id string, t expr.Type, nulls bool) string {
 func roleCheck(role, id string, f expr.Field, kept bool) (check, bool) {
 	k := check{op: "columns." + role, reads: []expr.Field{f},
 		hint: "correct the row, filter it out, or use a transformer with handle_invalid: skip or keep"}
-	v := floats(id, f.Type, false)
-	low, high := "array_min("+v+")", "array_max("+v+")"
+	low, high := "array_min("+id+")", "array_max("+id+")"
 	if f.Type.Width == 0 {
-		v = "CAST(" + double(piece{text: id, typ: f.Type}).text + " AS FLOAT)"
-		low, high = v, v
+		low, high = id, id
 	}
-	const infinite = "float('Infinity')"
 	switch {
 	case role == "weight":
 		k.says = "a weight is a number of 0 or more"
-		k.sql = id + " IS NOT NULL AND " + low + " >= 0F AND " + high + " < " + infinite
+		k.sql = id + " IS NOT NULL AND " + low + " >= 0 AND " + high + " < " + beyondFloat32
 	case kept:
 		return k, false
 	default:
 		k.says = "a value is no number that a float32 can hold"
-		k.sql = id + " IS NOT NULL AND " + low + " > float('-Infinity') AND " + high + " < " + infinite
+		k.sql = id + " IS NOT NULL AND " + low + " > -" + beyondFloat32 + " AND " + high + " < " + beyondFloat32
 	}
 	return k, true
 }
 
-// rowsSQL is the query for the finished rows: sorted by hash within a shard, a shard in one task. withHash adds the
-// hash to the columns.
+// beyondFloat32 is the least number that a float32 rounds to infinity: 2^128 - 2^103, half a step above the greatest.
+const beyondFloat32 = "3.4028235677973366E38D"
+
+// rowsSQL is the query for the finished rows: sorted by hash within a shard, a shard in one task, a task for every
+// shard. withHash adds the hash to the columns.
 func rowsSQL(c *chain, outputs []output, shards int, withHash bool) string {
 	shards = max(1, shards)
 	items := make([]string, 0, len(outputs)+3)
@@ -295,7 +295,13 @@ func rowsSQL(c *chain, outputs []output, shards int, withHash bool) string {
 		items = append(items, o.sql+" AS "+id)
 		names = append(names, id)
 	}
-	items = append(items, c.part+" AS "+partColumn, "CAST(pmod("+hashColumn+", "+strconv.Itoa(shards)+"L) AS INT) AS "+shardColumn, hashColumn)
+	shard := "CAST(pmod(" + hashColumn + ", " + strconv.Itoa(shards) + "L) AS INT)"
+	items = append(items, c.part+" AS "+partColumn, shard+" AS "+shardColumn, hashColumn)
+	tasks, by := c.parts*shards, partColumn+", "+shardColumn
+	if keys := taskKeys(tasks); keys != "" {
+		by = taskColumn
+		items = append(items, "element_at("+keys+", 1 + "+c.number+" * "+strconv.Itoa(shards)+" + "+shard+") AS "+taskColumn)
+	}
 	names = append(names, partColumn, shardColumn)
 	if withHash {
 		names = append(names, hashColumn)
@@ -305,9 +311,8 @@ func rowsSQL(c *chain, outputs []output, shards int, withHash bool) string {
 		where = "CASE WHEN " + stateColumn + " > 0 THEN CAST(raise_error(concat('" + checkMark + "', " + stateColumn + ")) AS BOOLEAN) ELSE " + where + " END"
 	}
 	where += " AND " + filterHere
-	parts := strings.Count(c.part, " THEN ") + 1
-	return c.with(fmt.Sprintf("SELECT %s FROM (\n  SELECT * FROM (\n    SELECT /*+ REPARTITION(%d, %s, %s) */ * FROM (\n      SELECT %s\n      FROM %s\n      WHERE %s))\n  SORT BY %s, %s, %s)",
-		strings.Join(names, ", "), parts*shards, partColumn, shardColumn, strings.Join(items, ", "), c.last(), where, partColumn, shardColumn, hashColumn))
+	return c.with(fmt.Sprintf("SELECT %s FROM (\n  SELECT * FROM (\n    SELECT /*+ REPARTITION(%d, %s) */ * FROM (\n      SELECT %s\n      FROM %s\n      WHERE %s))\n  SORT BY %s, %s, %s)",
+		strings.Join(names, ", "), tasks, by, strings.Join(items, ", "), c.last(), where, partColumn, shardColumn, hashColumn))
 }
 
 // stageFolder is the folder below the stage as Spark sees it.
