@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"dkpipe/pipeline"
 )
@@ -145,8 +146,8 @@ func shared(layer string) error {
 		Hint: "give every call a layer of its own"}
 }
 
-// noArguments takes what a layer was called with besides its inputs: nothing that is set.
-func noArguments(raw json.RawMessage) error {
+// noArguments takes what a layer was called with besides its inputs: nothing that is set, but for what means nothing.
+func noArguments(raw json.RawMessage, meaningless ...string) error {
 	if isNull(raw) {
 		return nil
 	}
@@ -155,7 +156,7 @@ func noArguments(raw json.RawMessage) error {
 		return corrupt("the arguments of a call are %s", shorten(raw))
 	}
 	for _, key := range sortedKeys(args) {
-		if !isNull(args[key]) {
+		if !isNull(args[key]) && !slices.Contains(meaningless, key) {
 			return refuse("a call with %s = %s", key, shorten(args[key]))
 		}
 	}
@@ -199,7 +200,7 @@ func newLinks(raw json.RawMessage) ([]string, error) {
 	if err := json.Unmarshal(raw, &call); err != nil {
 		return nil, corrupt("inbound_nodes: %v", err)
 	}
-	if err := noArguments(call.Kwargs); err != nil {
+	if err := noArguments(call.Kwargs, "training"); err != nil { // Keras 3 writes a call's default, and training overrules it
 		return nil, err
 	}
 	var tensors []json.RawMessage
