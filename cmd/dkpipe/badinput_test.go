@@ -86,8 +86,9 @@ func badSpecs() []badInput {
 		},
 		{
 			name: "unknown loss", spec: []string{"loss: categorical_crossentropy", "loss: crossentropy"}, code: 2, kind: "spec",
-			message: `job.yaml:20:1: train: there is no loss "crossentropy"`,
-			hint:    "known: binary_crossentropy, categorical_crossentropy, mean_squared_error, mse",
+			message: "job.yaml:27:9: train.loss: there is no loss crossentropy; known: binary_crossentropy, categorical_crossentropy, " +
+				"categorical_hinge, cosine_similarity, hinge, huber, kl_divergence, log_cosh, mean_absolute_error, mean_absolute_percentage_error, " +
+				"mean_squared_error, mean_squared_logarithmic_error, poisson, sparse_categorical_crossentropy, squared_hinge",
 		},
 		{
 			name: "gate without rows", spec: []string{"train: 0.8, test: 0.2", "train: 1"}, code: 2, kind: "spec",

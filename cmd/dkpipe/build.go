@@ -7,8 +7,6 @@ import (
 	"dkpipe/pipeline/expr"
 	"dkpipe/pipeline/spec"
 	"dkpipe/trainers"
-	"dkpipe/trainers/kernel"
-	"dkpipe/trainers/model"
 	"dkpipe/trainers/optim"
 	"dkpipe/transformers"
 )
@@ -110,53 +108,6 @@ func buildOptimizer(it spec.Item, n int) (optim.Optimizer, error) {
 		return nil, located(it, err)
 	}
 	return opt, nil
-}
-
-// buildDefinition makes the model and checks that it fits the dataset's columns.
-func buildDefinition(s *spec.Spec, columns []pipeline.ColumnInfo) (*model.Definition, error) {
-	if s.Model.Keras != "" {
-		return nil, &pipeline.Error{Kind: pipeline.Unsupported, Message: s.Model.Pos.String() + ": model.keras",
-			Hint: "write the layers in the spec: model: {layers: [{dense: {units: 64, activation: relu}}, …]}"}
-	}
-	var inputs []model.Input
-	var x, y []int
-	for _, c := range columns {
-		switch c.Role {
-		case "x":
-			inputs = append(inputs, model.Input{Name: c.Name, Shape: c.Shape})
-			x = append(x, c.Width())
-		case "y":
-			y = append(y, c.Width())
-		}
-	}
-	items := make([]model.LayerItem, len(s.Model.Layers))
-	for i, it := range s.Model.Layers {
-		items[i] = model.LayerItem{Name: it.Name, Decode: it.Decode}
-	}
-	def, err := model.FromLayers(items, inputs)
-	if err != nil {
-		return nil, placed(s.Model.Pos, err)
-	}
-	if s.Name != "" {
-		def.Name = s.Name
-	}
-	if err := def.CheckWidths(x, y); err != nil {
-		return nil, placed(s.Model.Pos, err)
-	}
-	return def, nil
-}
-
-// buildReplica compiles the model for training or, with an empty loss, for prediction only.
-func buildReplica(def *model.Definition, t spec.Train, seed uint64) (*model.Network, error) {
-	set, err := kernel.Select(t.Kernel)
-	if err != nil {
-		return nil, err
-	}
-	n, err := model.Compile(def, model.Config{Kernel: set, Batch: t.BatchSize, Loss: t.Loss, Seed: seed, ClassWeight: t.ClassWeight})
-	if err != nil {
-		return nil, placed(t.Pos, err)
-	}
-	return n, nil
 }
 
 // placed puts a place before an error that has none, and keeps kind and hint.

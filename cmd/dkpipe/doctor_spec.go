@@ -66,7 +66,7 @@ func (a *app) checkSpec(ctx context.Context, flags *specFlags) []check {
 	if x.session != nil {
 		x.within(ctx, x.checkExecutors)
 	}
-	x.add(x.checkModel()...)
+	x.add(x.checkModel(ctx)...)
 	return x.checks
 }
 
@@ -293,11 +293,11 @@ func (x *examination) sparkName() string {
 	return " (" + x.sparkUser + ")"
 }
 
-func (j *job) checkModel() []check {
+func (j *job) checkModel(ctx context.Context) []check {
 	if j.spec.Train.Trainer.Name == "" {
 		return nil
 	}
-	if err := j.checkTraining(); err != nil {
+	if err := j.checkTraining(ctx); err != nil {
 		return []check{failedCheck("train", err)}
 	}
 	return []check{okCheck("train", "%s, %d workers", j.spec.Train.Trainer.Name, j.spec.Train.Workers)}

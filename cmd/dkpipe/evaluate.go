@@ -173,7 +173,7 @@ func (j *job) runEvaluate(ctx context.Context, o evaluateOptions) error {
 	j.report.Shards, j.report.Model = 0, where.String()
 	j.report.Rows = map[string]int64{o.split: p.rows(o.split)}
 	e, err := evaluateSplit(ctx, evalJob{data: p, split: o.split, definition: b.Model, params: b.Params, state: b.State,
-		train: spec.Train{BatchSize: 256, Kernel: "auto", Loss: b.Info.Loss, Metrics: metrics}})
+		losses: bundleLosses(b), train: spec.Train{BatchSize: 256, Kernel: "auto", Metrics: metrics}})
 	if err != nil {
 		return err
 	}
@@ -201,8 +201,9 @@ type evalJob struct {
 	data          prepared
 	split         string
 	definition    *model.Definition
+	losses        []model.Loss // one an output
 	params, state []float32
-	train         spec.Train // batch size, kernel, loss, metrics
+	train         spec.Train // batch size, kernel, metrics
 }
 
 // scanBudget is the memory for reading ahead in a single pass, in which nothing is worth keeping. It must hold a row
@@ -231,16 +232,47 @@ func evaluateSplit(ctx context.Context, e evalJob) (trainers.Evaluation, error) 
 	if err != nil {
 		return trainers.Evaluation{}, err
 	}
-	inference := e.train
-	inference.Loss = ""
-	cfg := trainers.EvalConfig{Feed: feed, Params: e.params, State: e.state, Loss: e.train.Loss, Metrics: e.train.Metrics}
+	cfg := trainers.EvalConfig{Feed: feed, Params: e.params, State: e.state, Shapes: outputShapes(e.definition), Losses: e.losses, Metrics: e.train.Metrics}
 	for range min(runtime.GOMAXPROCS(0), max(1, len(shards))) {
-		r, err := buildReplica(e.definition, inference, 0)
+		r, err := buildReplica(e.definition, nil, e.train, 0)
 		if err != nil {
 			return trainers.Evaluation{}, err
 		}
-		cfg.Replicas, cfg.Widths = append(cfg.Replicas, r), r.OutputWidths()
+		cfg.Replicas = append(cfg.Replicas, r)
 	}
 	measured, err := trainers.Evaluate(ctx, cfg)
 	return measured, e.data.inDataset(err)
+}
+
+// outputShapes gives the shape of one row of every output.
+func outputShapes(d *model.Definition) [][]int {
+	var shapes [][]int
+	all := d.Shapes()
+	for _, name := range d.Outputs {
+		shapes = append(shapes, all[name])
+	}
+	return shapes
+}
+
+// bundleLosses gives the loss of every output of a published model.
+func bundleLosses(b *bundle.Bundle) []model.Loss {
+	if len(b.Info.Losses) == len(b.Model.Outputs) {
+		return b.Info.Losses
+	}
+	losses := make([]model.Loss, len(b.Model.Outputs)) // of a bundle from before there were several
+	for i := range losses {
+		losses[i].Name = b.Info.Loss
+	}
+	return losses
+}
+
+// lossNames writes losses for people: one name if they are all the same.
+func lossNames(losses []model.Loss) string {
+	var names []string
+	for _, l := range losses {
+		if len(names) == 0 || names[len(names)-1] != l.Name {
+			names = append(names, l.Name)
+		}
+	}
+	return strings.Join(names, ", ")
 }

@@ -41,17 +41,20 @@ func (j *job) evaluateRaw(ctx context.Context, o evaluateOptions, b *bundle.Bund
 			y = append(y, c.Width())
 		}
 	}
-	if err := b.Model.CheckWidths(x, y); err != nil {
+	if err := b.Model.CheckWidths(x, nil); err != nil {
 		return err
 	}
-	r, err := buildReplica(b.Model, spec.Train{BatchSize: 256, Kernel: "auto"}, 0)
+	if err := b.Model.CheckTargets(bundleLosses(b), y); err != nil {
+		return err
+	}
+	r, err := buildReplica(b.Model, nil, spec.Train{BatchSize: 256, Kernel: "auto"}, 0)
 	if err != nil {
 		return err
 	}
 	bar := j.bars.start("evaluate", 0)
 	feed := &rawFeed{table: in.table, replay: replay, inputs: len(b.X), progress: func(n int64) { bar.set(n, 0, thousands(n)+" rows") }}
-	e, err := trainers.Evaluate(ctx, trainers.EvalConfig{Feed: feed, Replicas: []model.Replica{r}, Params: b.Params, State: b.State, Widths: r.OutputWidths(),
-		Loss: b.Info.Loss, Metrics: metrics})
+	e, err := trainers.Evaluate(ctx, trainers.EvalConfig{Feed: feed, Replicas: []model.Replica{r}, Params: b.Params, State: b.State, Shapes: outputShapes(b.Model),
+		Losses: bundleLosses(b), Metrics: metrics})
 	bar.done(err == nil, thousands(e.Rows)+" rows")
 	if err != nil {
 		return in.explain(err)

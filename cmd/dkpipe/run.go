@@ -2,18 +2,13 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 
 	"dkpipe/hdfsio/publish"
-	"dkpipe/pipeline"
 	"dkpipe/pipeline/spec"
 	"dkpipe/trainers"
 	"dkpipe/trainers/kernel"
-	"dkpipe/trainers/model"
 )
 
 func (a *app) runCommand() *cobra.Command {
@@ -42,7 +37,7 @@ func (a *app) runCommand() *cobra.Command {
 func (j *job) runAll(ctx context.Context) error {
 	return j.withModelLock(ctx, func(ctx context.Context, root place, lock *publish.Lock) error {
 		// What is wrong with the training half of the spec is found before hours of preprocessing.
-		if err := j.checkTraining(); err != nil {
+		if err := j.checkTraining(ctx); err != nil {
 			return err
 		}
 		prepare := func(ctx context.Context) (prepared, error) {
@@ -63,7 +58,7 @@ func (j *job) runAll(ctx context.Context) error {
 
 // checkTraining finds what is wrong with the training without the data: names, settings that exclude each other, a gate
 // that cannot be measured. What depends on widths is found when the data is there.
-func (j *job) checkTraining() error {
+func (j *job) checkTraining(ctx context.Context) error {
 	t := j.spec.Train
 	alg, algErr := buildAlgorithm(t.Trainer)
 	_, optErr := buildOptimizer(t.Optimizer, 1)
@@ -78,17 +73,11 @@ func (j *job) checkTraining() error {
 	if _, err := kernel.Select(t.Kernel); err != nil {
 		return placed(t.Pos, err)
 	}
-	if !slices.Contains(model.Losses(), t.Loss) {
-		return &pipeline.Error{Kind: pipeline.BadSpec, Message: fmt.Sprintf("%s: there is no loss %q", t.Pos, t.Loss),
-			Hint: "known: " + strings.Join(model.Losses(), ", ")}
-	}
 	if err := trainers.CheckMetrics(t.Metrics); err != nil {
 		return placed(t.Pos, err)
 	}
-	for _, l := range j.spec.Model.Layers {
-		if _, err := model.NewOp(l.Name); err != nil {
-			return located(l, err)
-		}
+	if err := checkModelOf(ctx, j.stores, j.spec); err != nil {
+		return err
 	}
 	return checkGate(j.spec)
 }

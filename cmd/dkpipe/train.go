@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -44,7 +45,7 @@ func (a *app) trainCommand() *cobra.Command {
 
 func (j *job) runTrain(ctx context.Context) error {
 	return j.withModelLock(ctx, func(ctx context.Context, root place, lock *publish.Lock) error {
-		if err := j.checkTraining(); err != nil {
+		if err := j.checkTraining(ctx); err != nil {
 			return err
 		}
 		if j.spec.Dataset.Live {
@@ -90,6 +91,7 @@ func (j *job) withModelLock(ctx context.Context, do func(ctx context.Context, ro
 // trained is a model with what was measured on it.
 type trained struct {
 	definition *model.Definition
+	losses     []model.Loss // one an output
 	result     trainers.Result
 	layout     []model.ParamSpec
 	metrics    map[string]trainers.Evaluation // by split
@@ -173,38 +175,38 @@ func (j *job) samplesOf(p prepared) int64 {
 }
 
 // trainingParts makes what every worker of the run needs, in this process or another.
-func (j *job) trainingParts(ctx context.Context, p prepared) (trainers.Config, *model.Definition, error) {
+func (j *job) trainingParts(ctx context.Context, p prepared) (trainers.Config, startModel, error) {
 	t := j.spec.Train
 	var cfg trainers.Config
 	alg, err := buildAlgorithm(t.Trainer)
 	if err != nil {
-		return cfg, nil, err
+		return cfg, startModel{}, err
 	}
-	def, err := buildDefinition(j.spec, p.manifest.Columns)
+	m, err := buildModel(ctx, j.stores, j.spec, p.manifest.Columns)
 	if err != nil {
-		return cfg, nil, err
+		return cfg, m, err
 	}
 	feed, err := p.feed(ctx, dataset.FeedOptions{Split: "train", BatchSize: t.BatchSize, Shuffle: true,
 		Seed: t.Seed, BudgetBytes: int64(t.FeedBudgetMB) << 20})
 	if err != nil {
-		return cfg, nil, err
+		return cfg, m, err
 	}
 	return trainers.Config{
 		Algorithm: alg, Workers: t.Workers, Window: t.Window, Epochs: t.Epochs, Feed: feed,
 		Replica: func(w ps.Worker) (model.Replica, error) {
-			n, err := buildReplica(def, t, uint64(t.Seed)+uint64(w)<<32)
-			if err == nil && w == 0 {
-				n.Init(uint64(t.Seed))
+			n, err := buildReplica(m.def, m.losses, t, uint64(t.Seed)+uint64(w)<<32)
+			if err == nil {
+				m.start(n, t.Seed)
 			}
 			return n, err
 		},
 		Optimizer: func(n int) (optim.Optimizer, error) { return buildOptimizer(t.Optimizer, n) },
-	}, def, nil
+	}, m, nil
 }
 
 // train runs the training of the spec. With an error it may still give what was learned before.
 func (j *job) train(ctx context.Context, p prepared) (*trained, error) {
-	cfg, def, err := j.trainingParts(ctx, p)
+	cfg, m, err := j.trainingParts(ctx, p)
 	if err != nil {
 		return nil, err
 	}
@@ -212,7 +214,7 @@ func (j *job) train(ctx context.Context, p prepared) (*trained, error) {
 	if _, err := cfg.Optimizer(1); err != nil {
 		return nil, err
 	}
-	for _, w := range append(trainers.Lint(cfg), j.longWindow(p)...) {
+	for _, w := range slices.Concat(trainers.Lint(cfg), j.longWindow(p), m.def.LossWarnings(m.losses)) {
 		j.report.Warnings = append(j.report.Warnings, w)
 		j.app.log.Warn(w)
 	}
@@ -231,12 +233,12 @@ func (j *job) train(ctx context.Context, p prepared) (*trained, error) {
 	if err != nil && (result.Samples == 0 || pipelineKind(err) == pipeline.Diverged) {
 		return nil, p.inDataset(err)
 	}
-	replica, buildErr := buildReplica(def, j.spec.Train, 0)
-	if buildErr != nil {
-		return nil, buildErr
+	layout, layoutErr := m.def.Layout()
+	if layoutErr != nil {
+		return nil, layoutErr
 	}
-	t := &trained{definition: def, result: result, layout: replica.Layout()}
-	if err != nil && len(replica.State()) > 0 {
+	t := &trained{definition: m.def, losses: m.losses, result: result, layout: layout}
+	if state, _ := m.def.StateLayout(); err != nil && len(state) > 0 {
 		return nil, p.inDataset(err) // the state is computed when a run is complete
 	}
 	j.report.Epochs = j.spec.Train.Epochs
@@ -273,7 +275,7 @@ func (j *job) evaluateAll(ctx context.Context, p prepared, t *trained) error {
 		if p.rows(split) == 0 {
 			continue
 		}
-		e, err := evaluateSplit(ctx, evalJob{data: p, split: split, train: j.spec.Train, definition: t.definition, params: t.result.Params, state: t.result.State})
+		e, err := evaluateSplit(ctx, evalJob{data: p, split: split, train: j.spec.Train, losses: t.losses, definition: t.definition, params: t.result.Params, state: t.result.State})
 		if err != nil {
 			return err
 		}
@@ -341,7 +343,7 @@ func (j *job) bundle(p prepared, t *trained) (*bundle.Bundle, error) {
 		Transform: fitted, TransformSHA256: p.manifest.TransformSHA256, X: x, Y: y,
 		Metrics: metrics, History: history.Bytes(), Spec: j.spec.Resolved(),
 		Info: bundle.Info{Created: time.Now().UTC(), Run: j.id, Slot: j.flags.slot, Status: status, Trainer: j.spec.Train.Trainer.Name,
-			Loss: j.spec.Train.Loss, MetricNames: j.spec.Train.Metrics, SpecSHA256: j.spec.SHA256,
+			Loss: lossNames(t.losses), Losses: t.losses, MetricNames: j.spec.Train.Metrics, SpecSHA256: j.spec.SHA256,
 			DkpipeVersion: buildVersion(), Dataset: p.folder.String()},
 	}, nil
 }

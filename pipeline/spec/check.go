@@ -272,8 +272,12 @@ func (c *checker) model() {
 
 func (c *checker) train() {
 	t := &c.spec.Train
-	if c.spec.Train.Metrics == nil && strings.HasSuffix(t.Loss, "crossentropy") {
+	classes := func(it Item) bool { return strings.HasSuffix(it.Name, "crossentropy") }
+	if t.Metrics == nil && len(t.Loss) > 0 && !slices.ContainsFunc(t.Loss, func(it Item) bool { return !classes(it) }) {
 		t.Metrics = []string{"accuracy"}
+	}
+	if n := len(t.LossWeights); n > 0 && n != len(c.spec.Columns.Y) && c.has("columns") && c.fine("columns", "train") {
+		c.fail("train.loss_weights", "give one number for each of columns.y", "has %d numbers, and columns.y %d", n, len(c.spec.Columns.Y))
 	}
 	if t.Optimizer.Name == "" {
 		t.Optimizer = c.d.newItem("adam", &node{kind: nullKind}, "train.optimizer", c.place("train"))

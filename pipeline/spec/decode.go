@@ -269,7 +269,7 @@ func (d *decoder) decodeList(n *node, v reflect.Value, path string, r rules) {
 	elements := n.list
 	switch {
 	case n.kind == listKind:
-	case r.single && n.kind != nullKind && n.kind != mapKind:
+	case r.single && n.kind != nullKind && (n.kind != mapKind || v.Type().Elem() == itemType):
 		elements = []*node{n}
 	default:
 		what := "want " + want(v.Type(), r)

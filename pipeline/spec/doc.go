@@ -50,7 +50,8 @@
 //	  epochs: 20                                 # default 1
 //	  batch_size: 32                             # default 32
 //	  optimizer: {adam: {learning_rate: 0.005}}  # default: adam
-//	  loss: categorical_crossentropy             # has no default
+//	  loss: categorical_crossentropy             # or {name: {fields}}, or one an output: [mse, {kind: huber}]; has no default
+//	  loss_weights: [1]                          # one an output; default: 1 for all
 //	  metrics: [accuracy]                        # the default for crossentropies
 //	  launch: in-process                         # default; or process
 //	  class_weight: {0: 1, 1: 5}                 # default: 1 for every class

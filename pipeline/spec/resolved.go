@@ -61,7 +61,7 @@ func (s *Spec) has(section string) bool {
 	case "output":
 		return s.Output.Path != ""
 	case "train":
-		return s.Train.Loss != ""
+		return len(s.Train.Loss) > 0
 	case "gate":
 		return s.Gate != nil
 	}
@@ -202,7 +202,11 @@ func renderStruct(v reflect.Value) *node {
 	}
 	m := &node{kind: mapKind}
 	for _, k := range known {
-		if n := render(v.FieldByIndex(k.index)); n != nil {
+		f := v.FieldByIndex(k.index)
+		if k.rules.single && f.Type().Elem() == itemType && f.Len() == 1 { // as most write it: loss: mse
+			f = f.Index(0)
+		}
+		if n := render(f); n != nil {
 			m.fields = append(m.fields, field{name: k.name, val: n})
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -26,7 +27,7 @@ func alike(a, b *Spec) string {
 	}
 	items := func(s *Spec) string {
 		var all []string
-		for _, it := range append(append([]Item{s.Train.Trainer, s.Train.Optimizer}, s.Transform...), s.Model.Layers...) {
+		for _, it := range slices.Concat([]Item{s.Train.Trainer, s.Train.Optimizer}, s.Train.Loss, s.Transform, s.Model.Layers) {
 			var body any
 			if it.body != nil {
 				body = it.body.plain()
@@ -39,7 +40,7 @@ func alike(a, b *Spec) string {
 		return "items\n" + i + "\nagainst\n" + j
 	}
 	for _, s := range []*Spec{&x, &y} {
-		s.Transform, s.Model.Layers, s.Train.Trainer, s.Train.Optimizer = nil, nil, Item{}, Item{}
+		s.Transform, s.Model.Layers, s.Train.Loss, s.Train.Trainer, s.Train.Optimizer = nil, nil, nil, Item{}, Item{}
 	}
 	if !reflect.DeepEqual(x, y) {
 		return fmt.Sprintf("%+v\nagainst\n%+v", x, y)
@@ -115,6 +116,8 @@ func TestResolvedReadsBackToAnEqualSpec(t *testing.T) {
 		"flags and environment":     {doc, full},
 		"nothing":                   {"", Options{}},
 		"only a source":             {"source: {csv: [a.csv, \"b c.csv\"], types: {zip: string, \"x: y\": int64}}\n", Options{}},
+		"a loss with fields":        {"train: {loss: {huber: {delta: 2}}}\n", Options{}},
+		"losses of outputs":         {"columns: {x: [a], y: [b, c]}\ntrain: {loss: [mse, {c: {binary_crossentropy: {from_logits: true}}}], loss_weights: [1, 0.5]}\n", Options{}},
 		"no metrics":                {"train: {loss: binary_crossentropy, metrics: []}\n", Options{}},
 		"bare items":                {"transform: [a, b: {}, c: {x: null, y: [], z: {}}]\nmodel: {layers: [flatten, {activation: relu}]}\n", Options{}},
 		"items of every sort":       {"transform:\n  - op: {a: 1, b: 1.0, c: 1e30, d: -0.5, e: \"1\", f: \"null\", g: yes, h: .inf, i: -.inf, j: true, k: 007, l: 0x10, m: \"\", n: \"a: b # c\", o: \"{{'{{'}}x}}\", p: 2026-01-01, q: '- x', r: \"ü\\n\\t\\u0085\"}\n", Options{}},

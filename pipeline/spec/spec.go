@@ -118,14 +118,17 @@ type Model struct {
 
 // Train says how to train.
 type Train struct {
-	Trainer   Item     `yaml:"trainer"`                             // a bare name, or {name: {fields}}; default single, for one worker only
-	Workers   int      `yaml:"workers" spec:"min=1,max=10000"`      // default 1
-	Window    int      `yaml:"window" spec:"min=1,max=1000000"`     // steps between exchanges; default 0: the trainer's own
-	Epochs    int      `yaml:"epochs" spec:"min=1,max=1000000"`     // default 1
-	BatchSize int      `yaml:"batch_size" spec:"min=1,max=1000000"` // default 32
-	Optimizer Item     `yaml:"optimizer"`                           // a bare name, or {name: {fields}}; default adam
-	Loss      string   `yaml:"loss" spec:"required"`                // Keras's name of it
-	Metrics   []string `yaml:"metrics" spec:"single"`               // default [accuracy] for the crossentropies, else none; the loss is always there
+	Trainer   Item `yaml:"trainer"`                             // a bare name, or {name: {fields}}; default single, for one worker only
+	Workers   int  `yaml:"workers" spec:"min=1,max=10000"`      // default 1
+	Window    int  `yaml:"window" spec:"min=1,max=1000000"`     // steps between exchanges; default 0: the trainer's own
+	Epochs    int  `yaml:"epochs" spec:"min=1,max=1000000"`     // default 1
+	BatchSize int  `yaml:"batch_size" spec:"min=1,max=1000000"` // default 32
+	Optimizer Item `yaml:"optimizer"`                           // a bare name, or {name: {fields}}; default adam
+	// Loss is what is made small: Keras's name of it, bare or as {name: {fields}}, for every output; or a list with one
+	// for each output, in the order of columns.y, whose entries may also be {output: loss}.
+	Loss        []Item    `yaml:"loss" spec:"required,single"`
+	LossWeights []float64 `yaml:"loss_weights" spec:"above=0"` // of each output's loss in the sum; default: 1 for all
+	Metrics     []string  `yaml:"metrics" spec:"single"`       // default [accuracy] for the crossentropies, else none; the loss is always there
 	// Launch is in-process (goroutines, the default) or process (local processes).
 	Launch      string          `yaml:"launch" spec:"enum=in-process|process"`
 	ClassWeight map[int]float64 `yaml:"class_weight" spec:"min=0"` // class -> weight of its samples; default: 1 for all

@@ -50,16 +50,17 @@ type Bundle struct {
 
 // Info says where a model came from.
 type Info struct {
-	Created       time.Time `json:"created"`
-	Run           string    `json:"run"`
-	Slot          string    `json:"slot,omitempty"`
-	Status        string    `json:"status,omitempty"` // complete, or interrupted
-	Trainer       string    `json:"trainer"`
-	Loss          string    `json:"loss"`
-	MetricNames   []string  `json:"metrics,omitempty"`
-	SpecSHA256    string    `json:"spec_sha256,omitempty"`
-	DkpipeVersion string    `json:"dkpipe"`
-	Dataset       string    `json:"dataset"` // the version's folder: hdfs://ns/data/v000003
+	Created       time.Time    `json:"created"`
+	Run           string       `json:"run"`
+	Slot          string       `json:"slot,omitempty"`
+	Status        string       `json:"status,omitempty"` // complete, or interrupted
+	Trainer       string       `json:"trainer"`
+	Loss          string       `json:"loss"`             // for people
+	Losses        []model.Loss `json:"losses,omitempty"` // one an output, as trained
+	MetricNames   []string     `json:"metrics,omitempty"`
+	SpecSHA256    string       `json:"spec_sha256,omitempty"`
+	DkpipeVersion string       `json:"dkpipe"`
+	Dataset       string       `json:"dataset"` // the version's folder: hdfs://ns/data/v000003
 }
 
 // index is bundle.json.

@@ -192,6 +192,10 @@ func (d *Definition) CheckTargets(losses []Loss, y []int) error {
 	if len(want) == 1 && len(y) == 1 && y[0] == 1 && graph.CanonicalLoss(losses[0].Name) == "categorical_crossentropy" {
 		hint = "one_hot the label, or use sparse_categorical_crossentropy, which takes the index of the class"
 	}
+	what := "the model gives outputs"
+	if _, outputs := d.Widths(); !slices.Equal(want, outputs) {
+		what = "the losses take targets"
+	}
 	return &pipeline.Error{Kind: pipeline.BadSpec, Hint: hint,
-		Message: fmt.Sprintf("the model and its loss take targets of width %s, the dataset has y columns of width %s", widths(want), widths(y))}
+		Message: fmt.Sprintf("%s of width %s, the dataset has y columns of width %s", what, widths(want), widths(y))}
 }
