@@ -56,11 +56,11 @@ type dataReport interface {
 	print(a *app)
 }
 
-// data runs one data command. The report is printed whatever happened; for people, after a failure, only the failure
+// data runs one data or model command. The report is printed whatever happened; for people, after a failure, only the failure
 // is.
 func (a *app) data(c *cobra.Command, r dataReport, do func(ctx context.Context, j *job) error) error {
 	ctx, h := c.Context(), r.head()
-	h.Command, h.Status = "data "+c.Name(), "ok"
+	h.Command, h.Status = strings.TrimPrefix(c.CommandPath(), "dkpipe "), "ok"
 	j := a.looseJob(h.Command)
 	err := do(ctx, j)
 	j.bars.wait()
