@@ -346,3 +346,24 @@ func TestAnInterruptedPredictLeavesNothing(t *testing.T) {
 		t.Errorf("after the next one: %d rows, stages %v", n, left)
 	}
 }
+
+// TestPredictForAnotherUser: Spark reads the rows that wait on HDFS as another user, although new files are closed to
+// others; where it may not, the right that is missing is named.
+func TestPredictForAnotherUser(t *testing.T) {
+	u := newTwoUsers(t)
+	run(t, u.dir, 0, "run", "-f", "job.yaml")
+	u.mkdir(t, "/tmp", "hdfs", "supergroup", "1777")
+	u.mkdir(t, "/work/closed", "ann", "annas", "700")
+	predict := func(code int, stage string) result {
+		t.Helper()
+		return u.as(t, "ann", code, "predict", "--model", "out/model", "--in", "digits.csv", "--out", tablePrefix+"predict_two", "--mode", "overwrite", "--stage", stage)
+	}
+	if r := predict(0, "hdfs:///tmp"); r.Rows["predicted"] != 1797 {
+		t.Errorf("%+v", r)
+	}
+	r := predict(4, "hdfs:///work/closed")
+	if string(r.Error.Kind) != "denied" || !strings.Contains(r.Error.Message, "Spark is the HDFS user spark, who may not enter /work/closed") ||
+		!strings.Contains(r.Error.Hint, "--stage") {
+		t.Errorf("got %s: %s\nnext: %s", r.Error.Kind, r.Error.Message, r.Error.Hint)
+	}
+}
