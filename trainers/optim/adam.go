@@ -1,6 +1,10 @@
 package optim
 
-import "math"
+import (
+	"math"
+
+	"dkpipe/trainers/kernel"
+)
 
 // Adam is keras.optimizers.Adam (Kingma and Ba 2015, algorithm 1, in the reordered form of its section 2). At step t,
 // with m and v the moments, per element:
@@ -34,7 +38,7 @@ func (a *Adam) check() error {
 }
 
 func (a *Adam) rule(n int) rule {
-	r := &adam{beta1: a.Beta1, beta2: a.Beta2, eps: float32(a.Epsilon), m: make([]float32, n), v: make([]float32, n)}
+	r := &adam{kernel: a.kernel, beta1: a.Beta1, beta2: a.Beta2, eps: float32(a.Epsilon), m: make([]float32, n), v: make([]float32, n)}
 	if a.AMSGrad {
 		r.most = make([]float32, n)
 	}
@@ -42,6 +46,7 @@ func (a *Adam) rule(n int) rule {
 }
 
 type adam struct {
+	kernel       kernel.Set
 	beta1, beta2 float64
 	eps          float32
 	rate         float32 // of this step, with both corrections
@@ -56,16 +61,11 @@ func (a *adam) begin(rate, step float64) {
 func (a *adam) update(at int, g, p []float32) {
 	rate, c1, c2, eps := a.rate, float32(1-a.beta1), float32(1-a.beta2), a.eps
 	m, v := a.m[at:at+len(g)], a.v[at:at+len(g)]
-	p = p[:len(g)]
 	if a.most == nil {
-		for i, g := range g {
-			mi := m[i] + (g-m[i])*c1
-			vi := v[i] + (g*g-v[i])*c2
-			m[i], v[i] = mi, vi
-			p[i] -= rate * mi / (sqrt(vi) + eps)
-		}
+		a.kernel.Adam(rate, c1, c2, eps, g, m, v, p)
 		return
 	}
+	p = p[:len(g)]
 	most := a.most[at : at+len(g)]
 	for i, g := range g {
 		mi := m[i] + (g-m[i])*c1

@@ -1,6 +1,10 @@
 package optim
 
-import "math"
+import (
+	"math"
+
+	"dkpipe/trainers/kernel"
+)
 
 // Common are the fields that every optimizer has. A step is: clip the gradient, take weight decay off the parameters,
 // then the algorithm's rule.
@@ -13,6 +17,8 @@ type Common struct {
 	ClipNorm       float64 `yaml:"clipnorm"`        // largest 2-norm of each tensor's gradient
 	GlobalClipNorm float64 `yaml:"global_clipnorm"` // largest 2-norm of the whole gradient (Pascanu et al. 2013, algorithm 1)
 	ClipValue      float64 `yaml:"clipvalue"`       // largest magnitude of each element
+
+	kernel kernel.Set // nil: the fastest of this machine
 }
 
 func (c *Common) shared() *Common { return c }
@@ -59,7 +65,7 @@ func (c *Common) clipper(grad []float32) clipper {
 }
 
 // clip gives g clipped; the result is g itself when nothing is to do, else it is in dst.
-func (c clipper) clip(dst, g []float32) []float32 {
+func (c clipper) clip(k kernel.Set, dst, g []float32) []float32 {
 	switch {
 	case c.limit > 0:
 		dst = dst[:len(g)]
@@ -69,9 +75,8 @@ func (c clipper) clip(dst, g []float32) []float32 {
 		return dst
 	case c.scale != 1:
 		dst = dst[:len(g)]
-		for i, v := range g {
-			dst[i] = v * c.scale
-		}
+		clear(dst)
+		k.Axpy(c.scale, g, dst)
 		return dst
 	default:
 		return g

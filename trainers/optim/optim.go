@@ -3,6 +3,8 @@ package optim
 import (
 	"fmt"
 	"strings"
+
+	"dkpipe/trainers/kernel"
 )
 
 // Optimizer is a local update rule over flat vectors. It keeps its state between calls and belongs to one goroutine.
@@ -80,6 +82,20 @@ func New(name string, decode func(any) error, tensors ...int) (Optimizer, error)
 	return nil, e
 }
 
+// WithKernel gives a decode for New that also says which kernels do the arithmetic; without it they are the fastest of
+// this machine. decode may be nil.
+func WithKernel(k kernel.Set, decode func(any) error) func(any) error {
+	return func(into any) error {
+		if s, ok := into.(settings); ok {
+			s.shared().kernel = k
+		}
+		if decode == nil {
+			return nil
+		}
+		return decode(into)
+	}
+}
+
 func (m maker) make(decode func(any) error, tensors []int) (Optimizer, error) {
 	s := m.defaults()
 	if decode != nil {
@@ -93,6 +109,11 @@ func (m maker) make(decode func(any) error, tensors []int) (Optimizer, error) {
 	}
 	if e, ok := err.(*Error); ok {
 		return nil, &Error{Message: "optimizer " + m.name + ": " + e.Message, Hint: e.Hint}
+	}
+	if s.shared().kernel == nil {
+		if s.shared().kernel, err = kernel.Select("auto"); err != nil {
+			return nil, err
+		}
 	}
 	n := 0
 	for _, t := range tensors {
@@ -130,18 +151,16 @@ func (o *optimizer) Apply(params, grads []float32) {
 		o.rule.update(0, grads, params)
 		return
 	}
-	keep := float32(1 - o.WeightDecay*rate)
+	decay := float32(-o.WeightDecay * rate)
 	at := 0
 	for _, n := range o.tensors {
 		c := o.clipper(grads[at : at+n])
 		for end := at + n; at < end; {
 			k := min(blockSize, end-at)
 			g, p := grads[at:at+k], params[at:at+k]
-			g = c.clip(o.clipped, g)
+			g = c.clip(o.kernel, o.clipped, g)
 			if o.WeightDecay != 0 {
-				for i := range p {
-					p[i] *= keep
-				}
+				o.kernel.Axpy(decay, p, p)
 			}
 			o.rule.update(at, g, p)
 			at += k

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml"
+
+	"dkpipe/trainers/kernel"
 )
 
 // yamlFields decodes as a job file does: strictly, over the defaults that the target already holds.
@@ -330,5 +332,38 @@ func BenchmarkApply(b *testing.B) {
 			b.ReportMetric(float64(4*n*moved)/float64(update), "GB/s")
 			b.ReportMetric(float64(update)/float64(plain), "x_memcpy")
 		})
+	}
+}
+
+// The kernels that this machine can choose from give the same steps, but for the rounding of what some of them fuse.
+func TestEveryKernelTakesTheSameSteps(t *testing.T) {
+	const n = 2*blockSize + 37
+	for _, c := range every() {
+		var first []float32
+		for _, name := range kernel.Names() {
+			k, err := kernel.Select(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			o, err := New(c.name, WithKernel(k, yamlFields(c.doc)), n)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p, g := make([]float32, n), make([]float32, n)
+			for step := range 5 {
+				for i := range g {
+					g[i] = float32(gradient(float64(p[i]), i, step))
+				}
+				o.Apply(p, g)
+			}
+			if first == nil {
+				first = p
+			}
+			for i := range p {
+				if d := math.Abs(float64(p[i] - first[i])); d > 2e-6*(0.1+math.Abs(float64(first[i]))) {
+					t.Fatalf("%s %s: element %d is %g with %s, %g with %s", c.name, c.doc, i, p[i], name, first[i], kernel.Names()[0])
+				}
+			}
+		}
 	}
 }

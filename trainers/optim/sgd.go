@@ -1,6 +1,6 @@
 package optim
 
-import "gonum.org/v1/gonum/blas/gonum"
+import "dkpipe/trainers/kernel"
 
 // SGD is gradient descent with optional momentum, as keras.optimizers.SGD. With v the velocity, per element:
 //
@@ -24,24 +24,28 @@ func (s *SGD) check() error {
 
 func (s *SGD) rule(n int) rule {
 	if s.Momentum == 0 {
-		return &descent{}
+		return &descent{kernel: s.kernel}
 	}
-	return &momentum{factor: float32(s.Momentum), nesterov: s.Nesterov, v: make([]float32, n)}
+	return &momentum{kernel: s.kernel, factor: float32(s.Momentum), nesterov: s.Nesterov, v: make([]float32, n)}
 }
 
 // descent is SGD without momentum.
-type descent struct{ rate float32 }
+type descent struct {
+	kernel kernel.Set
+	rate   float32
+}
 
 func (d *descent) begin(rate, _ float64) { d.rate = float32(rate) }
 
 func (d *descent) update(_ int, g, p []float32) {
-	gonum.Implementation{}.Saxpy(len(p), -d.rate, g, 1, p, 1)
+	d.kernel.Axpy(-d.rate, g, p)
 }
 
 func (d *descent) slots() [][]float32 { return nil }
 
 // momentum is SGD with momentum.
 type momentum struct {
+	kernel       kernel.Set
 	factor, rate float32
 	nesterov     bool
 	v            []float32
@@ -50,22 +54,7 @@ type momentum struct {
 func (m *momentum) begin(rate, _ float64) { m.rate = float32(rate) }
 
 func (m *momentum) update(at int, g, p []float32) {
-	f, rate := m.factor, m.rate
-	v := m.v[at : at+len(g)]
-	p = p[:len(g)]
-	if m.nesterov {
-		for i, g := range g {
-			w := f*v[i] - rate*g
-			v[i] = w
-			p[i] += f*w - rate*g
-		}
-		return
-	}
-	for i, g := range g {
-		w := f*v[i] - rate*g
-		v[i] = w
-		p[i] += w
-	}
+	m.kernel.Momentum(m.rate, m.factor, m.nesterov, g, m.v[at:at+len(g)], p)
 }
 
 func (m *momentum) slots() [][]float32 { return [][]float32{m.v} }
