@@ -84,12 +84,16 @@ func readKeras(ctx context.Context, stores *hdfsio.Stores, name string) (startMo
 		return startModel{}, withHint(err, "name a file that Keras saved: model.to_json(), or model.save(\"model.keras\")")
 	}
 	var m startModel
-	if bytes.HasPrefix(bytes.TrimLeft(text, " \t\r\n"), []byte("{")) {
+	switch {
+	case bytes.HasPrefix(bytes.TrimLeft(text, " \t\r\n"), []byte("{")):
 		m.def, err = kerasjson.Unmarshal(text)
-	} else if k, e := kerasfile.Read(bytes.NewReader(text), int64(len(text))); e != nil {
-		err = e
-	} else {
-		m = startModel{def: k.Definition, params: k.Params, state: k.State}
+	case bytes.HasPrefix(text, []byte("PK\x03\x04")), bytes.HasPrefix(text, []byte("\x89HDF")):
+		var k *kerasfile.Model
+		if k, err = kerasfile.Read(bytes.NewReader(text), int64(len(text))); err == nil {
+			m = startModel{def: k.Definition, params: k.Params, state: k.State}
+		}
+	default:
+		err = &pipeline.Error{Kind: pipeline.Unsupported, Message: "it is no model of Keras", Hint: "name a .json, .keras or .h5 file that Keras saved"}
 	}
 	if err != nil {
 		return startModel{}, inPlace(at, err)
