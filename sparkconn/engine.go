@@ -17,6 +17,8 @@ type Engine struct {
 	// Adopt makes a file that Spark wrote below Stage.URI part of the version and gives its length and SHA-256: Spark
 	// does not hash. path is relative to the stage. Nil: ShardInfo.SHA256 stays empty and the caller fills it in.
 	Adopt func(ctx context.Context, path string) (bytes int64, sha256 string, err error)
+	// Progress is called now and then while Write and Materialize wait for Spark, in their goroutine. May be nil.
+	Progress func(Progress)
 }
 
 var _ pipeline.Engine = Engine{}
@@ -27,6 +29,8 @@ type run struct {
 	p   pipeline.Plan
 	tag string
 	src *source
+
+	progress func(Progress)
 }
 
 // run opens the source and closes it after f.
@@ -37,7 +41,7 @@ func (e Engine) run(ctx context.Context, p pipeline.Plan, f func(r *run) error) 
 	if ctx.Err() != nil {
 		return ended(ctx, "run on "+e.Session.Remote())
 	}
-	r := &run{s: e.Session, p: p, tag: "dkpipe-" + uuid.NewString()}
+	r := &run{s: e.Session, p: p, tag: "dkpipe-" + uuid.NewString(), progress: e.Progress}
 	if r.src, err = e.Session.openSource(ctx, r.tag, p.Source); err != nil {
 		return err
 	}

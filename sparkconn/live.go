@@ -56,7 +56,9 @@ func (e Engine) Materialize(ctx context.Context, p pipeline.Plan, shardBytes int
 		if err := r.s.execute(ctx, "live dataset", r.tag, view, func(message) error { return nil }); err != nil {
 			return err
 		}
-		err = r.s.Exec(ctx, r.tag, "CACHE TABLE "+live.Table+" OPTIONS ('storageLevel' 'MEMORY_AND_DISK')")
+		cache := newMessage("Plan")
+		cache.in("command.sql_command").set("sql", "CACHE TABLE "+live.Table+" OPTIONS ('storageLevel' 'MEMORY_AND_DISK')")
+		err = r.s.execute(ctx, "live dataset", r.tag, cache, watch(r.progress, int64(c.parts*max(1, p.Shards))))
 		if err = r.checked(ctx, err, false); err == nil {
 			err = live.count(ctx, r, c, shardBytes)
 		}

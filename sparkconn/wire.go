@@ -137,8 +137,11 @@ func fields(b []byte, f func(n protowire.Number, v []byte)) {
 	}
 }
 
-// number gives a varint field of an encoded message, or 0.
-func number(b []byte, want protowire.Number) int {
+// number gives a varint field of an encoded message as an int32 of the protocol, or 0.
+func number(b []byte, want protowire.Number) int { return int(int32(varint(b, want))) }
+
+// varint gives a varint field of an encoded message as an int64 of the protocol, or 0.
+func varint(b []byte, want protowire.Number) int64 {
 	for len(b) > 0 {
 		n, t, k := protowire.ConsumeTag(b)
 		if k < 0 {
@@ -147,7 +150,7 @@ func number(b []byte, want protowire.Number) int {
 		b = b[k:]
 		if n == want && t == protowire.VarintType {
 			v, _ := protowire.ConsumeVarint(b)
-			return int(int32(v))
+			return int64(v)
 		}
 		if k = protowire.ConsumeFieldValue(n, t, b); k < 0 {
 			return 0

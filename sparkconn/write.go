@@ -329,7 +329,7 @@ func (r *run) writeFiles(ctx context.Context, c *chain, outputs []output, stage 
 		"compression": "none", "maxRecordsPerFile": "0", "parquet.enable.dictionary": "false",
 		"parquet.block.size": strconv.Itoa(groupBytes), "parquet.page.size": strconv.Itoa(pageBytes),
 	})
-	return r.checked(ctx, r.s.execute(ctx, "writing shards", r.tag, p, func(message) error { return nil }), avro)
+	return r.checked(ctx, r.s.execute(ctx, "writing shards", r.tag, p, watch(r.progress, int64(c.parts*max(1, r.p.Shards)))), avro)
 }
 
 // checked turns the error that a bad row raised into one about that row.

@@ -75,6 +75,7 @@ func (j *job) prepareLive(ctx context.Context) (prepared, error) {
 			return sourceRefusal(plan.Source, err)
 		}
 		b := j.bars.start("preprocess", 0)
+		spark.Progress = sparkProgress(b)
 		live, err := j.materialize(ctx, spark, plan)
 		if err != nil {
 			b.done(false, "")

@@ -166,12 +166,18 @@ func (j *job) preprocess(ctx context.Context) (prepared, bool, error) {
 	return p, skipped, err
 }
 
+// sparkProgress moves a bar by what Spark tells while it works.
+func sparkProgress(b *bar) func(sparkconn.Progress) {
+	return func(p sparkconn.Progress) { b.set(p.Tasks, p.Of, p.String()) }
+}
+
 // stageFor says where an engine writes, and lets Spark's files become part of the stage.
-func stageFor(engine pipeline.Engine, root place, stage *publish.Stage) (pipeline.Engine, string, error) {
+func stageFor(engine pipeline.Engine, root place, stage *publish.Stage, b *bar) (pipeline.Engine, string, error) {
 	e, ok := engine.(sparkconn.Engine)
 	if !ok {
 		return engine, stage.Path(), nil
 	}
+	e.Progress = sparkProgress(b)
 	e.Adopt = func(ctx context.Context, name string) (int64, string, error) {
 		f, err := stage.Adopt(ctx, name)
 		return f.Bytes, f.SHA256, err
@@ -204,7 +210,7 @@ func (j *job) writeDataset(ctx context.Context, root place, lock *publish.Lock, 
 		if err := j.shareStage(ctx, root, stage.Path()); err != nil {
 			return pipeline.Written{}, err
 		}
-		engine, uri, err := stageFor(engine, root, stage)
+		engine, uri, err := stageFor(engine, root, stage, b)
 		if err != nil {
 			return pipeline.Written{}, err
 		}
