@@ -7,6 +7,8 @@ import (
 	"dkpipe/pipeline/expr"
 	"dkpipe/pipeline/spec"
 	"dkpipe/trainers"
+	"dkpipe/trainers/kernel"
+	"dkpipe/trainers/model"
 	"dkpipe/trainers/optim"
 	"dkpipe/transformers"
 )
@@ -101,9 +103,18 @@ func buildAlgorithm(it spec.Item) (trainers.Algorithm, error) {
 	return alg, nil
 }
 
-// buildOptimizer makes a worker's own optimizer for n parameters.
-func buildOptimizer(it spec.Item, n int) (optim.Optimizer, error) {
-	opt, err := optim.New(it.Name, it.Decode, n)
+// buildOptimizer makes a worker's own optimizer for the tensors of a model.
+func buildOptimizer(t spec.Train, layout []model.ParamSpec) (optim.Optimizer, error) {
+	set, err := kernel.Select(t.Kernel)
+	if err != nil {
+		return nil, placed(t.Pos, err)
+	}
+	lengths := make([]int, len(layout))
+	for i, p := range layout {
+		lengths[i] = p.Len
+	}
+	it := t.Optimizer
+	opt, err := optim.New(it.Name, optim.WithKernel(set, it.Decode), lengths...)
 	if err != nil {
 		return nil, located(it, err)
 	}

@@ -8,7 +8,6 @@ import (
 	"dkpipe/hdfsio/publish"
 	"dkpipe/pipeline/spec"
 	"dkpipe/trainers"
-	"dkpipe/trainers/kernel"
 )
 
 func (a *app) runCommand() *cobra.Command {
@@ -61,7 +60,7 @@ func (j *job) runAll(ctx context.Context) error {
 func (j *job) checkTraining(ctx context.Context) error {
 	t := j.spec.Train
 	alg, algErr := buildAlgorithm(t.Trainer)
-	_, optErr := buildOptimizer(t.Optimizer, 1)
+	_, optErr := buildOptimizer(t, nil)
 	if err := spec.Join(algErr, optErr); err != nil {
 		return err
 	}
@@ -69,9 +68,6 @@ func (j *job) checkTraining(ctx context.Context) error {
 		if _, err := c.Check(t.Workers, t.Window); err != nil {
 			return placed(t.Pos, err)
 		}
-	}
-	if _, err := kernel.Select(t.Kernel); err != nil {
-		return placed(t.Pos, err)
 	}
 	if err := trainers.CheckMetrics(t.Metrics); err != nil {
 		return placed(t.Pos, err)

@@ -200,7 +200,13 @@ func (j *job) trainingParts(ctx context.Context, p prepared) (trainers.Config, s
 			}
 			return n, err
 		},
-		Optimizer: func(n int) (optim.Optimizer, error) { return buildOptimizer(t.Optimizer, n) },
+		Optimizer: func(int) (optim.Optimizer, error) {
+			layout, err := m.def.Layout()
+			if err != nil {
+				return nil, err
+			}
+			return buildOptimizer(t, layout)
+		},
 	}, m, nil
 }
 
