@@ -30,11 +30,8 @@ func (r *reader) functional(m envelope) error {
 	if c.Name == "" {
 		r.def.Name = "functional"
 	}
-	inputs, err := endpoints("input_layers", c.InputLayers)
+	inputs, err := r.endpoints("input_layers", c.InputLayers)
 	if err != nil {
-		return err
-	}
-	if r.def.Outputs, err = endpoints("output_layers", c.OutputLayers); err != nil {
 		return err
 	}
 	for i, l := range c.Layers {
@@ -45,6 +42,9 @@ func (r *reader) functional(m envelope) error {
 		if err != nil {
 			return inLayer(name, l.ClassName, err)
 		}
+	}
+	if r.def.Outputs, err = r.endpoints("output_layers", c.OutputLayers); err != nil {
+		return err
 	}
 	for i := range r.def.Outputs {
 		r.def.Outputs[i] = r.result(r.def.Outputs[i])
@@ -57,7 +57,7 @@ func (r *reader) node(l envelope, cfg *config, name string) error {
 	if l.ClassName == "InputLayer" {
 		return r.input(cfg, name)
 	}
-	from, err := links(l.InboundNodes)
+	from, err := r.links(l.InboundNodes)
 	if err != nil {
 		return err
 	}
@@ -93,12 +93,12 @@ func (r *reader) orderInputs(names []string) error {
 }
 
 // endpoints reads input_layers or output_layers: a list of references, or since Keras 3 one alone.
-func endpoints(key string, raw json.RawMessage) ([]string, error) {
+func (r *reader) endpoints(key string, raw json.RawMessage) ([]string, error) {
 	if bytes.HasPrefix(bytes.TrimSpace(raw), []byte("{")) {
 		return nil, &pipeline.Error{Kind: pipeline.Unsupported, Message: key + " with names of their own is not supported",
 			Hint: "give the model's inputs and outputs as lists"}
 	}
-	if ref, err := parseReference(raw); err == nil {
+	if ref, err := r.parseReference(raw); err == nil {
 		return []string{ref.layer}, nil
 	}
 	var list []json.RawMessage
@@ -107,7 +107,7 @@ func endpoints(key string, raw json.RawMessage) ([]string, error) {
 	}
 	var names []string
 	for _, item := range list {
-		ref, err := parseReference(item)
+		ref, err := r.parseReference(item)
 		if err != nil {
 			return nil, err
 		}
@@ -117,7 +117,7 @@ func endpoints(key string, raw json.RawMessage) ([]string, error) {
 }
 
 // parseReference reads [name, call, result], which may be followed by arguments of the call.
-func parseReference(raw json.RawMessage) (reference, error) {
+func (r *reader) parseReference(raw json.RawMessage) (reference, error) {
 	var parts []json.RawMessage
 	if err := json.Unmarshal(raw, &parts); err != nil || len(parts) < 3 || len(parts) > 4 {
 		return reference{}, corrupt("a reference to a layer is %s", shorten(raw))
@@ -132,7 +132,8 @@ func parseReference(raw json.RawMessage) (reference, error) {
 			return reference{}, err
 		}
 	}
-	if call > 0 {
+	// Keras 2 counts the making of a model as its first call. How often it is called here, its own inbound_nodes say.
+	if _, isModel := r.outputs[ref.layer]; call > 0 && !isModel {
 		return reference{}, shared(ref.layer)
 	}
 	if call < 0 || result != 0 {
@@ -164,7 +165,7 @@ func noArguments(raw json.RawMessage, meaningless ...string) error {
 }
 
 // links reads inbound_nodes: the calls of a layer, of which there must be one.
-func links(raw json.RawMessage) ([]string, error) {
+func (r *reader) links(raw json.RawMessage) ([]string, error) {
 	var calls []json.RawMessage
 	if isNull(raw) || json.Unmarshal(raw, &calls) != nil || len(calls) == 0 {
 		return nil, corrupt("inbound_nodes is %s", shorten(raw))
@@ -174,7 +175,7 @@ func links(raw json.RawMessage) ([]string, error) {
 			Hint: "give every call a layer of its own"}
 	}
 	if bytes.HasPrefix(bytes.TrimSpace(calls[0]), []byte("{")) {
-		return newLinks(calls[0])
+		return r.newLinks(calls[0])
 	}
 	var refs []json.RawMessage // Keras 2
 	if err := json.Unmarshal(calls[0], &refs); err != nil || len(refs) == 0 {
@@ -182,7 +183,7 @@ func links(raw json.RawMessage) ([]string, error) {
 	}
 	var names []string
 	for _, item := range refs {
-		ref, err := parseReference(item)
+		ref, err := r.parseReference(item)
 		if err != nil {
 			return nil, err
 		}
@@ -192,7 +193,7 @@ func links(raw json.RawMessage) ([]string, error) {
 }
 
 // newLinks reads a call as Keras 3 writes it: arguments that are tensors or lists of tensors.
-func newLinks(raw json.RawMessage) ([]string, error) {
+func (r *reader) newLinks(raw json.RawMessage) ([]string, error) {
 	var call struct {
 		Args   []json.RawMessage `json:"args"`
 		Kwargs json.RawMessage   `json:"kwargs"`
@@ -229,7 +230,7 @@ func newLinks(raw json.RawMessage) ([]string, error) {
 		if err := json.Unmarshal(t, &k); err != nil || k.ClassName != "__keras_tensor__" {
 			return nil, refuse("a call with %s", shorten(t))
 		}
-		ref, err := parseReference(k.Config.History)
+		ref, err := r.parseReference(k.Config.History)
 		if err != nil {
 			return nil, err
 		}

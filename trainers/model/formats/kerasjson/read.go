@@ -188,8 +188,8 @@ func (r *reader) chain(l envelope, cfg *config, name string, fallback json.RawMe
 		}
 		return r.input(cfg, name)
 	}
-	own := cfg.inputShape()
 	if len(d.Inputs) == 0 {
+		own := cfg.inputShape()
 		for _, raw := range []json.RawMessage{l.BuildConfig.InputShape, fallback} {
 			if own == nil && cfg.err == nil {
 				own, cfg.err = rowShape(raw)
@@ -234,7 +234,8 @@ func (r *reader) input(cfg *config, name string) error {
 
 // layer appends a layer that reads from.
 func (r *reader) layer(class string, cfg *config, name string, from []string) error {
-	cfg.inputShape() // of the first layer; it is known by now
+	// Of the first layer the shape is known by now, and others need none; Keras 2 writes [null, null] to every Embedding.
+	cfg.ignore("batch_shape", "batch_input_shape", "shape")
 	op, err := cfg.op(class)
 	if err == nil {
 		err = cfg.rest()

@@ -1,0 +1,37 @@
+"""Makes the samples of an older Keras, to be run where that version is installed: python make.py FOLDER.
+
+A model with another one in it, batch normalizations, an embedding and two inputs, saved in every format of the version;
+beside them the inputs, and what Keras predicts for them.
+"""
+
+import json
+import sys
+
+import keras
+import numpy as np
+
+L = keras.layers
+image, ids = keras.Input((6, 6, 2), name="image"), keras.Input((1,), name="ids")
+x = L.Conv2D(3, 3, activation="relu", padding="same")(image)
+x = L.BatchNormalization()(x)
+x = L.MaxPooling2D()(x)
+x = L.Flatten()(x)
+inner = keras.Sequential([keras.Input((27,)), L.Dense(5, activation="tanh"), L.BatchNormalization(), L.Dropout(0.2), L.Dense(4)], name="inner")
+x = inner(x)
+e = L.Flatten()(L.Embedding(5, 2)(ids))
+x = L.Concatenate()([x, e])
+model = keras.Model([image, ids], [L.Dense(3, activation="softmax", name="p")(x), L.Dense(1, activation="hard_sigmoid", name="q")(x)])
+
+rng = np.random.default_rng(1)
+model.set_weights([rng.uniform(0.2, 1, w.shape).astype("f4") for w in model.get_weights()])
+version = keras.__version__.rsplit(".", 1)[0]
+base = f"{sys.argv[1]}/keras-{version}"
+model.save(base + ".keras")
+model.save_weights(base + ".weights.h5")
+if version.startswith("2."):  # Keras 3.0 fails on models in models
+    model.save(base + ".h5")
+    model.save_weights(base + "-weights.h5")
+xs = [rng.normal(size=(4, 6, 6, 2)).astype("f4"), np.array([[0], [4], [2], [1]], "f4")]
+ys = model.predict(xs, verbose=0)
+with open(base + ".json", "w") as f:
+    json.dump({"x": [x.ravel().tolist() for x in xs], "y": [np.asarray(y).ravel().tolist() for y in ys]}, f)
