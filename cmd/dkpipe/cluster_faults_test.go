@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -32,29 +31,6 @@ source:
     ` + smallRows + `
     WHERE reflect('java.lang.Thread', 'sleep', CAST({{millis}} AS BIGINT)) IS NOT NULL
       AND reflect('java.lang.System', 'setProperty', 'ROOT', CAST(id AS STRING)) IS NOT NULL`}
-
-// changing are the parts of messages that differ from run to run.
-var changing = regexp.MustCompile(`127\.0\.0\.1:\d+|\.stage-v[-0-9a-z]+|\.tmp-[-0-9a-z]+|_epochs/\d+`)
-
-// says gives kind, message and next step of a failure without what differs from run to run.
-func (c *smallCluster) says(r result) string {
-	if r.Error == nil {
-		return "no error"
-	}
-	text := fmt.Sprintf("%s: %s\nnext: %s", r.Error.Kind, r.Error.Message, r.Error.Hint)
-	text = strings.ReplaceAll(strings.ReplaceAll(text, c.root, "ROOT"), strings.TrimPrefix(c.root, "hdfs://"), "ROOT")
-	return changing.ReplaceAllStringFunc(text, func(s string) string {
-		switch s[:2] {
-		case ".s":
-			return "STAGE"
-		case ".t":
-			return "TEMPORARY"
-		case "_e":
-			return "_epochs/N"
-		}
-		return "ADDRESS"
-	})
-}
 
 // fails runs the job and checks exit code and message.
 func (c *smallCluster) fails(t *testing.T, code int, want string, args ...string) {
