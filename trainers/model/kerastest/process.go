@@ -116,7 +116,7 @@ func start() (*Oracle, error) {
 	cmd := exec.Command(interpreter(), "-u", "-c", script)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = childIn, childOut, log
 	cmd.Env = append(os.Environ(), "KERAS_BACKEND=jax", "JAX_PLATFORMS=cpu", "JAX_ENABLE_X64=1", "PYTHONNOUSERSITE=1", "PYTHONUTF8=1",
-		"OMP_NUM_THREADS=1", "OPENBLAS_NUM_THREADS=1", "KERAS_HOME="+filepath.Join(os.TempDir(), "dkpipe-keras"),
+		"OMP_NUM_THREADS=1", "OPENBLAS_NUM_THREADS=1", "KERAS_HOME="+filepath.Join(filepath.Dir(interpreter()), "keras"),
 		// Compiled programs run once: time spent on making them fast is lost.
 		"XLA_FLAGS=--xla_cpu_multi_thread_eigen=false --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
 	o := &Oracle{cmd: cmd, in: in, out: out, answers: bufio.NewReaderSize(out, 1<<16), log: log}
