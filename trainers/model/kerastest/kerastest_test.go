@@ -2,9 +2,10 @@ package kerastest
 
 import (
 	"errors"
+	"fmt"
 	"math"
-	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -110,18 +111,39 @@ func TestALostProcessIsAnErrorWithItsLastWords(t *testing.T) {
 	}
 }
 
+// recorder is a test that is only asked to end.
+type recorder struct {
+	testing.TB
+	skipped, failed string
+}
+
+func (*recorder) Helper()             {}
+func (r *recorder) Skip(args ...any)  { r.skipped = fmt.Sprint(args...); runtime.Goexit() }
+func (r *recorder) Fatal(args ...any) { r.failed = fmt.Sprint(args...); runtime.Goexit() }
+func (r *recorder) start() (ended bool) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		Start(r)
+	}()
+	<-done
+	return r.skipped != "" || r.failed != ""
+}
+
 func TestWithoutPythonTheTestIsSkippedOrFails(t *testing.T) {
 	t.Setenv("DKPIPE_PYTHON", "")
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
-	t.Setenv("DKPIPE_REQUIRE", "")
+	t.Setenv("DKPIPE_REQUIRE", "spark")
 	if p := interpreter(); p != "" {
 		t.Fatalf("found %s", p)
 	}
-	t.Run("skipped", func(t *testing.T) {
-		Start(t)
-		t.Error("not skipped")
-	})
-	if _, err := os.Stat("requirements.txt"); err != nil {
-		t.Fatal(err)
+	var r recorder
+	if !r.start() || r.failed != "" || !strings.Contains(r.skipped, ".ci/python") {
+		t.Errorf("skipped %q, failed %q", r.skipped, r.failed)
+	}
+	t.Setenv("DKPIPE_REQUIRE", "spark,keras")
+	r = recorder{}
+	if !r.start() || r.skipped != "" || !strings.Contains(r.failed, ".ci/python") {
+		t.Errorf("skipped %q, failed %q", r.skipped, r.failed)
 	}
 }
