@@ -123,7 +123,7 @@ func (r *inspectReport) print(a *app) {
 	all := int64(r.Parameters + r.State)
 	fmt.Fprintf(a.stdout, "Total params: %s (%s)\n", thousands(all), humanBytes(4*all))
 	if r.State > 0 {
-		fmt.Fprintf(a.stdout, "  trained:    %s\n  not trained: %s\n", thousands(int64(r.Parameters)), thousands(int64(r.State)))
+		fmt.Fprintf(a.stdout, "  trained:     %s\n  not trained: %s\n", thousands(int64(r.Parameters)), thousands(int64(r.State)))
 	}
 	fmt.Fprintln(a.stdout)
 	switch {
@@ -132,7 +132,7 @@ func (r *inspectReport) print(a *app) {
 	case !r.Weights:
 		fmt.Fprintf(a.stdout, "a definition without weights: dkpipe model init --keras %s --out model.keras makes some\n", r.Model)
 	case r.Keras != "":
-		fmt.Fprintf(a.stdout, "written by Keras %s, %s\n", r.Keras, humanBytes(r.Bytes))
+		fmt.Fprintf(a.stdout, "in the form of Keras %s, %s\n", r.Keras, humanBytes(r.Bytes))
 	default:
 		fmt.Fprintf(a.stdout, "%s, %s\n", r.Format, humanBytes(r.Bytes))
 	}
