@@ -317,3 +317,67 @@ func testSparkDies(t *testing.T, c *smallCluster) {
 	c.run(t, 0, "run", "-f", "local.yaml")
 	c.clean(t, "spark dies", true)
 }
+
+// TestInterruptedWhileSparkWrites: SIGINT ends a run in the middle of Spark's work, and Spark's work with it.
+func TestInterruptedWhileSparkWrites(t *testing.T) {
+	t.Parallel()
+	c := onSmallCluster(t, slowSource...)
+	p, s := c.writing(t)
+	p.signal(t, syscall.SIGINT)
+	begin := time.Now()
+	if code := p.wait(t); code != 130 {
+		t.Errorf("exit code %d, %s", code, &p.stdout)
+	}
+	if took := time.Since(begin); took > 5*time.Second {
+		t.Errorf("the run ended %s after the signal", took)
+	}
+	if got, want := c.says(p.result(t)), "interrupted: interrupted\nnext: nothing half-written is visible; run the same command again"; got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	begin = time.Now()
+	c.still(t, s)
+	if took := time.Since(begin); took > 4*time.Second { // two seconds, and one to see that nothing moves any more
+		t.Errorf("Spark went on for %s after the run's end", took)
+	}
+	if code, r := c.inProcess(t, "data", "verify", c.root+"/dataset"); code != 3 {
+		t.Errorf("exit code %d, %+v", code, r.Error)
+	}
+	c.run(t, 0, theJob...)
+	c.clean(t, "an interrupted write", true)
+}
+
+// still waits until Spark makes no more rows.
+func (c *smallCluster) still(t *testing.T, s *sparkconn.Session) {
+	t.Helper()
+	last, since := -1, time.Now()
+	await(t, "Spark makes no more rows", func() bool {
+		if n := c.rows(t, s); n != last {
+			last, since = n, time.Now()
+		}
+		return time.Since(since) > time.Second
+	})
+}
+
+// TestKilledWhileSparkWrites: SIGKILL leaves Spark writing for nobody. The next run does not wait for that, is not harmed
+// by it, and once Spark has ended the run after it removes what was written too late.
+func TestKilledWhileSparkWrites(t *testing.T) {
+	t.Parallel()
+	c := onSmallCluster(t, slowSource...)
+	c.run(t, 0, theJob...)
+	before := c.readers(t, "before")
+	p, s := c.writing(t)
+	p.signal(t, syscall.SIGKILL)
+	if code := p.wait(t); code != -1 {
+		t.Fatalf("exit code %d", code)
+	}
+	if now := c.readers(t, "the kill"); now != before {
+		t.Errorf("readers get %s, before it was %s", now, before)
+	}
+	r := c.run(t, 0, theJob...)
+	if now := c.readers(t, "the next run"); !strings.HasSuffix(r.Model, now) || now == before {
+		t.Errorf("readers get %s, before it was %s, the run made %s", now, before, r.Model)
+	}
+	c.still(t, s)
+	c.run(t, 0, theJob...)
+	c.clean(t, "a write that nobody waited for", true)
+}
