@@ -40,25 +40,34 @@ func (c *Core) commit(cm Commit, dst []float32, rejected string) (ack Ack, defer
 		return c.repeat(m, dst), false, nil
 	}
 	c.abandon(m)
-	cm.Staleness = c.version - cm.Base
-	if c.mode == Rounds {
+	if c.mode == Rounds || c.ahead(m, &cm) {
+		cm.Staleness = c.version - cm.Base
 		m.pending, m.commit, m.dst, m.rejected = true, cm, dst, rejected
 		c.settle()
 		return Ack{}, true, nil
 	}
-	if rejected == "" && cm.Delta != nil {
-		c.apply(cm, dst)
+	ack = c.push(m, cm, dst, rejected)
+	c.settle()
+	return ack, false, nil
+}
+
+// push applies an asynchronous commit and fills dst with the reply.
+func (c *Core) push(m *member, cm Commit, dst []float32, rejected string) Ack {
+	cm.Staleness = c.version - cm.Base
+	cm.Scale, cm.Peers = c.policy.staleness.Scale(cm.Staleness), c.peers()
+	if rejected == "" && cm.Delta != nil && cm.Scale > 0 {
+		c.apply(cm, m.from, dst)
 		c.keep(m, dst)
 	} else {
 		copy(dst, c.centre)
 		m.plain = true
 	}
+	c.remember(m)
 	before := c.work.first
 	c.book(m, &cm, rejected)
-	ack = c.acknowledge(m, &cm, rejected)
+	ack := c.acknowledge(m, &cm, rejected)
 	c.end(before)
-	c.settle()
-	return ack, false, nil
+	return ack
 }
 
 // valid refuses what a correct worker does not send.
@@ -115,26 +124,43 @@ func (c *Core) give(m *member, dst []float32) {
 	copy(dst, c.centre)
 	if !m.waits() { // else its worker does not wait for this reply any more
 		m.seen = c.version + 1
+		c.remember(m)
 	}
 }
 
 // apply runs the rule over all blocks. When reply is the delta itself, each block goes by way of a scratch block, which
-// stays in the cache.
-func (c *Core) apply(cm Commit, reply []float32) {
+// stays in the cache, and so does a delta that is scaled. from is what the worker started from, for a BaseRule.
+func (c *Core) apply(cm Commit, from, reply []float32) {
 	n, k := len(c.centre), c.rule.Slots()
-	inPlace := n > 0 && &reply[0] == &cm.Delta[0]
+	whole := cm.Delta
+	inPlace := n > 0 && &reply[0] == &whole[0]
 	for lo := 0; lo < n; lo += c.block {
 		hi := min(lo+c.block, n)
-		out := reply[lo:hi:hi]
+		out, delta := reply[lo:hi:hi], whole[lo:hi:hi]
 		if inPlace {
 			out = c.reply[: hi-lo : hi-lo]
 		}
-		c.rule.Apply(c.centre[lo:hi:hi], c.slots[k*lo:k*hi:k*hi], cm.Delta[lo:hi:hi], out, cm)
+		if cm.Scale != 1 {
+			delta = c.scaled[: hi-lo : hi-lo]
+			scale(delta, whole[lo:hi], cm.Scale)
+		}
+		if from != nil {
+			cm.From = from[lo:hi:hi]
+		}
+		c.rule.Apply(c.centre[lo:hi:hi], c.slots[k*lo:k*hi:k*hi], delta, out, cm)
 		if inPlace {
 			copy(reply[lo:hi], out)
 		}
 	}
 	c.version++
+}
+
+// scale fills dst with x times s.
+func scale(dst, x []float32, s float32) {
+	dst = dst[:len(x)]
+	for i, v := range x {
+		dst[i] = v * s
+	}
 }
 
 // keep remembers the reply for a repeat, if it cannot be made again.
@@ -158,18 +184,29 @@ func (c *Core) book(m *member, cm *Commit, rejected string) {
 		}
 	}
 	c.stats.Commits++
-	if rejected == "" {
-		c.stats.Samples += cm.Samples
-	} else {
+	switch {
+	case rejected != "":
 		c.stats.Rejected++
 		c.stats.RejectedSamples += cm.Samples
+	case c.dropped(cm):
+		c.stats.Dropped++
+		c.stats.DroppedSamples += cm.Samples
+	default:
+		c.stats.Samples += cm.Samples
 	}
 }
+
+// dropped says whether the delta of a booked commit came too late.
+func (c *Core) dropped(cm *Commit) bool { return cm.Scale == 0 && cm.Delta != nil }
 
 // acknowledge makes and remembers the ack of a booked commit. In a round all commits are booked before the first is
 // acknowledged, so that all acks agree on whether the run is over.
 func (c *Core) acknowledge(m *member, cm *Commit, rejected string) Ack {
-	ack := Ack{Version: c.version, Staleness: cm.Staleness, Rejected: rejected, Stop: c.over()}
+	ack := Ack{Version: c.version, Staleness: cm.Staleness, Rejected: rejected, Dropped: rejected == "" && c.dropped(cm),
+		Window: c.assign(m, cm), Stop: c.over()}
+	if cm.Delta != nil {
+		m.clock++
+	}
 	m.seq, m.ack, m.flushed, m.seen = cm.Seq, ack, false, c.version+1
 	if ack.Stop {
 		m.state = over

@@ -19,6 +19,20 @@ type Options struct {
 	// Shards and Epochs make the units: every shard once in every epoch. Without shards, Next says Done at once.
 	Shards int
 	Epochs int
+	// Quorum closes a round when that many members have committed (K of N). Who comes later is part of a later round, with
+	// the staleness that this means. 0 waits for all. Rounds mode only.
+	Quorum int
+	// Bound makes a commit wait while its worker is more than Bound commits ahead of the slowest one that is at work (stale
+	// synchronous parallel: Ho et al., NIPS 2013). 0 does not bound. Async mode only.
+	Bound int
+	// Staleness says what becomes of deltas that come late.
+	Staleness Staleness
+	// WarmUp is how many samples the lowest of the workers does alone, before the others get their first unit (Dean et al.,
+	// NIPS 2012, section 4.1).
+	WarmUp int64
+	// Window, when not 0, makes the core assign local steps by speed (dynamic local updates: Liu et al. 2024, arXiv
+	// 2401.09135): the fastest worker does Window steps between two commits, one of half its speed half as many.
+	Window int
 	// Block is the number of parameters in a block; 0 means DefaultBlock.
 	Block int
 	// Generation tells the lives of the server apart: it must be greater after every Restore, so that a worker that
@@ -32,8 +46,10 @@ type Stats struct {
 	Commits         uint64 // commits acknowledged, without repeats
 	Duplicates      uint64 // repeats answered
 	Rejected        uint64 // commits whose delta was refused
+	Dropped         uint64 // commits whose delta was too stale
 	Samples         int64  // samples in applied commits
 	RejectedSamples int64  // samples in refused ones
+	DroppedSamples  int64  // samples in those too stale
 }
 
 // Answer is the answer to a call that was deferred. Ack is set for a commit, Unit and Turn for a Next.
@@ -51,8 +67,10 @@ type Answer struct {
 type Core struct {
 	rule    Rule
 	centred bool // the rule's reply is the centre
+	based   bool // the rule is a BaseRule
 	mode    Mode
 	workers int
+	policy  policy
 	block   int
 	centre  []float32
 	slots   []float32 // block by block: the slots of a block lie together
@@ -68,7 +86,8 @@ type Core struct {
 	log     func(Commit, Ack) // the shell's; called for every acknowledged commit that is no repeat
 	ends    func(epoch int)   // the shell's; called when an epoch and all before it are complete
 	mean    []float32         // one block, Rounds only
-	reply   []float32         // one block, Rounds only
+	reply   []float32         // one block
+	scaled  []float32         // one block, with Staleness.Power only
 }
 
 type state uint8
@@ -91,6 +110,10 @@ type member struct {
 	ack         Ack       // its ack
 	kept        []float32 // the reply to it, when the rule's reply is not the centre
 	plain       bool      // the reply to it was the centre all the same
+	from        []float32 // the centre that it got last, for a BaseRule
+	clock       uint64    // windows that it has committed, for Options.Bound
+	speed       float64   // steps a second, smoothed, for Options.Window
+	finished    bool      // it left after it had seen the end of the run
 	seen        uint64    // version + 1 of the centre that it got last; 0 for none
 	held        []int     // units handed out and not complete
 	flushed     bool      // told to flush, and nothing was committed since
@@ -114,17 +137,8 @@ func NewCore(params []float32, rule Rule, o Options) (*Core, error) {
 	if o.Block == 0 {
 		o.Block = DefaultBlock
 	}
-	switch {
-	case rule == nil:
-		return nil, &Error{Kind: "internal", Message: "parameter server: no rule"}
-	case o.Mode != Async && o.Mode != Rounds:
-		return nil, &Error{Kind: "internal", Message: fmt.Sprintf("parameter server: mode %d is not known", o.Mode)}
-	case o.Workers < 0 || o.Shards < 0 || o.Epochs < 0 || o.Block < 0:
-		return nil, &Error{Kind: "spec", Message: fmt.Sprintf("parameter server: workers %d, shards %d, epochs %d and block %d may not be negative",
-			o.Workers, o.Shards, o.Epochs, o.Block)}
-	case o.Shards > 0 && o.Epochs == 0:
-		return nil, &Error{Kind: "spec", Message: fmt.Sprintf("parameter server: %d shards but no epochs", o.Shards),
-			Hint: "set the number of epochs"}
+	if err := o.check(rule); err != nil {
+		return nil, err
 	}
 	c := &Core{
 		rule: rule, mode: o.Mode, workers: o.Workers, block: min(o.Block, max(len(params), 1)), gen: o.Generation,
@@ -132,12 +146,19 @@ func NewCore(params []float32, rule Rule, o Options) (*Core, error) {
 		slots:  make([]float32, rule.Slots()*len(params)),
 		lives:  uint64(o.Generation) << 32,
 		work:   work{workers: o.Workers, shards: o.Shards, epochs: o.Epochs},
+		policy: policy{quorum: o.Quorum, bound: uint64(o.Bound), staleness: o.Staleness, warmUp: o.WarmUp, window: o.Window},
 	}
 	if r, ok := rule.(CentreRule); ok {
 		c.centred = r.RepliesCentre()
 	}
+	if r, ok := rule.(BaseRule); ok {
+		c.based = r.UsesBase()
+	}
 	if o.Mode == Rounds {
 		c.mean = make([]float32, c.block)
+	}
+	if o.Staleness.Power != 0 {
+		c.scaled = make([]float32, c.block)
 	}
 	c.reply = make([]float32, c.block)
 	for w := range o.Workers {
@@ -206,7 +227,9 @@ func (c *Core) Join(w Worker) (uint64, error) {
 		c.leave(m, "it joined again")
 	}
 	c.lives++
-	*m = member{id: w, state: busy, incarnation: c.lives, held: m.held[:0], kept: m.kept}
+	*m = member{id: w, state: busy, incarnation: c.lives, held: m.held[:0], kept: m.kept, from: m.from}
+	m.clock = c.slowest(m)
+	c.remember(m)
 	c.settle()
 	return m.incarnation, nil
 }
@@ -240,7 +263,7 @@ func (c *Core) leave(m *member, why string) {
 	}
 	m.held = m.held[:0]
 	m.drop()
-	m.state, m.why = gone, why
+	m.state, m.why, m.finished = gone, why, m.state == over
 }
 
 // Withdraw takes back the deferred call of a worker that no longer waits for its answer: a commit is taken out of the
@@ -281,14 +304,26 @@ func (c *Core) Abort(err error) {
 	}
 }
 
-// settle answers what has become answerable: it closes the round if nobody is missing, hands units to those who wait
-// for them, and goes on as long as one makes the other possible.
+// pendingAgain says whether a commit is one that is deferred already.
+func (c *Core) pendingAgain(w Worker, seq uint64) bool {
+	m := c.find(w)
+	return m != nil && m.pending && m.commit.Seq == seq
+}
+
+// askedAgain says whether a call of Next is one that was answered already, or is deferred.
+func (c *Core) askedAgain(w Worker, ask uint64) bool {
+	m := c.find(w)
+	return m != nil && ask != 0 && (ask == m.asked || m.state == parked && ask == m.asking)
+}
+
+// settle answers what has become answerable: it closes the round if nobody is missing, takes commits that waited for
+// slower workers, hands units to those who wait for them, and goes on as long as one makes the other possible.
 func (c *Core) settle() {
 	if c.aborted != nil {
 		return
 	}
 	for {
-		closed := c.closeRound()
+		closed := c.closeRound() || c.admit()
 		released := c.release()
 		if !closed && !released {
 			return

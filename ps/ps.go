@@ -25,9 +25,16 @@ type Commit struct {
 	// Delta has as many elements as there are parameters. It is nil when Seq is 0, and may be nil in a commit that
 	// only moves positions: nothing is applied then, and the reply is the centre. It belongs to the caller and is
 	// not kept after Exchange returned.
-	Delta     []float32
-	Staleness uint64 // set by the core before Rule.Apply: versions that went by since Base
-	Report    Report
+	Delta  []float32
+	Report Report
+
+	// The rest is set by the core before Rule.Apply; what the sender wrote there is not looked at.
+
+	Staleness uint64  // versions that went by since Base
+	Scale     float32 // what Options.Staleness makes of the delta: Rule.Apply gets it multiplied already
+	Peers     int     // workers that share the run: those expected or in, and those who saw its end
+	// From is, for a BaseRule, the centre that the worker was given last: the same elements as the other vectors.
+	From []float32
 }
 
 // Report is what a worker tells about the window of a commit. The server hands it to its observer and forgets it.
@@ -49,7 +56,11 @@ type Ack struct {
 	// The positions have moved all the same, because those samples are spent; the reply is the centre, and the
 	// worker goes on from it.
 	Rejected string
-	Stop     bool // the run is over: finish, do not start another window
+	// Dropped says that the delta was not applied because it was too stale (Options.Staleness); otherwise as Rejected.
+	Dropped bool
+	// Window is how many local steps the worker is to do until its next commit; 0 leaves it to the worker.
+	Window int
+	Stop   bool // the run is over: finish, do not start another window
 }
 
 // Rule is the server's half of a training algorithm. It is pure: same arguments, same bytes. It is implemented
@@ -63,6 +74,13 @@ type Rule interface {
 	// of a round, and c has Worker -1, the sum of the samples, and the most steps and the greatest staleness of any
 	// member.
 	Apply(centre, slots, delta, reply []float32, c Commit)
+}
+
+// BaseRule is implemented by a Rule that compares the centre with the one that the worker started from, Commit.From. The
+// core then keeps that one for every worker: one vector a worker, and nothing more on the wire. Asynchronous only.
+type BaseRule interface {
+	Rule
+	UsesBase() bool
 }
 
 // CentreRule is implemented by a Rule whose reply is always the new centre. The core then answers a repeated commit
@@ -82,7 +100,7 @@ const (
 	// Rounds waits until every active member has committed, applies the mean of the deltas, taken in worker order,
 	// as one commit, and then answers all of them (bulk synchronous). A member that leaves is no longer waited for,
 	// nor is one that waits in Next because there is no work for it. Those of Options.Workers that have not joined
-	// yet are waited for until they join or are given up by Leave.
+	// yet are waited for until they join or are given up by Leave. With Options.Quorum a round waits for fewer.
 	Rounds
 )
 

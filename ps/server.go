@@ -18,12 +18,43 @@ type Observer interface {
 	EpochDone(epoch int, version uint64, centre []float32)
 }
 
+// Recorder is an Observer that is also told of every call, in the order in which the core took them, and of memberships in
+// between. Workers that make the same calls in the same order to a server that starts the same get the same bits: this is
+// all that has to be kept of an asynchronous run to repeat it.
+type Recorder interface {
+	Observer
+	// Took is called with the server's lock held, after the core took the call, whether or not it was answered at once.
+	// Repeats of a call are not told.
+	Took(c Call)
+}
+
+// Call is one call of a worker, or of whoever ends the run.
+type Call struct {
+	Kind        CallKind
+	Worker      Worker
+	Incarnation uint64
+	Steps       int    // of a commit
+	Staleness   uint64 // of a commit, when it came
+}
+
+// CallKind says which call it was.
+type CallKind uint8
+
+const (
+	CallPull     CallKind = iota + 1 // Exchange without a push
+	CallCommit                       // Exchange
+	CallNext                         // Next or Ask
+	CallWithdraw                     // the worker's last call waited and was taken back
+	CallStop                         // Stop, of no worker
+)
+
 // Server makes a Core safe for concurrent use and lets calls wait for their deferred answers. It starts no goroutine.
 // All methods may be called by any goroutine; one worker makes one call of Exchange or Next at a time.
 type Server struct {
 	mu       sync.Mutex
 	core     *Core
 	obs      Observer
+	rec      Recorder // obs, or nil
 	waiters  map[Worker]*waiter
 	leases   map[Worker]lease
 	finished chan struct{}
@@ -40,6 +71,7 @@ type lease struct {
 // NewServer serves a core, which from now on belongs to it. obs may be nil.
 func NewServer(core *Core, obs Observer) *Server {
 	s := &Server{core: core, obs: obs, waiters: map[Worker]*waiter{}, leases: map[Worker]lease{}, finished: make(chan struct{})}
+	s.rec, _ = obs.(Recorder)
 	if obs != nil {
 		core.log = func(c Commit, a Ack) {
 			c.Delta = nil
@@ -96,7 +128,16 @@ func (s *Server) Exchange(ctx context.Context, c Commit, dst []float32) (Ack, er
 	}
 	rejected := s.core.check(c.Delta) // reads no state: outside the lock
 	s.mu.Lock()
+	staleness := s.core.version - c.Base
+	again := s.core.pendingAgain(c.Worker, c.Seq)
 	ack, deferred, err := s.core.commit(c, dst, rejected)
+	switch {
+	case err != nil || ack.Duplicate || again:
+	case c.Seq == 0:
+		s.took(Call{Kind: CallPull, Worker: c.Worker, Incarnation: c.Incarnation})
+	default:
+		s.took(Call{Kind: CallCommit, Worker: c.Worker, Incarnation: c.Incarnation, Steps: c.Steps, Staleness: staleness})
+	}
 	var w *waiter
 	if deferred {
 		w = s.wait(c.Worker)
@@ -128,7 +169,11 @@ func (s *Server) Ask(ctx context.Context, w Worker, incarnation, ask uint64) (Un
 		return Unit{}, Done, err
 	}
 	s.mu.Lock()
+	again := s.core.askedAgain(w, ask)
 	u, turn, err := s.core.Next(w, incarnation, ask)
+	if err == nil && !again {
+		s.took(Call{Kind: CallNext, Worker: w, Incarnation: incarnation})
+	}
 	var wt *waiter
 	if err == nil && turn == Wait {
 		wt = s.wait(w)
@@ -154,6 +199,13 @@ func (s *Server) Stop() {
 	defer s.mu.Unlock()
 	defer s.after()
 	s.core.Stop()
+	s.took(Call{Kind: CallStop, Worker: -1})
+}
+
+func (s *Server) took(c Call) {
+	if s.rec != nil {
+		s.rec.Took(c)
+	}
 }
 
 // Abort ends the run at once: all waiting and later calls get err.
@@ -284,6 +336,7 @@ func (s *Server) await(ctx context.Context, wt *waiter, w Worker, incarnation ui
 	}
 	delete(s.waiters, w)
 	s.core.Withdraw(w, incarnation)
+	s.took(Call{Kind: CallWithdraw, Worker: w, Incarnation: incarnation})
 	s.after()
 	return Answer{}, ctx.Err()
 }

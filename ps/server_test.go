@@ -1,7 +1,12 @@
 package ps_test
 
 import (
+	"context"
+	"fmt"
+	"runtime"
+	"slices"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -21,4 +26,73 @@ func TestServerKeepsTheContract(t *testing.T) {
 			return srv, life
 		}
 	})
+}
+
+// recorder notes memberships and calls in the order in which it is told.
+type recorder struct{ lines []string }
+
+func (r *recorder) Committed(ps.Commit, ps.Ack)      {}
+func (r *recorder) EpochDone(int, uint64, []float32) {}
+func (r *recorder) Took(c ps.Call) {
+	r.lines = append(r.lines, fmt.Sprint(c.Kind, c.Worker, c.Steps, c.Staleness))
+}
+func (r *recorder) Membership(w ps.Worker, _ uint64, joined bool, _ string) {
+	r.lines = append(r.lines, fmt.Sprintf("member%d %v", w, joined))
+}
+
+func TestARecorderIsToldEveryCallOnceInOrder(t *testing.T) {
+	core, err := ps.NewCore([]float32{0}, pstest.Add{}, ps.Options{Workers: 2, Shards: 1, Epochs: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec := &recorder{}
+	srv := ps.NewServer(core, rec)
+	dst := make([]float32, 1)
+	join := func(w ps.Worker) uint64 {
+		life, err := srv.Join(w)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return life
+	}
+	a, b := join(0), join(1)
+	exchange := func(c ps.Commit) {
+		t.Helper()
+		if _, err := srv.Exchange(t.Context(), c, dst); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exchange(ps.Commit{Worker: 0, Incarnation: a})
+	first := ps.Commit{Worker: 0, Incarnation: a, Seq: 1, Steps: 3, Delta: []float32{1}}
+	exchange(first)
+	exchange(first) // a repeat
+	exchange(ps.Commit{Worker: 1, Incarnation: b, Seq: 1, Steps: 2, Delta: []float32{1}})
+	for range 2 { // the second is a repeat
+		if _, _, err := srv.Ask(t.Context(), 0, a, 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	short, cancel := context.WithCancel(t.Context())
+	waits := make(chan error, 1)
+	go func() {
+		_, _, err := srv.Ask(short, 1, b, 1)
+		waits <- err
+	}()
+	for srv.Progress().Waiting == 0 {
+		runtime.Gosched()
+	}
+	cancel()
+	<-waits
+	if _, err := srv.Exchange(t.Context(), ps.Commit{Worker: 1, Incarnation: b, Seq: 7}, dst); err == nil {
+		t.Fatal("a gap was taken")
+	}
+	srv.Stop()
+	if err := srv.Leave(1, b, "done"); err != nil {
+		t.Fatal(err)
+	}
+	srv.Expire(time.Now())
+	want := []string{"member0 true", "member1 true", "1 0 0 0", "2 0 3 0", "2 1 2 1", "3 0 0 0", "3 1 0 0", "4 1 0 0", "5 -1 0 0", "member1 false"}
+	if !slices.Equal(rec.lines, want) {
+		t.Errorf("told\n%q, want\n%q", rec.lines, want)
+	}
 }

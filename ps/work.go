@@ -122,7 +122,7 @@ func (w *work) advance() {
 
 // Next answers a worker that wants a unit of data, or defers the answer (Wait).
 //
-// Asynchronous workers take the units of the earliest epoch that has free ones: first those that they are preferred
+// While a worker warms up, the others wait. Asynchronous workers take the units of the earliest epoch that has free ones: first those that they are preferred
 // for, in shard order, then others'. In rounds, only the earliest incomplete epoch is open, and of others' units only
 // those of workers that are gone are taken.
 //
@@ -163,7 +163,11 @@ func (c *Core) grant(m *member) (Unit, Turn, error) {
 		m.state = over
 	} else if got, ok := c.take(m); ok {
 		u, turn = got, Work
-		u.Pull = c.mode == Rounds && m.seen != c.version+1
+		// With a quorum, rounds go on while a worker computes: only one that waited here has no window open.
+		u.Pull = c.mode == Rounds && m.seen != c.version+1 && (c.policy.quorum == 0 || m.state == parked)
+		if m.state == parked {
+			c.catchUp(m)
+		}
 		m.held = append(m.held, u.ID)
 		m.state = busy
 	} else if len(m.held) > 0 {
@@ -181,6 +185,9 @@ func (c *Core) grant(m *member) (Unit, Turn, error) {
 }
 
 func (c *Core) take(m *member) (Unit, bool) {
+	if c.heldBack(m) {
+		return Unit{}, false
+	}
 	last := c.work.epochs - 1
 	if c.mode == Rounds {
 		last = c.work.first
@@ -196,7 +203,9 @@ func (c *Core) take(m *member) (Unit, bool) {
 	return Unit{}, false
 }
 
-func (c *Core) mayTake(owner Worker) bool { return c.mode == Async || c.find(owner).state == gone }
+func (c *Core) mayTake(owner Worker) bool {
+	return c.mode == Async || c.warming() || c.find(owner).state == gone
+}
 
 // release answers those who wait in Next and can be answered now. It says whether there were any.
 func (c *Core) release() bool {

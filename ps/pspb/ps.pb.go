@@ -871,6 +871,8 @@ type Pull struct {
 	Rejected      string                 `protobuf:"bytes,4,opt,name=rejected,proto3" json:"rejected,omitempty"`
 	Stop          bool                   `protobuf:"varint,5,opt,name=stop,proto3" json:"stop,omitempty"`
 	Fault         *Fault                 `protobuf:"bytes,6,opt,name=fault,proto3" json:"fault,omitempty"`
+	Dropped       bool                   `protobuf:"varint,7,opt,name=dropped,proto3" json:"dropped,omitempty"`
+	Window        int64                  `protobuf:"varint,8,opt,name=window,proto3" json:"window,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -945,6 +947,20 @@ func (x *Pull) GetFault() *Fault {
 		return x.Fault
 	}
 	return nil
+}
+
+func (x *Pull) GetDropped() bool {
+	if x != nil {
+		return x.Dropped
+	}
+	return false
+}
+
+func (x *Pull) GetWindow() int64 {
+	if x != nil {
+		return x.Window
+	}
+	return 0
 }
 
 // Fault is an error with its kind; in the other calls it is a detail of the status.
@@ -1079,14 +1095,16 @@ const file_ps_proto_rawDesc = "" +
 	"\ametrics\x18\x03 \x03(\x01R\ametrics\x12\x1b\n" +
 	"\tcompute_s\x18\x04 \x01(\x01R\bcomputeS\x12\x15\n" +
 	"\x06wait_s\x18\x05 \x01(\x01R\x05waitS\x12\x15\n" +
-	"\x06feed_s\x18\x06 \x01(\x01R\x05feedS\"\xb7\x01\n" +
+	"\x06feed_s\x18\x06 \x01(\x01R\x05feedS\"\xe9\x01\n" +
 	"\x04Pull\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12\x1c\n" +
 	"\tstaleness\x18\x02 \x01(\x04R\tstaleness\x12\x1c\n" +
 	"\tduplicate\x18\x03 \x01(\bR\tduplicate\x12\x1a\n" +
 	"\brejected\x18\x04 \x01(\tR\brejected\x12\x12\n" +
 	"\x04stop\x18\x05 \x01(\bR\x04stop\x12)\n" +
-	"\x05fault\x18\x06 \x01(\v2\x13.dkpipe.ps.v1.FaultR\x05fault\"\xc4\x01\n" +
+	"\x05fault\x18\x06 \x01(\v2\x13.dkpipe.ps.v1.FaultR\x05fault\x12\x18\n" +
+	"\adropped\x18\a \x01(\bR\adropped\x12\x16\n" +
+	"\x06window\x18\b \x01(\x03R\x06window\"\xc4\x01\n" +
 	"\x05Fault\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x12\n" +

@@ -40,6 +40,34 @@ func (Set) Apply(centre, _, delta, reply []float32, _ ps.Commit) {
 	copy(reply, delta)
 }
 
+// Look adds every delta to the centre and notes in its three slots what the core told it beside the vectors: what the worker
+// started from, the number of peers, and the staleness.
+type Look struct{}
+
+var (
+	_ ps.CentreRule = Look{}
+	_ ps.BaseRule   = Look{}
+)
+
+// Slots is 3.
+func (Look) Slots() int { return 3 }
+
+// RepliesCentre is true.
+func (Look) RepliesCentre() bool { return true }
+
+// UsesBase is true.
+func (Look) UsesBase() bool { return true }
+
+// Apply adds and notes.
+func (Look) Apply(centre, slots, delta, reply []float32, c ps.Commit) {
+	n := len(centre)
+	for i, d := range delta {
+		centre[i] += d
+		reply[i] = centre[i]
+		slots[i], slots[n+i], slots[2*n+i] = c.From[i], float32(c.Peers), float32(c.Staleness)
+	}
+}
+
 // Elastic takes a worker's parameters x and moves the centre by e = Alpha (x - c); the reply is e. It also counts the
 // commits in its one slot.
 type Elastic struct{ Alpha float32 }

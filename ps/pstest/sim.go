@@ -21,7 +21,12 @@ type Sim struct {
 	Epochs  int
 	Rows    int // samples of the longest shard; shard s has Rows - s mod 3, at least 0
 	Window  int // steps between commits; 0: a worker commits when it is told to flush
-	Params  int
+	// Quorum, Bound, Staleness and WarmUp are as in ps.Options.
+	Quorum    int
+	Bound     int
+	Staleness ps.Staleness
+	WarmUp    int64
+	Params    int
 	// Faults is how many kills, pauses, cut calls and repeats are thrown in at most. With 0 the seed only decides in
 	// which order things happen.
 	Faults int
@@ -107,6 +112,7 @@ type booked struct {
 	ack    ps.Ack
 	name   string
 	data   []sample
+	in     int // members when it was acknowledged
 }
 
 type sample struct{ unit, row int }
@@ -130,7 +136,8 @@ func newSim(o Sim) (*sim, error) {
 }
 
 func (s *sim) options() ps.Options {
-	return ps.Options{Mode: s.Mode, Workers: s.Workers, Shards: s.Shards, Epochs: s.Epochs, Block: 3, Generation: s.crashes}
+	return ps.Options{Mode: s.Mode, Workers: s.Workers, Shards: s.Shards, Epochs: s.Epochs, Block: 3, Generation: s.crashes,
+		Quorum: s.Quorum, Bound: s.Bound, Staleness: s.Staleness, WarmUp: s.WarmUp}
 }
 
 func (s *sim) rows(unit int) int { return max(0, s.Rows-(unit%s.Shards)%3) }
@@ -295,7 +302,7 @@ func (s *sim) deliver() error {
 func name(c ps.Commit) string { return fmt.Sprintf("%d/%d/%d", c.Worker, c.Incarnation, c.Seq) }
 
 func (s *sim) book(c ps.Commit, a ps.Ack) {
-	b := booked{commit: c, ack: a, name: name(c)}
+	b := booked{commit: c, ack: a, name: name(c), in: len(s.core.Joined())}
 	b.commit.Delta = slices.Clone(c.Delta)
 	b.data = decodeSamples(c.Report.Metrics)
 	s.log = append(s.log, b)
@@ -355,18 +362,24 @@ func (s *sim) fold(centre []float32) {
 		group := slices.Clone(s.log[i:j])
 		slices.SortStableFunc(group, func(a, b booked) int { return int(a.commit.Worker) - int(b.commit.Worker) })
 		group = slices.DeleteFunc(group, func(b booked) bool {
-			return b.ack.Rejected != "" || b.commit.Delta == nil || s.Mode == ps.Rounds && b.commit.Steps == 0
+			return b.ack.Rejected != "" || b.ack.Dropped || b.commit.Delta == nil || s.Mode == ps.Rounds && b.commit.Steps == 0
 		})
 		if len(group) > 0 {
-			delta := slices.Clone(group[0].commit.Delta)
-			for _, b := range group[1:] {
+			share := max(len(group), min(s.Quorum, group[0].in))
+			delta := make([]float32, len(centre))
+			for g, b := range group {
+				by := s.Staleness.Scale(b.ack.Staleness)
 				for k, d := range b.commit.Delta {
-					delta[k] += d
+					if g == 0 {
+						delta[k] = d * by
+					} else {
+						delta[k] += d * by
+					}
 				}
 			}
-			if len(group) > 1 {
+			if share > 1 {
 				for k := range delta {
-					delta[k] *= 1 / float32(len(group))
+					delta[k] *= 1 / float32(share)
 				}
 			}
 			s.Rule.Apply(centre, slots, delta, reply, group[0].commit)

@@ -21,8 +21,11 @@ func TestRandomFaultsKeepEveryPromise(t *testing.T) {
 			Seed: rng.Uint64(), Mode: ps.Mode(i % 2), Workers: 1 + rng.IntN(4), Extra: rng.IntN(2), Shards: 1 + rng.IntN(5),
 			Epochs: 1 + rng.IntN(3), Rows: rng.IntN(7), Window: rng.IntN(5), Params: 1 + rng.IntN(8), Faults: rng.IntN(40),
 		}
-		if i%4 == 0 {
+		switch {
+		case i%4 == 0:
 			o.Rule = Elastic{Alpha: 0.25}
+		case i%3 == 0:
+			policies(&o, rng)
 		}
 		if i%7 == 0 {
 			o.StopAfter = 1 + rng.IntN(10)
@@ -34,11 +37,23 @@ func TestRandomFaultsKeepEveryPromise(t *testing.T) {
 		total.Commits += out.Stats.Commits
 		total.Duplicates += out.Stats.Duplicates
 		total.Rejected += out.Stats.Rejected
+		total.Dropped += out.Stats.Dropped
 	}
 	t.Logf("%+v", total)
-	if total.Duplicates == 0 || total.Rejected == 0 {
+	if total.Duplicates == 0 || total.Rejected == 0 || total.Dropped == 0 {
 		t.Errorf("the faults did not reach the core: %+v", total)
 	}
+}
+
+// policies makes a run one with rules for late deltas and for who may go on.
+func policies(o *Sim, rng *rand.Rand) {
+	if o.Mode == ps.Rounds {
+		o.Quorum = rng.IntN(o.Workers + 1)
+	} else {
+		o.Bound = rng.IntN(4)
+	}
+	o.Staleness = ps.Staleness{Power: float64(rng.IntN(3)) / 2, Drop: uint64(rng.IntN(4))}
+	o.WarmUp = int64(rng.IntN(8))
 }
 
 // Rounds: the same bits whatever the order in which messages arrive and workers get to run (bulk synchronous, mean in

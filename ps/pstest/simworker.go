@@ -181,7 +181,7 @@ func (w *simWorker) turn(r reply) error {
 		}
 		if r.unit.Pull {
 			w.pulled = false
-		} else if w.sim.Mode == ps.Rounds && w.steps == 0 && w.base != w.sim.core.Version() {
+		} else if w.sim.Mode == ps.Rounds && w.sim.Quorum == 0 && w.steps == 0 && w.base != w.sim.core.Version() {
 			return fmt.Errorf("worker %d starts from version %d, the round is at %d", w.id, w.base, w.sim.core.Version())
 		}
 	case ps.Flush:

@@ -26,10 +26,7 @@ type Start func(t *testing.T, srv *ps.Server) (join func(w ps.Worker) (Conn, uin
 
 // TestServer checks everything that a worker relies on, whatever lies between it and the server.
 func TestServer(t *testing.T, start Start) {
-	for _, c := range []struct {
-		name string
-		run  func(*testing.T, Start)
-	}{
+	for _, c := range append([]check{
 		{"a pull gives the centre and changes nothing", testPull},
 		{"a commit is applied, and its reply is the new centre", testCommit},
 		{"a repeat is answered with the same bytes and not applied again", testRepeat},
@@ -46,9 +43,15 @@ func TestServer(t *testing.T, start Start) {
 		{"abort ends waiting calls with its error", testAbort},
 		{"concurrent workers count every sample once", testConcurrent},
 		{"empty vectors are vectors", testEmpty},
-	} {
+	}, policyChecks()...) {
 		t.Run(c.name, func(t *testing.T) { c.run(t, start) })
 	}
+}
+
+// check is one promise of a server.
+type check struct {
+	name string
+	run  func(*testing.T, Start)
 }
 
 // rig is one server under test.
