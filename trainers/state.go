@@ -2,6 +2,7 @@ package trainers
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"slices"
 
@@ -9,16 +10,18 @@ import (
 	"dkpipe/trainers/model"
 )
 
-// calibrationSteps is how many batches are run to estimate a model's state: after them a moving average with momentum
-// 0.99 has forgotten all but 1 % of where it started.
-const calibrationSteps = 500
+// calibrationRows is how many rows at least are run to estimate a model's state, unless the split has fewer: the error
+// of a mean over so many is below a hundredth of a deviation.
+const calibrationRows = 20_000
 
 // state gives the replica's state that belongs to the centre.
 //
-// State (moving statistics of batch normalization) is not exchanged: what each worker has belongs to parameters that
-// were never the centre, and deltas of variances do not add up. It is computed at the end instead, by running batches
-// through the centre, which is the estimate that such layers are meant to have (Wu and Johnson, Rethinking "Batch" in
-// BatchNorm, 2021, section 3). A single worker in this process has walked the centre's own way; its state is kept.
+// State (moving statistics of batch normalization) is not exchanged and not averaged: what each worker has belongs to
+// parameters that were never the centre, and variances about different means do not average to a variance. It is
+// computed at the end instead, as the statistics of the training rows in the centre, which is the estimate that such
+// layers are meant to have (Wu and Johnson, Rethinking "Batch" in BatchNorm, 2021, section 3). The rule is the same for
+// every algorithm and number of workers. A single worker in this process has walked the centre's own way; its moving
+// averages are kept, as Keras keeps them.
 func (r *run) state(ctx context.Context, centre []float32) ([]float32, error) {
 	if len(r.first.State()) == 0 {
 		return nil, nil
@@ -37,47 +40,56 @@ func (r *run) state(ctx context.Context, centre []float32) ([]float32, error) {
 	return slices.Clone(r.first.State()), nil
 }
 
-// calibrate runs batches through a replica, whose parameters do not change, to bring its state up to date.
+// gatherer is a replica that can compute its state for fixed parameters. seen counts the rows before a batch.
+type gatherer interface {
+	Gather(b *pipeline.Batch, seen int64) error
+}
+
+// calibrate runs one pass over the data, or as much as is needed of it, through a replica, whose parameters do not
+// change, and leaves the state that belongs to them. Shards hold random rows, so the first ones will do.
 func calibrate(ctx context.Context, r model.Replica, feed pipeline.Feed) error {
+	g, ok := r.(gatherer)
+	if !ok {
+		return &pipeline.Error{Kind: pipeline.Internal, Message: fmt.Sprintf("a %T has state and cannot gather it", r)}
+	}
 	shards, err := feed.Shards(ctx)
 	if err != nil {
 		return err
 	}
-	steps := 0
-	for epoch, before := 0, -1; steps < calibrationSteps && steps > before; epoch++ {
-		before = steps
-		for _, s := range shards {
-			n, err := calibrateShard(ctx, r, feed, s, epoch, calibrationSteps-steps)
-			if steps += n; err != nil || steps >= calibrationSteps {
-				return err
-			}
+	seen := int64(0)
+	for _, s := range shards {
+		if seen, err = calibrateShard(ctx, g, feed, s, seen); err != nil || seen >= calibrationRows {
+			return err
 		}
 	}
 	return nil
 }
 
-func calibrateShard(ctx context.Context, r model.Replica, feed pipeline.Feed, s pipeline.Shard, epoch, limit int) (steps int, err error) {
-	reader, err := feed.Open(ctx, s, pipeline.Cursor{Epoch: epoch})
+func calibrateShard(ctx context.Context, g gatherer, feed pipeline.Feed, s pipeline.Shard, seen int64) (_ int64, err error) {
+	reader, err := feed.Open(ctx, s, pipeline.Cursor{})
 	if err != nil {
-		return 0, err
+		return seen, err
 	}
 	defer func() {
 		if e := reader.Close(); err == nil {
 			err = e
 		}
 	}()
-	for steps < limit {
+	for seen < calibrationRows {
 		b, err := reader.Next()
 		if err == io.EOF {
 			break
 		}
 		if err != nil {
-			return steps, err
+			return seen, err
 		}
-		if _, err := r.Step(b); err != nil {
-			return steps, err
+		if err := g.Gather(b, seen); err != nil {
+			return seen, err
 		}
-		steps++
+		seen += int64(b.Rows)
+		if err := ctx.Err(); err != nil {
+			return seen, err
+		}
 	}
-	return steps, nil
+	return seen, nil
 }

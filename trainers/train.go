@@ -39,7 +39,7 @@ type Config struct {
 // Result is what came out of a run.
 type Result struct {
 	Params      []float32     // the centre
-	State       []float32     // of the replica, for the centre: batch-norm statistics and the like; may be empty
+	State       []float32     // of the replica, for the centre: batch-norm statistics and the like, never merged from workers but computed for Params at the end; may be empty
 	Interrupted bool          // the run was asked to stop before it was complete
 	Samples     int64         // acknowledged, those before From included
 	Seconds     float64       // wall clock

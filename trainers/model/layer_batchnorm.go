@@ -8,8 +8,8 @@ import (
 
 // BatchNormalization brings every channel (the last dimension) to mean 0 and variance 1, then scales and shifts it, as
 // keras.layers.BatchNormalization with axis -1. While training it uses the batch's mean and variance, in inference the
-// moving ones, which are State: moving_mean, then moving_variance. What distributed training makes of State is told at
-// trainers.Result.
+// moving ones, which are State: moving_mean, then moving_variance. In distributed training every worker has its own; at the
+// end of a run the state of the centre is computed anew by Network.Gather (trainers.Result.State).
 type BatchNormalization struct {
 	Momentum                  float64     `yaml:"momentum"` // default 0.99
 	Epsilon                   float64     `yaml:"epsilon"`  // default 0.001

@@ -587,3 +587,50 @@ func TestNaNComesThroughEveryLayer(t *testing.T) {
 		}
 	}
 }
+
+// Gather gives the statistics of all rows together, whatever the batches, and leaves the rest alone.
+func TestGatherGivesTheStatisticsOfAllRows(t *testing.T) {
+	r := rand.New(rand.NewPCG(101, 8))
+	d := define(t, []int{2, 3}, dense(4, "tanh"), newBatchNormalization(), &Flatten{}, &Dropout{Rate: 0.5}, dense(2, "linear"))
+	n := compile(t, d, Config{Batch: 8, Loss: "mse"})
+	n.Init(3)
+	all := randomBatch(r, n, 21, false)
+	before := slices.Clone(n.Params())
+	for _, cuts := range [][]int{{8, 8, 5}, {1, 2, 8, 8, 2}, {5, 8, 8}} {
+		seen := 0
+		for _, rows := range cuts {
+			b := &pipeline.Batch{Rows: rows, X: [][]float32{all.X[0][seen*6:][:rows*6]}}
+			if err := n.Gather(b, int64(seen)); err != nil {
+				t.Fatal(err)
+			}
+			seen += rows
+		}
+		hidden := activate("tanh", product(wide(all.X[0]), wide(n.Params()[:12]), 3, 4), 4) // biases start as 0
+		for j := range 4 {
+			var mean, variance float64
+			count := float64(len(hidden) / 4)
+			for i := j; i < len(hidden); i += 4 {
+				mean += hidden[i] / count
+			}
+			for i := j; i < len(hidden); i += 4 {
+				variance += (hidden[i] - mean) * (hidden[i] - mean) / count
+			}
+			if got := n.State(); math.Abs(float64(got[j])-mean) > 1e-6 || math.Abs(float64(got[4+j])-variance) > 1e-6 {
+				t.Errorf("cut into %v: mean and variance %d are %g and %g, want %g and %g", cuts, j, got[j], got[4+j], mean, variance)
+			}
+		}
+	}
+	if !slices.Equal(before, n.Params()) {
+		t.Error("the parameters changed")
+	}
+	b := &pipeline.Batch{Rows: 8, X: [][]float32{all.X[0][:48]}}
+	if allocs := testing.AllocsPerRun(5, func() {
+		if err := n.Gather(b, 8); err != nil {
+			t.Fatal(err)
+		}
+	}); allocs != 0 {
+		t.Errorf("%g allocations", allocs)
+	}
+	wantError(t, n.Gather(&pipeline.Batch{Rows: 9, X: [][]float32{make([]float32, 54)}}, 0), pipeline.Internal, "9 rows")
+	wantError(t, n.Gather(&pipeline.Batch{Rows: 1, X: [][]float32{make([]float32, 5)}}, 0), pipeline.BadSpec, "width 5")
+}

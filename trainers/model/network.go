@@ -40,6 +40,7 @@ type Network struct {
 	rules   []targetRule // of the targets, one an output
 	train   *graph.Plan  // nil without a loss
 	predict *graph.Plan  // nil until the first Predict
+	stats   *graph.Plan  // nil until the first Gather
 
 	steps   uint64
 	weights []float32   // row weight / rows, one a row
@@ -84,7 +85,7 @@ func Compile(d *Definition, cfg Config) (*Network, error) {
 	n.grads = make([]float32, len(n.params))
 	n.weights = make([]float32, cfg.Batch)
 	n.feed = make([][]float32, len(n.inputs)+len(n.outputs)+1)
-	if n.train, err = n.compile(true); err != nil {
+	if n.train, err = n.compile(training); err != nil {
 		return nil, err
 	}
 	return n, nil
@@ -132,8 +133,17 @@ func (n *Network) prepareLoss() error {
 	return nil
 }
 
+// purpose is what a plan is for.
+type purpose int
+
+const (
+	inference  purpose = iota
+	training           // with gradients
+	statistics         // of a training pass, without gradients
+)
+
 // compile builds the graph over the flat vectors.
-func (n *Network) compile(training bool) (*graph.Plan, error) {
+func (n *Network) compile(what purpose) (*graph.Plan, error) {
 	b := graph.NewBuilder(graph.Config{Kernel: n.cfg.Kernel, Rows: n.cfg.Batch, Params: n.params, Grads: n.grads, State: n.state})
 	values := map[string]graph.Node{}
 	for i, in := range n.def.Inputs {
@@ -141,7 +151,7 @@ func (n *Network) compile(training bool) (*graph.Plan, error) {
 	}
 	vars := n.vars
 	for i, l := range n.def.Layers {
-		lg := &layerGraph{b: b, training: training, seed: n.cfg.Seed + uint64(i)<<32}
+		lg := &layerGraph{b: b, training: what != inference, seed: n.cfg.Seed + uint64(i)<<32}
 		for ; len(vars) > 0 && vars[0].Layer == i; vars = vars[1:] {
 			if v := vars[0]; v.State {
 				lg.state = append(lg.state, v.Off)
@@ -166,9 +176,12 @@ func (n *Network) compile(training bool) (*graph.Plan, error) {
 	}
 	var plan *graph.Plan
 	var err error
-	if training {
+	switch what {
+	case training:
 		plan, err = n.compileLoss(b, outputs)
-	} else {
+	case statistics:
+		plan, err = b.Statistics()
+	default:
 		plan, err = b.Inference(outputs)
 	}
 	if err != nil {
@@ -286,6 +299,32 @@ func (n *Network) Step(b *pipeline.Batch) (float32, error) {
 	return n.train.Loss() + n.regularize(), nil
 }
 
+// Gather makes State what it is to be for the present parameters, batch by batch: the statistics of all rows that were
+// given since seen was 0, and not an average in which older batches fade. seen is the number of rows before this batch.
+// Layers work as in training, and nothing else of the replica changes. Only the first call allocates.
+func (n *Network) Gather(b *pipeline.Batch, seen int64) error {
+	if len(n.state) == 0 {
+		return nil
+	}
+	if b.Rows < 1 || b.Rows > n.cfg.Batch {
+		return &pipeline.Error{Kind: pipeline.Internal, Message: fmt.Sprintf("a batch of %d rows for a model that was compiled for 1 to %d", b.Rows, n.cfg.Batch)}
+	}
+	if err := checkBatch("x", b.Rows, b.X, n.inputs, "takes an input"); err != nil {
+		return err
+	}
+	if n.stats == nil {
+		p, err := n.compile(statistics)
+		if err != nil {
+			return err
+		}
+		n.stats = p
+	}
+	if err := n.stats.Gather(b.Rows, uint64(seen), seen, b.X); err != nil {
+		return badRow(0, err)
+	}
+	return nil
+}
+
 // badRow says what is wrong with the values of a row; at is the number of the plan's first row in the batch.
 func badRow(at int, err error) error {
 	var row *graph.RowError
@@ -375,7 +414,7 @@ func (n *Network) Predict(b *pipeline.Batch, out [][]float32) error {
 		}
 	}
 	if n.predict == nil {
-		p, err := n.compile(false)
+		p, err := n.compile(inference)
 		if err != nil {
 			return err
 		}

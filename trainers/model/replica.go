@@ -10,7 +10,9 @@ type Replica interface {
 	Params() []float32
 	// Grads has the same layout; it holds the mean gradient of the last Step until the next one.
 	Grads() []float32
-	// State holds what is neither trained nor constant, such as batch-norm statistics; it may be empty.
+	// State holds what is neither trained nor constant, such as batch-norm statistics; it may be empty. It is not
+	// exchanged between workers. A replica that has any needs a method Gather as well, like Network's, by which a run
+	// computes at its end what belongs to the parameters that came out of it.
 	State() []float32
 	// Step runs forward and backward over a batch of at most the compiled size and gives the mean loss.
 	// It does not change Params, and does not allocate. The loss may be NaN or infinite: that is for the caller to

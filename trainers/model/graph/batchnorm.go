@@ -32,7 +32,7 @@ func (b *Builder) BatchNorm(x, gamma, beta Node, c BatchNormConfig) (Node, error
 		if moments, err = b.apply(&momentsOp{meta: meta{kind: "moments"}, lead: x.width / n, width: n}, tensor.Shape{2 * n}, x.n); err != nil {
 			return Node{}, err
 		}
-		moving, err := b.apply(&movingOp{meta: meta{kind: "moving moments"}, momentum: float32(c.Momentum), blend: float32(1 - c.Momentum)},
+		moving, err := b.apply(&movingOp{meta: meta{kind: "moving moments"}, width: n, momentum: float32(c.Momentum), blend: float32(1 - c.Momentum)},
 			tensor.Shape{2 * n}, moments.n)
 		if err != nil {
 			return Node{}, err
@@ -75,12 +75,33 @@ func (o *momentsOp) run(f *frame, in [][]float32, out []float32) {
 // movingOp averages moments over the steps, where they are kept.
 type movingOp struct {
 	meta
+	width           int
 	momentum, blend float32
 }
 
-func (o *movingOp) run(_ *frame, in [][]float32, out []float32) {
+func (o *movingOp) run(f *frame, in [][]float32, out []float32) {
+	if f.seen != nil {
+		o.gather(float64(*f.seen), float64(f.rows), in[0], out)
+		return
+	}
 	for j, v := range in[0][:len(out)] {
 		out[j] = o.momentum*out[j] + o.blend*v
+	}
+}
+
+// gather makes the moments of the rows so far and of a batch those of both: the mean, and the variance about the mean of
+// all (Chan et al. 1983, eq. 2.1).
+func (o *movingOp) gather(before, rows float64, batch, out []float32) {
+	share := rows / (before + rows)
+	for j := range o.width {
+		if before == 0 {
+			out[j], out[o.width+j] = batch[j], batch[o.width+j]
+			continue
+		}
+		d := float64(batch[j]) - float64(out[j])
+		old, own := float64(out[o.width+j]), float64(batch[o.width+j])
+		out[j] += float32(d * share)
+		out[o.width+j] = float32(old + (own-old)*share + d*d*share*(1-share))
 	}
 }
 

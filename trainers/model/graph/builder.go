@@ -128,6 +128,9 @@ func (b *Builder) Inference(outputs []Node) (*Plan, error) {
 	return b.compile(outputs, Node{}, nil)
 }
 
+// Statistics compiles what the state of a training graph is computed from, and nothing else.
+func (b *Builder) Statistics() (*Plan, error) { return b.compile(nil, Node{}, nil) }
+
 // Training compiles forward and backward passes: loss is a scalar, and a run leaves the gradient of every parameter
 // in Config.Grads. A parameter that the loss does not depend on is an error.
 func (b *Builder) Training(outputs []Node, loss Node) (*Plan, error) {

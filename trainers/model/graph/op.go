@@ -14,6 +14,7 @@ import (
 type frame struct {
 	rows int    // of this batch, at most Config.Rows
 	step uint64 // differs between steps: seeds dropout
+	seen *int64 // rows that the state is the statistics of already, when it is to become that of all; nil: moving averages
 	err  error  // what an operation found wrong with its input: the run stops after it
 }
 

@@ -15,6 +15,7 @@ type Plan struct {
 	outputs []int
 	loss    int // slot, or -1
 	frame   frame
+	seen    int64 // what frame.seen points to
 }
 
 // step is one operation: values[out] = op(values[in...]).
@@ -31,6 +32,18 @@ type step struct {
 // embedding does not have; the run has stopped there.
 func (p *Plan) Run(rows int, step uint64, inputs [][]float32) error {
 	p.frame = frame{rows: rows, step: step}
+	return p.run(inputs)
+}
+
+// Gather runs a Statistics plan over one batch of several, which together have the statistics that the state becomes;
+// seen is the number of rows of those before.
+func (p *Plan) Gather(rows int, step uint64, seen int64, inputs [][]float32) error {
+	p.seen = seen
+	p.frame = frame{rows: rows, step: step, seen: &p.seen}
+	return p.run(inputs)
+}
+
+func (p *Plan) run(inputs [][]float32) error {
 	for i, slot := range p.inputs {
 		p.values[slot] = inputs[i]
 	}
