@@ -69,7 +69,7 @@ func TestNoSocketIsLeft(t *testing.T) {
 		"TLS":                 refused(fake.Remote + "/;use_ssl=true"),
 		"an old server":       refused(old.Remote),
 		"an error of a query": with(sparktest.Operation{Streams: []sparktest.Stream{{Send: 1, Then: sparktest.Refuse, Code: codes.Internal, Message: "no"}}}, nothing),
-		"a lost operation":    with(sparktest.Operation{Streams: []sparktest.Stream{{Send: 1, Then: sparktest.Cut}, {Unknown: true}}}, nothing),
+		"a lost operation":    with(sparktest.Operation{Streams: []sparktest.Stream{{Send: 1, Then: sparktest.End}, {Unknown: true}}}, nothing),
 		"a server that is gone": with(sparktest.Operation{Streams: []sparktest.Stream{{Send: 1, Then: sparktest.Cut}, {Then: sparktest.Cut}, {Then: sparktest.Cut}, {Then: sparktest.Cut},
 			{Then: sparktest.Cut}, {Then: sparktest.Cut}, {Then: sparktest.Cut}, {Then: sparktest.Cut}, {Then: sparktest.Cut}}}, nothing),
 		"a query that is cancelled": with(sparktest.Operation{Streams: []sparktest.Stream{{Send: 1, Then: sparktest.Hang}}}, func(cancel context.CancelFunc) error { cancel(); return nil }),
