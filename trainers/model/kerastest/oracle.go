@@ -114,7 +114,7 @@ func (o *Oracle) RunONNX(path string, inputs ...Tensor) ([]Tensor, error) {
 }
 
 // Python runs code that defines main(args, arrays) and returns (a JSON value, a dict of arrays). np, keras, jax and
-// json are imported; scikit-learn, h5py, onnx and onnxruntime can be.
+// json are imported; scikit-learn, h5py, onnx and onnxruntime can be. It can use the functions of oracle.py.
 func (o *Oracle) Python(code string, args any, arrays ...Tensor) (json.RawMessage, []Tensor, error) {
 	var result json.RawMessage
 	out, err := o.ask("python", map[string]any{"code": code, "args": args}, arrays, &result)

@@ -291,8 +291,9 @@ def op_onnx(args, arrays):
 
 
 def op_python(args, arrays):
-    """Runs code that defines main(args, arrays), where arrays is a dict; it gives (result, dict of arrays)."""
-    scope = {"np": np, "keras": keras, "jax": jax, "json": json}
+    """Runs code that defines main(args, arrays), where arrays is a dict; it gives (result, dict of arrays). It can use
+    the functions of this file."""
+    scope = dict(globals())
     exec(compile(args["code"], "test", "exec"), scope)
     result, out = scope["main"](args.get("args"), dict(arrays))
     return result, list(out.items())
