@@ -306,7 +306,7 @@ func TestDataBadInput(t *testing.T) {
 		{args: "ls d/*.parquet", code: 3, kind: "data", message: "d/*.parquet: nothing matches", hint: "dkpipe data ls shows what a folder holds"},
 		{args: "ls d/[", code: 2, kind: "usage", message: `d/[: "[" is not a pattern`, hint: "close the bracket, or put a backslash before it"},
 		{args: "ls s3://bucket/x", code: 2, kind: "unsupported", message: `open s3://bucket/x: no store serves the scheme "s3"; served: file, hdfs`, hint: "name a path of one of these"},
-		{args: "lss", code: 2, kind: "usage", message: `unknown command "lss" for "dkpipe data"`, hint: "did you mean ls?"},
+		{args: "lss", code: 2, kind: "usage", message: `unknown command "lss" for "dkpipe data"`, hint: "did you mean dkpipe data ls?"},
 		{args: "cat a", code: 2, kind: "usage", message: "cat writes the bytes of files to standard output, where --json has no place",
 			hint: "leave --json out; dkpipe data checksum --json describes files"},
 		{args: "rm d", code: 2, kind: "usage", message: "d is a folder", hint: "dkpipe data rm -r removes it with everything below"},
