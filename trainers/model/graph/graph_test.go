@@ -190,3 +190,32 @@ func TestShapesThatDoNotFitAreErrors(t *testing.T) {
 		t.Error("an unknown loss was taken")
 	}
 }
+
+// A buffer that nobody reads any more is used again: inference of a deep network needs no more than of a shallow one,
+// and training about one buffer a layer.
+func TestBuffersAreUsedAgain(t *testing.T) {
+	const rows, width, layers = 4, 16, 40
+	b, _ := newBuilder(t, rows, layers*(width*width+width))
+	ok := must(t)
+	x := b.Input(width)
+	h := x
+	for i := range layers {
+		at := i * (width*width + width)
+		h = ok(b.Activation(ok(b.Dense(h, b.Param(at, []int{width, width}), b.Param(at+width*width, []int{width}), false)), "tanh", width))
+	}
+	plan, err := b.Inference([]Node{h})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, limit := plan.Bytes(), 3*4*rows*width; got > limit {
+		t.Errorf("inference takes %d bytes, want at most %d", got, limit)
+	}
+	loss := ok(b.Loss(LossConfig{Name: "mse"}, h, b.Input(width), b.Input(1), width))
+	plan, err = b.Training([]Node{h}, loss)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, limit := plan.Bytes(), (2*layers+6)*4*rows*width; got > limit {
+		t.Errorf("training takes %d bytes, want at most %d", got, limit)
+	}
+}

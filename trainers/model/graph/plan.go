@@ -2,6 +2,7 @@ package graph
 
 import (
 	"fmt"
+	"slices"
 
 	"gorgonia.org/gorgonia"
 )
@@ -16,6 +17,7 @@ type Plan struct {
 	loss    int // slot, or -1
 	frame   frame
 	seen    int64 // what frame.seen points to
+	floats  int   // of all buffers
 }
 
 // step is one operation: values[out] = op(values[in...]).
@@ -72,12 +74,13 @@ type compiler struct {
 	p     *Plan
 	slots map[*gorgonia.Node]int
 	bind  map[*gorgonia.Node][]float32 // where a gradient's result must lie
+	need  map[int]int                  // floats of the slots that are still to get a buffer
 }
 
 // compile orders what is needed for outputs, loss and gradients. Nodes that no root needs are left out: gorgonia
 // differentiates more than is asked for.
 func (b *Builder) compile(outputs []Node, loss Node, grads gorgonia.Nodes) (*Plan, error) {
-	c := compiler{b: b, p: &Plan{rows: b.cfg.Rows, loss: -1}, slots: map[*gorgonia.Node]int{}, bind: map[*gorgonia.Node][]float32{}}
+	c := compiler{b: b, p: &Plan{rows: b.cfg.Rows, loss: -1}, slots: map[*gorgonia.Node]int{}, bind: map[*gorgonia.Node][]float32{}, need: map[int]int{}}
 	for i, g := range grads {
 		p := b.params[i]
 		if _, twice := c.bind[g]; twice || g.Op() == nil {
@@ -116,7 +119,50 @@ func (b *Builder) compile(outputs []Node, loss Node, grads gorgonia.Nodes) (*Pla
 			return nil, err
 		}
 	}
+	c.place()
 	return c.p, nil
+}
+
+// place gives every result a buffer. One that nobody reads any more goes to the next result that fits into it: a plan
+// then needs about as much memory as is live at once, and works on what is still in the cache.
+func (c *compiler) place() {
+	last := map[int]int{} // the last step that reads a slot
+	for i, s := range c.p.steps {
+		for _, in := range s.in {
+			last[in] = i
+		}
+	}
+	for _, kept := range append(c.p.outputs, c.p.loss) { // read after the run
+		last[kept] = len(c.p.steps)
+	}
+	var free [][]float32
+	for i, s := range c.p.steps {
+		if n, ok := c.need[s.out]; ok {
+			c.p.values[s.out] = c.take(&free, n)
+		}
+		for k, in := range s.in {
+			if _, ours := c.need[in]; ours && last[in] == i && !slices.Contains(s.in[:k], in) {
+				free = append(free, c.p.values[in])
+			}
+		}
+	}
+}
+
+// take gives n floats from the smallest free buffer that has them without wasting more than half, or a new one.
+func (c *compiler) take(free *[][]float32, n int) []float32 {
+	best := -1
+	for i, b := range *free {
+		if cap(b) >= n && cap(b) <= 2*n && (best < 0 || cap(b) < cap((*free)[best])) {
+			best = i
+		}
+	}
+	if best < 0 {
+		c.p.floats += n
+		return make([]float32, n)
+	}
+	b := (*free)[best][:n]
+	*free = slices.Delete(*free, best, best+1)
+	return b
 }
 
 func (c *compiler) slot(n *gorgonia.Node, value []float32) int {
@@ -153,12 +199,11 @@ func (c *compiler) visit(n *gorgonia.Node) (int, error) {
 		}
 		st.in = append(st.in, s)
 	}
-	out, bound := c.bind[n]
-	if !bound {
-		out = make([]float32, n.Shape().TotalSize())
-	}
 	st.buf = make([][]float32, len(st.in))
-	st.out = c.slot(n, out)
+	st.out = c.slot(n, c.bind[n])
+	if c.p.values[st.out] == nil {
+		c.need[st.out] = n.Shape().TotalSize()
+	}
 	c.p.steps = append(c.p.steps, st)
 	return st.out, nil
 }
@@ -171,6 +216,9 @@ func (c *compiler) foreign(n *gorgonia.Node) op {
 	}
 	return nil
 }
+
+// Bytes is the size of the buffers for results, without parameters and gradients.
+func (p *Plan) Bytes() int { return 4 * p.floats }
 
 // Describe lists the operations in running order with the shapes of their results, for people.
 func (p *Plan) Describe() []string {
