@@ -36,8 +36,21 @@ func (r *rawRows) close() {
 // explain fits the hint of an error about the rows to a command that has no spec.
 func (r *rawRows) explain(err error) error {
 	var m *local.Misfit
-	if errors.As(err, &m) && m.Better != "" {
+	switch {
+	case !errors.As(err, &m):
+	case m.Better != "":
 		return hinted{err, fmt.Sprintf("correct the value, or give the column's type: --types %s=%s", m.Column, m.Better)}
+	case strings.Contains(m.ErrorHint(), "source.types"):
+		return hinted{err, "correct the value, or give another type with --types"}
+	}
+	return err
+}
+
+// inFlag names the flag where an error about types speaks of the spec.
+func inFlag(err error) error {
+	f := failed(context.Background(), err)
+	if text, ok := strings.CutPrefix(f.Message, "source.types: "); ok {
+		return usage(f.Hint, "--types: %s", text)
 	}
 	return err
 }
@@ -89,7 +102,7 @@ func (j *job) openRows(ctx context.Context, in, remote string, types map[string]
 	}
 	t, err := local.OpenTable(ctx, anywhere{j.stores}, src)
 	if err != nil {
-		return nil, err
+		return nil, inFlag(err)
 	}
 	return &rawRows{table: t, files: files}, nil
 }
@@ -121,7 +134,7 @@ func (j *job) trainingTypes(ctx context.Context, src pipeline.Source, b *bundle.
 	}
 	t, err := local.OpenTable(ctx, anywhere{j.stores}, src)
 	if err != nil {
-		return nil, err
+		return nil, inFlag(err)
 	}
 	types := map[string]string{}
 	for _, f := range t.Fields() {

@@ -66,6 +66,9 @@ func TestRawRowsAreReadAsTheModelWasTrained(t *testing.T) {
 	if r := run(t, dir, 0, "predict", "--model", "out/model", "--in", "late.csv", "--out", "late-out.csv", "--types", "id=string"); r.Rows["predicted"] != 8*1797+1 {
 		t.Errorf("with the type given: %v", r.Rows)
 	}
+	if r := run(t, dir, 3, "predict", "--model", "out/model", "--in", "late.csv", "--out", "p.csv", "--types", "id=int64"); r.Error.Hint != "correct the value, or give another type with --types" {
+		t.Errorf("with a wrong type given: %+v", r.Error)
+	}
 	if r := run(t, dir, 0, "predict", "--model", "out/model", "--in", "decimals.csv", "--out", "d.csv"); r.Rows["predicted"] != 1797 {
 		t.Errorf("decimals in a column of whole numbers: %v", r.Rows)
 	}
@@ -169,6 +172,8 @@ func TestPredictRefusesByName(t *testing.T) {
 		{"--in digits.csv --out folder.csv", "--out folder.csv is a folder", "name a file, for example folder.csv/predictions.parquet"},
 		{"--in out/dataset --out p.csv", "out/dataset has a file LATEST: it is a prepared dataset or a model, and no raw rows",
 			"name the raw rows that the dataset was made of; dkpipe evaluate measures a model on a prepared dataset"},
+		{"--in digits.csv --out p.csv --types idd=string", `--types: digits.csv has no column "idd"`, `did you mean "id"?`},
+		{"--in digits.csv --out p.csv --types id=number", `--types: column "id" has the unknown type "number"`, "use bool, int64, float64 or string"},
 		{"--in digits.csv --out p.csv --events none/events", "--events: open none/events: no such file or directory", "give a file that can be written"},
 	} {
 		r := run(t, dir, 2, append([]string{"predict", "--model", "out/model"}, strings.Fields(c.args)...)...)
