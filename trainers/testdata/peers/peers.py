@@ -257,7 +257,26 @@ def main():
         for clock, t in (("wall, fastest step", best), ("processor time, median round", cpu)):
             others = ", ".join(f"{s} {t[s]:.2f} ({t[s] / t['dkpipe']:.2f}x)" for s in peers(net))
             print(f"| {net}, {batch} | {clock} | {t['dkpipe']:.2f} | {others} |", flush=True)
+    print("| network, batch | replicas | processor time of a step, ms | speed against one |")
+    print("|---|---|---|---|")
+    for case in a.cases.split(","):
+        scaling(a, *case.split("/"))
     print(f"load {os.getloadavg()[0]:.1f} at the end")
+
+
+def scaling(a, net, batch):
+    """Two replicas of dkpipe against one, by processor time: replicas never wait for each other, so on two free cores
+    the rate is two steps in the time of one step of theirs."""
+    counts = (1, 2)
+    systems = {n: System([a.ours, "-net", net, "-batch", batch, "-replicas", str(n)], 1) for n in counts}
+    seen = {n: [] for n in counts}
+    for _ in range(a.rounds):
+        for n in counts:
+            seen[n].append(systems[n].run(a.seconds)["cpu_ms"])
+    for system in systems.values():
+        system.stop()
+    one, two = (statistics.median(seen[n]) for n in counts)
+    print(f"| {net}, {batch} | 1, 2 | {one:.2f}, {two:.2f} | {2 * one / two:.2f}x |", flush=True)
 
 
 if __name__ == "__main__":
