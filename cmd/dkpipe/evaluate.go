@@ -67,6 +67,7 @@ func (a *app) evaluateCommand() *cobra.Command {
 	c.Flags().StringVar(&o.split, "split", "test", "which rows of a dataset: train, validation or test")
 	c.Flags().StringSliceVar(&o.metrics, "metrics", nil, "what to measure beside the loss (default: as in training)")
 	c.Flags().StringToStringVar(&o.types, "types", nil, "types of columns of raw CSV and JSON files, `NAME=TYPE`: bool, int64, float64 or string")
+	c.Flags().Lookup("types").DefValue = "" // and not []
 	c.Flags().StringVar(&o.remote, "spark-remote", "", "the Spark Connect server for table: and sql:, sc://`HOST:PORT` (default: SPARK_REMOTE)")
 	return c
 }

@@ -76,6 +76,7 @@ func (a *app) predictCommand() *cobra.Command {
 	c.Flags().StringSliceVar(&o.keep, "keep", nil, "columns to pass through (default: all that the model does not read)")
 	c.Flags().BoolVar(&o.probabilities, "probabilities", false, "add the model's outputs as the list column probabilities")
 	c.Flags().StringToStringVar(&o.types, "types", nil, "types of columns of CSV and JSON files, `NAME=TYPE`: bool, int64, float64 or string")
+	c.Flags().Lookup("types").DefValue = "" // and not []
 	c.Flags().StringVar(&o.mode, "mode", "", "when the output exists: error, overwrite or append (default: error for a table, overwrite for a file)")
 	c.Flags().StringVar(&o.remote, "spark-remote", "", "the Spark Connect server, sc://`HOST:PORT` (default: SPARK_REMOTE)")
 	c.Flags().StringVar(&o.stage, "stage", "", "a folder that Spark can read, where rows for a table wait, `URI`")
