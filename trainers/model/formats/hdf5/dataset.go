@@ -265,6 +265,9 @@ func (d *reading) chunks(c *cursor) error {
 	if c.short || int(size) != d.t.Size || n < 1 || n > int64(maxChunk/d.t.Size) {
 		return d.o.corrupt("its chunks have the shape %v", chunk)
 	}
+	if n > 1<<22 && n/4 > int64(len(d.dst)) { // a few bytes could unpack to all of it
+		return d.o.corrupt("its chunks of shape %v are far larger than its shape %v", chunk, d.shape)
+	}
 	if tree == undefined {
 		return nil
 	}

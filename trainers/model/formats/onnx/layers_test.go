@@ -249,6 +249,19 @@ func TestAnActivationWithoutEquivalentNamesItsLayer(t *testing.T) {
 	}
 }
 
+// The format ends at 2 GiB. The memory of this test is never touched.
+func TestAFileThatIsTooLargeIsRefused(t *testing.T) {
+	d := chain([]int{30_000}, dense(20_000, "linear"))
+	_, err := Build(Model{Definition: d, Params: make([]float32, 30_001*20_000)})
+	var e *pipeline.Error
+	if !errors.As(err, &e) || e.Kind != pipeline.Unsupported || !strings.Contains(err.Error(), "2 GiB") {
+		t.Errorf("got %v", err)
+	}
+	if _, err := Build(Model{Definition: d}); err == nil || !strings.Contains(err.Error(), "600020000") {
+		t.Errorf("without parameters: %v", err)
+	}
+}
+
 // transformed is a model behind steps that use what transformers make.
 func transformed(steps []expr.Fitted, x ...string) Model {
 	d := chain([]int{4}, dense(3, "softmax"))
