@@ -28,8 +28,9 @@ func (a *app) modelExportCommand() *cobra.Command {
 		Short: "Write a model for Keras, ONNX or safetensors",
 		Long: "An ONNX file has the fitted preprocessing in front of the layers and takes raw columns by their names, each of shape\n" +
 			"[N, 1], or [N, width] for a vector; a missing number is NaN. Rows that the job leaves out (filters, handle_invalid:\n" +
-			"skip) are marked by the output valid. Column types follow from what is done to them; --like reads them from a file\n" +
-			"with such rows. A step or layer that ONNX does not have is refused by name.",
+			"skip) are marked by the output valid. Column types follow from what is done to them: a number is float64. --like takes\n" +
+			"them from a file with such rows instead; a column of whole numbers has no missing ones then. A step or layer that ONNX\n" +
+			"does not have is refused by name.",
 		Example: "  dkpipe model export --to onnx --out model.onnx out/model\n  dkpipe model export --to onnx --without-transform --out layers.onnx out/model\n" +
 			"  dkpipe model export --to keras --out hdfs://ns/models/model.keras out/model/v000003",
 		Args: cobra.ExactArgs(1),

@@ -69,8 +69,7 @@ func Build(m Model) (*File, error) {
 type builder struct {
 	m      Model
 	vars   [][]model.Variable // by layer
-	nodes  message
-	count  int
+	nodes  []operator
 	out    File
 	used   map[string]bool   // names of values
 	consts map[string]string // constants that are there, by what they hold
@@ -99,6 +98,12 @@ func (b *builder) add(op string, inputs []string, out string, attrs ...attr) {
 	b.addMany(op, inputs, []string{out}, attrs...)
 }
 
+// operator is one node, encoded.
+type operator struct {
+	inputs, outputs []string
+	body            message
+}
+
 func (b *builder) addMany(op string, inputs, outputs []string, attrs ...attr) {
 	var m message
 	for _, in := range inputs {
@@ -107,7 +112,7 @@ func (b *builder) addMany(op string, inputs, outputs []string, attrs ...attr) {
 	for _, out := range outputs {
 		m.text(nodeOutput, out)
 	}
-	m.text(nodeName, "n"+strconv.Itoa(b.count))
+	m.text(nodeName, "n"+strconv.Itoa(len(b.nodes)))
 	m.text(nodeOpType, op)
 	for _, a := range attrs {
 		m.sub(nodeAttribute, a.encode())
@@ -115,8 +120,28 @@ func (b *builder) addMany(op string, inputs, outputs []string, attrs ...attr) {
 	if op == "LabelEncoder" {
 		m.text(nodeDomain, mlDomain)
 	}
-	b.nodes.sub(graphNode, m)
-	b.count++
+	b.nodes = append(b.nodes, operator{inputs, outputs, m})
+}
+
+// sweep leaves out what no output needs, such as the replacement of a NULL that never comes.
+func (b *builder) sweep() {
+	needed := map[string]bool{}
+	for _, v := range b.out.Outputs {
+		needed[v.Name] = true
+	}
+	var kept []operator
+	for _, n := range slices.Backward(b.nodes) { // nodes stand behind what they read
+		if !slices.ContainsFunc(n.outputs, func(name string) bool { return needed[name] }) {
+			continue
+		}
+		for _, in := range n.inputs {
+			needed[in] = true
+		}
+		kept = append(kept, n)
+	}
+	slices.Reverse(kept)
+	b.nodes = kept
+	b.out.tensors = slices.DeleteFunc(b.out.tensors, func(t *tensor) bool { return !needed[t.name] })
 }
 
 func (b *builder) constant(t *tensor) string {
@@ -183,8 +208,9 @@ func (e elem) String() string {
 
 // file puts the parts together.
 func (b *builder) file() (*File, error) {
+	b.sweep()
 	f := &b.out
-	f.Nodes = b.count
+	f.Nodes = len(b.nodes)
 	f.head.int(modelIRVersion, irVersion)
 	f.head.text(modelProducerName, "dkpipe")
 	f.head.text(modelProducerVersion, b.m.Version)
@@ -204,7 +230,9 @@ func (b *builder) file() (*File, error) {
 		m.text(entryValue, b.m.Metadata[key])
 		f.tail.sub(modelMetadata, m)
 	}
-	f.graph = b.nodes
+	for _, n := range b.nodes {
+		f.graph.sub(graphNode, n.body)
+	}
 	f.graph.text(graphName, b.m.Definition.Name)
 	for _, v := range f.Inputs {
 		f.graph.sub(graphInput, v.encode())

@@ -313,6 +313,22 @@ func TestTheFileTakesRawColumns(t *testing.T) {
 	}
 }
 
+// What is computed for nothing is not in the file: here the replacement of a NULL that cannot come.
+func TestNothingIsLeftOver(t *testing.T) {
+	f, err := Build(transformed(steps(), "features"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range f.tensors {
+		if n := strings.Count(string(f.graph), c.name); n == 0 {
+			t.Errorf("constant %s of shape %v is used nowhere", c.name, c.shape)
+		}
+		if len(c.wide) == 1 && c.wide[0] == -1 {
+			t.Error("the replacement is there")
+		}
+	}
+}
+
 // Rows that the job leaves out are marked.
 func TestRowsThatAreLeftOutAreMarked(t *testing.T) {
 	o := kerastest.Start(t)
