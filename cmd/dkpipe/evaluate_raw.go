@@ -52,7 +52,7 @@ func (j *job) evaluateRaw(ctx context.Context, o evaluateOptions, b *bundle.Bund
 		return err
 	}
 	bar := j.bars.start("evaluate", 0)
-	feed := &rawFeed{table: in.table, replay: replay, inputs: len(b.X), progress: func(n int64) { bar.set(n, 0, thousands(n)+" rows") }}
+	feed := &rawFeed{table: in.table, replay: replay, inputs: len(b.X), progress: tableProgress(in.table, bar)}
 	e, err := trainers.Evaluate(ctx, trainers.EvalConfig{Feed: feed, Replicas: []model.Replica{r}, Params: b.Params, State: b.State, Shapes: outputShapes(b.Model),
 		Losses: bundleLosses(b), Metrics: metrics})
 	bar.done(err == nil, thousands(e.Rows)+" rows")

@@ -289,6 +289,15 @@ func keptColumns(table *local.Table, b *bundle.Bundle, named []string) ([]int, e
 	return keep, nil
 }
 
+// progress shows on a bar how much of the rows is through.
+func (p *predictor) progress(b *bar) func(rows int64) { return tableProgress(p.table, b) }
+
+// tableProgress shows on a bar how much of a table was read.
+func tableProgress(t *local.Table, b *bar) func(rows int64) {
+	const fine = 1 << 20
+	return func(rows int64) { b.set(int64(t.Share()*fine), fine, thousands(rows)+" rows") }
+}
+
 // run gives all rows with their predictions to write, record after record, and gives their number. A record is valid
 // until write returns.
 func (p *predictor) run(ctx context.Context, write func(arrow.RecordBatch) error, progress func(int64)) (int64, error) {

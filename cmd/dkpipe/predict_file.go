@@ -74,7 +74,7 @@ func (j *job) writePredictions(ctx context.Context, o predictOptions, format pip
 	}()
 	b := j.bars.start("predict", 0)
 	defer func() { b.done(err == nil, thousands(rows)+" rows") }()
-	rows, err = p.writeTo(ctx, f, format, func(n int64) { b.set(n, 0, thousands(n)+" rows") })
+	rows, err = p.writeTo(ctx, f, format, p.progress(b))
 	if err == nil {
 		err = f.Close()
 	}

@@ -169,7 +169,7 @@ func (t *tableOutput) write(ctx context.Context, p *predictor) (rows int64, err 
 		return 0, err
 	}
 	b := j.bars.start("predict", 0)
-	progress := func(n int64) { b.set(n, 0, thousands(n)+" rows") }
+	progress := p.progress(b)
 	if t.stage != nil {
 		rows, err = t.toStage(ctx, p, progress)
 	} else {

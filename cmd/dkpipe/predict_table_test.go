@@ -38,6 +38,7 @@ func newTables(t *testing.T) *tables {
 	id := strings.ReplaceAll(uuid.NewString(), "-", "")[:12]
 	x := &tables{t: t, dir: smallModel(t), env: []string{"SPARK_REMOTE=" + b.Spark, "HADOOP_CONF_DIR=" + b.Conf}, box: b, spark: s, name: "predict_" + id, root: "hdfs:///predict-" + id}
 	t.Cleanup(func() {
+		_ = start(t, x.dir, x.env, "data", "rm", "-r", x.root).wait(t) // only one test makes it
 		for _, left := range x.tables() {
 			_ = s.Exec(context.Background(), "", "DROP TABLE IF EXISTS "+left)
 		}

@@ -106,6 +106,8 @@ func batchRows(cols []field) int {
 
 func (r *csvReader) fields() []field { return r.cols }
 
+func (r *csvReader) share() float64 { return r.src.share() }
+
 // Close closes the file.
 func (r *csvReader) Close() error { return r.src.Close() }
 

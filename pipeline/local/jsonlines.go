@@ -66,6 +66,8 @@ func (r *jsonReader) retype(cols []field) {
 
 func (r *jsonReader) fields() []field { return r.cols }
 
+func (r *jsonReader) share() float64 { return r.src.share() }
+
 // Close closes the file.
 func (r *jsonReader) Close() error { return r.src.Close() }
 

@@ -112,6 +112,8 @@ func (r *parquetReader) calm(what string, f func() error) (err error) {
 
 func (r *parquetReader) fields() []field { return r.cols }
 
+func (r *parquetReader) share() float64 { return float64(r.row) / float64(max(1, r.file.NumRows())) }
+
 // Close closes the file.
 func (r *parquetReader) Close() error { return r.blob.Close() }
 

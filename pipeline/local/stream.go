@@ -15,6 +15,7 @@ import (
 type stream struct {
 	name string
 	blob pipeline.Blob
+	file *io.SectionReader // all of blob
 	r    io.Reader
 	zip  bool
 }
@@ -80,7 +81,8 @@ func openText(ctx context.Context, open pipeline.Opener, name string) (*stream, 
 }
 
 func newStream(name string, blob pipeline.Blob) (*stream, error) {
-	s := &stream{name: name, blob: blob, r: io.NewSectionReader(blob, 0, blob.Size())}
+	s := &stream{name: name, blob: blob, file: io.NewSectionReader(blob, 0, blob.Size())}
+	s.r = s.file
 	h, err := head(name, blob, 2)
 	if err != nil {
 		return nil, err
@@ -127,6 +129,15 @@ func (s *stream) err(err error) error {
 		}
 	}
 	return ioErr(s.name, err)
+}
+
+// share is the part of the file that was read, 0 to 1.
+func (s *stream) share() float64 {
+	at, err := s.file.Seek(0, io.SeekCurrent)
+	if err != nil || s.file.Size() == 0 {
+		return 0
+	}
+	return float64(at) / float64(s.file.Size())
 }
 
 // Close closes the file.

@@ -350,3 +350,30 @@ func TestRecordsAreReadLikeFiles(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestShareGrowsToTheEnd: how much of a source was read, for bars.
+func TestShareGrowsToTheEnd(t *testing.T) {
+	files := memFiles{"a": imageCSV(20_000, 20), "b": imageCSV(20_000, 20)}
+	tab, err := OpenTable(t.Context(), files, csvSource(nil, "a", "b"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tab.Close()
+	last, half := 0.0, false
+	for {
+		if _, err := tab.Next(t.Context()); err == io.EOF {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		share := tab.Share()
+		if share < last || share > 1 {
+			t.Fatalf("%g after %g", share, last)
+		}
+		half = half || share > 0.4 && share < 0.6
+		last = share
+	}
+	if last < 0.99 || !half {
+		t.Errorf("%g at the end, about a half seen: %t", last, half)
+	}
+}

@@ -217,6 +217,15 @@ func (t *Table) Next(ctx context.Context) (arrow.RecordBatch, error) {
 	return record(t.Schema(), cols, b.n), nil
 }
 
+// Share is the part of the source that was read so far, 0 to 1, every file counting the same; 0 where that is not known.
+func (t *Table) Share() float64 {
+	here := 0.0
+	if r, ok := t.cur.(interface{ share() float64 }); ok {
+		here = min(1, r.share())
+	}
+	return (float64(t.at-1) + here) / float64(len(t.units))
+}
+
 // Place says where row i of the last batch came from.
 func (t *Table) Place(i int) Place { return t.b.place(i) }
 
