@@ -75,7 +75,7 @@ var changing = []struct {
 	{regexp.MustCompile(`\.tmp-[-0-9a-z]+`), "TEMPORARY"},
 	{regexp.MustCompile(`_epochs/\d+`), "_epochs/N"},
 	{regexp.MustCompile(`part-\d+-[-0-9a-z.]+\.parquet`), "part-N.parquet"},
-	{regexp.MustCompile(`error reading server preface: .*`), "error reading server preface: …"},
+	{regexp.MustCompile(`(error reading server preface|initial http2 frame from server is not a settings frame): .*`), "no HTTP/2"},
 }
 
 // says gives kind, message and next step of a failure without what differs from run to run.
@@ -120,11 +120,11 @@ func (c *smallCluster) badServers(t *testing.T) []badEnd {
 		{name: "no such host", env: at("spark.invalid:15002/;use_ssl=true"), code: 4,
 			want: "unreachable: connecting: Spark at sc://spark.invalid:15002 does not answer: no such host\nnext: check the spelling of the host"},
 		{name: "a web server", env: at(web.Listener.Addr().String()), code: 4,
-			want: "unreachable: connecting: Spark at sc://ADDRESS does not answer: error reading server preface: …" + isWeb},
+			want: "unreachable: connecting: Spark at sc://ADDRESS does not answer: no HTTP/2" + isWeb},
 		{name: "the namenode", env: at(strings.TrimPrefix(c.box.HDFS, "hdfs://")), code: 4,
-			want: "unreachable: connecting: Spark at sc://ADDRESS does not answer: initial http2 frame from server is not a settings frame: *http2.UnknownFrame" + notSpark},
+			want: "unreachable: connecting: Spark at sc://ADDRESS does not answer: no HTTP/2" + notSpark},
 		{name: "plaintext to a server with TLS", env: at(secure.Listener.Addr().String()), code: 4,
-			want: "unreachable: connecting: Spark at sc://ADDRESS does not answer: error reading server preface: …" + notSpark},
+			want: "unreachable: connecting: Spark at sc://ADDRESS does not answer: no HTTP/2" + notSpark},
 		{name: "TLS to a server without", env: []string{"SPARK_REMOTE=" + c.box.Spark + "/;use_ssl=true"}, code: 4,
 			want: "unreachable: connecting: Spark at sc://ADDRESS does not answer: tls: first record does not look like a TLS handshake\nnext: the server speaks plaintext: leave use_ssl=true out, or use the port of its TLS proxy"},
 		{name: "a web server with TLS", env: at(secure.Listener.Addr().String() + "/;use_ssl=true"), code: 4,
