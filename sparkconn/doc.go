@@ -5,9 +5,9 @@
 // only as statistics or as shards that were asked for.
 //
 //   - remote.go, session.go, execute.go, query.go: the connection. A Session speaks the protocol itself, over gRPC.
-//   - sql.go, sqlops.go: trees of pipeline/expr as Spark SQL, checked by the golden corpus on a real server.
+//   - sql.go, sqlops.go, lambda.go: trees of pipeline/expr as Spark SQL, checked by the golden corpus on a real server.
 //   - source.go, chain.go: a source and the steps over it as one chain of SELECTs.
-//   - engine.go, explain.go, fit.go, stats.go, expect.go, guard.go, write.go: the engine.
+//   - engine.go, explain.go, fit.go, stats.go, expect.go, guard.go, write.go, tasks.go, progress.go: the engine.
 //   - live.go: the feed.
 //
 // # Why protocol messages, not data frames
