@@ -178,7 +178,7 @@ func (j *job) runEvaluate(ctx context.Context, o evaluateOptions) error {
 	if err != nil {
 		return err
 	}
-	j.report.Metrics = map[string]trainers.Metrics{o.split: e.Metrics}
+	j.report.measured(o.split, e)
 	return nil
 }
 

@@ -61,7 +61,7 @@ func (j *job) evaluateRaw(ctx context.Context, o evaluateOptions, b *bundle.Bund
 	}
 	j.report.Model, j.report.Dropped = where.String(), replay.Skipped()
 	j.report.Rows = map[string]int64{"raw": e.Rows}
-	j.report.Metrics = map[string]trainers.Metrics{"raw": e.Metrics}
+	j.report.measured("raw", e)
 	return nil
 }
 

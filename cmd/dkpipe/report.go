@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"os"
 	"slices"
@@ -46,6 +47,17 @@ type workerReport struct {
 	ComputeS      float64 `json:"compute_s"`
 	WaitS         float64 `json:"wait_s"`
 	Lost          string  `json:"lost,omitempty"` // why it did not reach the end
+}
+
+// measured puts an evaluation into the report.
+func (r *report) measured(split string, e trainers.Evaluation) {
+	if r.Metrics == nil {
+		r.Metrics = map[string]trainers.Metrics{}
+	}
+	r.Metrics[split] = e.Metrics
+	for _, note := range e.Notes {
+		r.Warnings = append(r.Warnings, split+" "+note)
+	}
 }
 
 // say prints the report and gives the error that carries the exit code, nil when all went well.
@@ -99,7 +111,9 @@ func (a *app) printTable(r *report) {
 		}
 		var parts []string
 		for _, x := range m {
-			parts = append(parts, fmt.Sprintf("%s %s", x.Name, formatMetric(x.Name, x.Value)))
+			if x.Matrix == nil { // a table has lines of its own, below
+				parts = append(parts, fmt.Sprintf("%s %s", x.Name, formatMetric(x.Name, x.Value)))
+			}
 		}
 		row(split, "%s", strings.Join(parts, "   "))
 	}
@@ -117,6 +131,7 @@ func (a *app) printTable(r *report) {
 		row("output", "%s", r.Output)
 	}
 	w.Flush()
+	a.printMatrices(r)
 	a.printWorkers(r)
 	for _, warning := range r.Warnings {
 		if a.shown.has(warning) {
@@ -130,6 +145,21 @@ func (a *app) printTable(r *report) {
 			fmt.Fprintf(a.stdout, "  %s\n", c)
 		}
 	}
+}
+
+// printMatrices shows the metrics that are tables.
+func (a *app) printMatrices(r *report) {
+	for _, split := range slices.Sorted(maps.Keys(r.Metrics)) {
+		for _, x := range r.Metrics[split] {
+			if x.Matrix != nil {
+				fmt.Fprintf(a.stdout, "\n  %s %s\n", split, indent(x.String()))
+			}
+		}
+	}
+}
+
+func indent(text string) string {
+	return strings.ReplaceAll(strings.TrimRight(text, "\n"), "\n", "\n  ")
 }
 
 func (a *app) printWorkers(r *report) {

@@ -276,7 +276,6 @@ func (j *job) reportWorkers(r trainers.Result) {
 // evaluateAll measures the trained model on every split that has rows.
 func (j *job) evaluateAll(ctx context.Context, p prepared, t *trained) error {
 	t.metrics = map[string]trainers.Evaluation{}
-	j.report.Metrics = map[string]trainers.Metrics{}
 	for _, split := range []string{"train", "validation", "test"} {
 		if p.rows(split) == 0 {
 			continue
@@ -286,7 +285,7 @@ func (j *job) evaluateAll(ctx context.Context, p prepared, t *trained) error {
 			return err
 		}
 		t.metrics[split] = e
-		j.report.Metrics[split] = e.Metrics
+		j.report.measured(split, e)
 		j.events.add("evaluated", map[string]any{"split": split, "metrics": e.Metrics})
 	}
 	return nil
