@@ -5,6 +5,9 @@ import (
 	"math"
 	"math/rand/v2"
 	"testing"
+
+	"dkpipe/pipeline"
+	"dkpipe/trainers/kernel"
 )
 
 // Every activation in the middle, fused into dense and as a layer of its own.
@@ -171,5 +174,35 @@ func TestGradientsOfASingleSigmoidWithClassWeights(t *testing.T) {
 			layers: []Op{dense(1, "sigmoid")}, input: []int{1}, loss: "binary_crossentropy", batch: 1, rows: 1,
 			class: map[int]float64{0: 3, 1: 0.5},
 		})
+	}
+}
+
+// Every activation on a grid that reaches where it saturates or is cut off, its slope included.
+func TestActivationsOverTheirWholeRange(t *testing.T) {
+	for _, name := range Activations() {
+		if name == "softmax" {
+			continue
+		}
+		for _, k := range kernel.Names() {
+			n := compile(t, define(t, []int{1}, dense(1, "linear"), &Activation{Activation: name}), Config{Kernel: kernels(t, k), Batch: 1, Loss: "mse"})
+			n.Params()[0], n.Params()[1] = 1, 0
+			for x := -12.037; x < 12; x += 0.25 {
+				b := &pipeline.Batch{Rows: 1, X: [][]float32{{float32(x)}}, Y: [][]float32{{0}}}
+				if _, err := n.Step(b); err != nil {
+					t.Fatal(err)
+				}
+				v := float64(float32(x))
+				y := refFunction(name, v)
+				if got := float64(n.Output(0)[0]); math.Abs(got-y) > 2e-6*(1+math.Abs(y)) {
+					t.Fatalf("%s, %s(%g) = %g, want %g", k, name, x, got, y)
+				}
+				const h = 1e-6
+				up, down := refFunction(name, v+h), refFunction(name, v-h)
+				want := (up*up - down*down) / (2 * h)
+				if got := float64(n.Grads()[1]); math.Abs(got-want) > 1e-5*(1+math.Abs(want)) {
+					t.Fatalf("%s, slope of %s² at %g = %g, want %g", k, name, x, got, want)
+				}
+			}
+		}
 	}
 }

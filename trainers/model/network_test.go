@@ -379,7 +379,84 @@ func TestInitializersHaveKerasRangesAndDeviations(t *testing.T) {
 			t.Errorf("%s: mean %g", name, mean)
 		}
 	}
-	if len(Initializers()) != 11 {
-		t.Errorf("%d initializers, the table above has 11", len(Initializers()))
+}
+
+func TestInitializersWithOptions(t *testing.T) {
+	const in, out = 300, 200
+	for name, want := range map[Initializer]struct{ mean, limit, dev float64 }{
+		"constant(value=-0.5)":                                            {-0.5, 0.5, 0},
+		"random_uniform(minval=1, maxval=3)":                              {2, 3, 1 / math.Sqrt(3)},
+		"random_normal(mean=1,stddev=0.25)":                               {1, math.Inf(1), 0.25},
+		"truncated_normal(stddev=2)":                                      {0, 4, 2 * truncatedStd},
+		"variance_scaling":                                                {0, 2 * math.Sqrt(1.0/in) / truncatedStd, math.Sqrt(1.0 / in)},
+		"variance_scaling(scale=3, mode=fan_out, distribution=uniform)":   {0, math.Sqrt(9.0 / out), math.Sqrt(3.0 / out)},
+		"variance_scaling(mode=fan_avg, distribution=untruncated_normal)": {0, math.Inf(1), math.Sqrt(2.0 / (in + out))},
+		"orthogonal(gain=2)":                                              {0, 2, 2 / math.Sqrt(in)},
+	} {
+		l := dense(out, "linear")
+		l.KernelInitializer = name
+		n := compile(t, define(t, []int{in}, l), Config{Batch: 1})
+		n.Init(5)
+		var sum, sq, top float64
+		for _, v := range n.Params()[:in*out] {
+			sum += float64(v)
+			sq += (float64(v) - want.mean) * (float64(v) - want.mean)
+			top = max(top, math.Abs(float64(v)))
+		}
+		if mean, dev := sum/(in*out), math.Sqrt(sq/(in*out)); top > want.limit*(1+1e-6) || math.Abs(dev-want.dev) > 0.02*want.dev+1e-7 || math.Abs(mean-want.mean) > 0.02*want.dev+1e-7 {
+			t.Errorf("%s: mean %g, largest %g, deviation %g, want %+v", name, mean, top, dev, want)
+		}
+	}
+	for _, bad := range []Initializer{"constant(value=x)", "constant(value=.inf", "constant(value=inf)", "random_normal(stddev=-1)", "random_uniform(minval=2)", "glorot_uniform(gain=2)",
+		"variance_scaling(scale=0)", "variance_scaling(mode=fan)", "variance_scaling(distribution=normal)", "orthogonal(gain)", "x(y=1)", ""} {
+		if bad.check() == nil {
+			t.Errorf("%q was taken", bad)
+		}
+	}
+}
+
+// Columns of a tall kernel and rows of a wide one are orthogonal and of length 1.
+func TestOrthogonalKernelsAreOrthogonal(t *testing.T) {
+	for _, shape := range [][]int{{30, 20}, {20, 30}, {7, 7}, {3, 4, 2, 5}, {1, 9}} {
+		cols := lastOf(shape)
+		w := make([]float32, size(shape))
+		Orthogonal.fill(w, shape, rand.NewPCG(1, 2))
+		rows := len(w) / cols
+		at := func(i, j int) float64 { return float64(w[i*cols+j]) }
+		long, short := rows, cols
+		if rows < cols {
+			at = func(i, j int) float64 { return float64(w[j*cols+i]) }
+			long, short = cols, rows
+		}
+		for a := range short {
+			for b := range short {
+				var dot, want float64
+				for i := range long {
+					dot += at(i, a) * at(i, b)
+				}
+				if a == b {
+					want = 1
+				}
+				if math.Abs(dot-want) > 1e-6 {
+					t.Fatalf("shape %v: vectors %d and %d have the product %g", shape, a, b, dot)
+				}
+			}
+		}
+	}
+}
+
+func TestRecurrentLayersStartAsInKeras(t *testing.T) {
+	lstm := newLSTM()
+	lstm.Units = 3
+	n := compile(t, define(t, []int{2, 2}, lstm), Config{Batch: 1})
+	n.Init(1)
+	if bias := n.Params()[len(n.Params())-12:]; !slices.Equal(bias, []float32{0, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0, 0}) {
+		t.Errorf("the bias of an LSTM starts as %v", bias)
+	}
+	gru := newGRU()
+	gru.Units = 2
+	layout, err := define(t, []int{2, 2}, gru).Layout()
+	if err != nil || len(layout) != 3 || !slices.Equal(layout[2].Shape, []int{2, 6}) {
+		t.Errorf("layout %+v, %v", layout, err)
 	}
 }
