@@ -177,13 +177,24 @@ func (l *Lock) point(ctx context.Context, from, to Version, how string) error {
 		}
 		lines = append(append(lines, line...), '\n')
 	}
-	if err := l.Check(ctx); err != nil {
+	if err := l.put(ctx, "LATEST", l.path(latestName), []byte(to.String()+"\n")); err != nil {
 		return err
 	}
-	if err := l.replace(ctx, "LATEST", l.path(latestName), []byte(to.String()+"\n")); err != nil {
-		return err
+	return l.put(ctx, "history", l.path(historyName), lines)
+}
+
+// put replaces a small file for as long as the lock is ours. What the store did not do, because it was restarted just
+// then, is done again, and not without asking for the lock again: another run may have taken over meanwhile.
+func (l *Lock) put(ctx context.Context, point, name string, data []byte) error {
+	for n := 1; ; n++ {
+		if err := l.Check(ctx); err != nil {
+			return err
+		}
+		err := l.replace(ctx, point, name, data)
+		if k := hdfsio.KindOf(err); err == nil || n == tries || ctx.Err() != nil || k != hdfsio.KindUnreachable && k != hdfsio.KindTimeout {
+			return err
+		}
 	}
-	return l.replace(ctx, "history", l.path(historyName), lines)
 }
 
 // Rollback makes LATEST name an older version: the given one, or with 0 the newest complete one below the present

@@ -1,6 +1,7 @@
 package publish
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -142,6 +143,47 @@ func TestVerifyFindsAFlippedBit(t *testing.T) {
 	}
 	if _, err := Verify(t.Context(), m, root, v); hdfsio.KindOf(err) != hdfsio.KindCorrupt || !strings.Contains(err.Error(), name) {
 		t.Fatalf("%v", err)
+	}
+}
+
+// TestLatestMovesAlsoWhenTheStoreIsRestartedJustThen: what was not done is done again, as long as the lock is ours.
+func TestLatestMovesAlsoWhenTheStoreIsRestartedJustThen(t *testing.T) {
+	isLatest := func(n string) bool { return strings.HasSuffix(n, "/"+latestName) }
+	for what, c := range map[string]struct {
+		fault   hdfstest.Fault
+		renames int
+		class   error // of the error, if any
+	}{
+		"not done, once":         {hdfstest.Fault{Nth: 1, Err: syscall.ECONNRESET}, 2, nil},
+		"done, answer lost":      {hdfstest.Fault{Nth: 1, Err: syscall.ECONNRESET, Done: true}, 1, nil},
+		"not done, ever":         {hdfstest.Fault{Err: syscall.ECONNRESET}, tries, syscall.ECONNRESET},
+		"denied":                 {hdfstest.Fault{Err: syscall.EACCES}, 1, fs.ErrPermission},
+		"another run takes over": {hdfstest.Fault{Nth: 1, Err: syscall.ECONNRESET}, 1, ErrLost},
+	} {
+		t.Run(what, func(t *testing.T) {
+			f, m := memory()
+			l := acquire(t, f, Options{})
+			v := publish1(t, l, "a")
+			renames := 0
+			f.Add(hdfstest.Fault{Op: hdfstest.Rename, Match: isLatest, Hook: func(ctx context.Context, _ string) {
+				if renames++; errors.Is(c.class, ErrLost) {
+					if err := hdfsio.WriteFile(ctx, m, path.Join(root, epochsName, epochFile(l.Epoch()+1)), nil); err != nil {
+						t.Error(err)
+					}
+				}
+			}})
+			c.fault.Op, c.fault.Match = hdfstest.Rename, isLatest
+			f.Add(c.fault)
+			if err := l.MoveLatest(t.Context(), v); !errors.Is(err, c.class) || c.class == nil && err != nil {
+				t.Fatalf("%v, want %v", err, c.class)
+			}
+			if renames != c.renames {
+				t.Errorf("%d renames, want %d", renames, c.renames)
+			}
+			if now, err := readPointer(t.Context(), m, root); (err == nil && now == v) != (c.class == nil) {
+				t.Errorf("LATEST is %s, %v", now, err)
+			}
+		})
 	}
 }
 

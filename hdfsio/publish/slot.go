@@ -96,10 +96,7 @@ func (l *Lock) RecordSlot(ctx context.Context, s Slot) error {
 	if err := l.step("slots folder made", func() error { return l.fs.Mkdir(ctx, l.path(slotsName)) }); err != nil {
 		return err
 	}
-	if err := l.Check(ctx); err != nil {
-		return err
-	}
-	return l.replace(ctx, "slot", l.path(slotsName, file), encode(s))
+	return l.put(ctx, "slot", l.path(slotsName, file), encode(s))
 }
 
 // FinishSlot tells how far a slot has come, and moves LATEST when that is all that is missing. A run calls it first,
