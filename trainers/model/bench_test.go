@@ -77,3 +77,38 @@ func BenchmarkCompile(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkLayers gives the time of a whole step of small models that live off one kind of layer.
+func BenchmarkLayers(b *testing.B) {
+	lstm, gru := newLSTM(), newGRU()
+	lstm.Units, gru.Units = 128, 128
+	for _, c := range []struct {
+		name  string
+		input []int
+		ids   int
+		ops   []Op
+	}{
+		{"lstm 50x64-128", []int{50, 64}, 0, []Op{lstm, dense(10, "softmax")}},
+		{"gru 50x64-128", []int{50, 64}, 0, []Op{gru, dense(10, "softmax")}},
+		{"embedding 20x10000x32", []int{20}, 10000, []Op{&Embedding{InputDim: 10000, OutputDim: 32, EmbeddingsInitializer: RandomUniform}, &Flatten{}, dense(10, "softmax")}},
+		{"batch normalization 32x32x32", []int{32, 32, 32}, 0, []Op{newBatchNormalization(), &Flatten{}, dense(10, "softmax")}},
+		{"layer normalization 32x256", []int{32, 256}, 0, []Op{newLayerNormalization(), &Flatten{}, dense(10, "softmax")}},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			k, err := kernel.Select("auto")
+			if err != nil {
+				b.Fatal(err)
+			}
+			n := compile(b, define(b, c.input, c.ops...), Config{Kernel: k, Batch: 32, Loss: "categorical_crossentropy"})
+			n.Init(1)
+			batch := randomBatch(rand.New(rand.NewPCG(1, 1)), n, 32, false, c.ids)
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := n.Step(batch); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(32/b.Elapsed().Seconds()*float64(b.N), "samples/s")
+		})
+	}
+}

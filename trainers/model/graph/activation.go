@@ -254,13 +254,28 @@ type activationOp struct {
 
 func (o *activationOp) run(f *frame, in [][]float32, out []float32) {
 	n := f.rows * o.width
-	x, y := in[0][:n], out[:n]
-	if o.f.forward != nil {
-		o.f.forward(o.b.cfg.Kernel, x, y)
+	o.f.apply(o.b.cfg.Kernel, in[0][:n], out[:n])
+}
+
+// apply computes y = f(x); y may be x.
+func (f *function) apply(k kernel.Set, x, y []float32) {
+	if f.forward != nil {
+		f.forward(k, x, y)
 		return
 	}
 	for i, v := range x {
-		y[i] = o.f.value(v)
+		y[i] = f.value(v)
+	}
+}
+
+// pull computes dx = dy · f' of a function whose slope can be told from y; dx may be dy.
+func (f *function) pull(k kernel.Set, y, dy, dx []float32) {
+	if f.backward != nil {
+		f.backward(k, y, dy, dx)
+		return
+	}
+	for i, v := range y {
+		dx[i] = dy[i] * f.slope(0, v)
 	}
 }
 
@@ -281,8 +296,8 @@ type activationGradOp struct {
 func (o *activationGradOp) run(f *frame, in [][]float32, out []float32) {
 	n := f.rows * o.width
 	x, y, dy, dx := in[0][:n], in[1][:n], in[2][:n], out[:n]
-	if o.f.backward != nil {
-		o.f.backward(o.b.cfg.Kernel, y, dy, dx)
+	if o.f.fromY {
+		o.f.pull(o.b.cfg.Kernel, y, dy, dx)
 		return
 	}
 	for i, v := range y {

@@ -74,22 +74,18 @@ func (o *gruOp) run(f *frame, in [][]float32, out []float32) {
 			for j, v := range recurrent {
 				row[j] += v
 			}
-			for j := range 2 * n {
-				s := x[j] + row[j]
-				if input != nil {
-					s += input[j]
-				}
-				tape[j] = o.gate.value(s)
+			k.Add(x[:2*n], row[:2*n], tape[:2*n])
+			if input != nil {
+				k.Add(tape[:2*n], input[:2*n], tape[:2*n])
 			}
-			if o.after {
+			o.gate.apply(k, tape[:2*n], tape[:2*n])
+			switch {
+			case o.after:
 				copy(tape[3*n:], row[2*n:])
-				continue
-			}
-			for j := range n {
-				tape[3*n+j] = 0
-				if t > 0 {
-					tape[3*n+j] = tape[n+j] * out[(at-1)*n+j]
-				}
+			case t > 0:
+				k.Mul(tape[n:2*n], out[(at-1)*n:][:n], tape[3*n:])
+			default:
+				clear(tape[3*n:])
 			}
 		}
 		if !o.after && t > 0 {
@@ -97,26 +93,35 @@ func (o *gruOp) run(f *frame, in [][]float32, out []float32) {
 		}
 		for r := range f.rows {
 			at := r*o.steps + t
-			tape, x := o.tape[at*4*n:][:4*n], in[0][at*3*n+2*n:][:n]
-			for j := range n {
-				s := x[j]
-				if input != nil {
-					s += input[2*n+j]
-				}
-				if o.after {
-					s += tape[n+j] * tape[3*n+j]
-				} else {
-					s += rec[r*3*n+2*n+j]
-				}
-				g := o.act.value(s)
-				tape[2*n+j] = g
-				h := (1 - tape[j]) * g
-				if t > 0 {
-					h += tape[j] * out[(at-1)*n+j]
-				}
-				out[at*n+j] = h
+			tape, sum, g := o.tape[at*4*n:][:4*n], rec[r*3*n+2*n:][:n], o.tape[at*4*n+2*n:][:n]
+			if o.after {
+				k.Mul(tape[n:2*n], tape[3*n:], sum)
 			}
+			k.Add(sum, in[0][at*3*n+2*n:][:n], g)
+			if input != nil {
+				k.Add(g, input[2*n:], g)
+			}
+			o.act.apply(k, g, g)
+			h := out[at*n:][:n]
+			var before []float32
+			if t > 0 {
+				before = out[(at-1)*n:][:n]
+			}
+			blend(tape[:n], before, g, h)
 		}
+	}
+}
+
+// blend is h = z·before + (1-z)·g; before is nil at the first step.
+func blend(z, before, g, h []float32) {
+	if before == nil {
+		for j, v := range z {
+			h[j] = (1 - v) * g[j]
+		}
+		return
+	}
+	for j, v := range z {
+		h[j] = v*before[j] + (1-v)*g[j]
 	}
 }
 
@@ -157,22 +162,27 @@ func (o *gruGradOp) run(f *frame, in [][]float32, out []float32) {
 		for r := range f.rows {
 			at := r*steps + t
 			tape, d, dh := g.tape[at*4*n:][:4*n], out[at*4*n:][:4*n], o.dh[r*n:][:n]
-			for j, v := range in[2][at*n:][:n] {
+			z, reset, cand := tape[:n], tape[n:2*n], tape[2*n:3*n]
+			dz, dr, dw, da := d[:n], d[n:2*n], d[2*n:3*n], d[3*n:]
+			k.Add(in[2][at*n:][:n], dh, dh)
+			for j, v := range dh {
 				var before float32
 				if t > 0 {
 					before = in[0][(at-1)*n+j]
 				}
-				v += dh[j]
-				z, reset, cand := tape[j], tape[n+j], tape[2*n+j]
-				d[j] = v * (before - cand) * g.gate.slope(0, z)
-				da := v * (1 - z) * g.act.slope(0, cand)
-				d[2*n+j], d[3*n+j] = da, da
-				if g.after {
-					d[n+j] = da * tape[3*n+j] * g.gate.slope(0, reset)
-					d[2*n+j] = da * reset
-				}
-				dh[j] = v * z // on to h_(t-1), to which the products add
+				dz[j] = v * (before - cand[j])
+				da[j] = v * (1 - z[j])
 			}
+			g.gate.pull(k, z, dz, dz)
+			g.act.pull(k, cand, da, da)
+			if g.after {
+				k.Mul(da, tape[3*n:], dr)
+				g.gate.pull(k, reset, dr, dr)
+				k.Mul(da, reset, dw)
+			} else {
+				copy(dw, da)
+			}
+			k.Mul(dh, z, dh) // on to h_(t-1), to which the products add
 		}
 		if g.after {
 			if t > 0 {
@@ -184,13 +194,15 @@ func (o *gruGradOp) run(f *frame, in [][]float32, out []float32) {
 		for r := range f.rows {
 			at := r*steps + t
 			tape, d := g.tape[at*4*n:][:4*n], out[at*4*n:][:4*n]
-			for j, v := range o.dq[r*n:][:n] {
-				d[n+j] = 0
-				if t > 0 {
-					d[n+j] = v * in[0][(at-1)*n+j] * g.gate.slope(0, tape[n+j])
-				}
-				o.dh[r*n+j] += v * tape[n+j]
+			dq, reset, dr := o.dq[r*n:][:n], tape[n:2*n], d[n:2*n]
+			if t > 0 {
+				k.Mul(dq, in[0][(at-1)*n:][:n], dr)
+				g.gate.pull(k, reset, dr, dr)
+			} else {
+				clear(dr)
 			}
+			k.Mul(dq, reset, dq)
+			k.Add(o.dh[r*n:][:n], dq, o.dh[r*n:][:n])
 		}
 		if t > 0 {
 			k.Gemm(false, true, f.rows, n, 2*n, 1, out[t*4*n:], steps*4*n, in[1], 3*n, 1, o.dh, n)

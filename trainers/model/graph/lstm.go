@@ -53,19 +53,21 @@ func (o *lstmOp) run(f *frame, in [][]float32, out []float32) {
 	}
 }
 
-// step turns the sums of one step into gates, cells and outputs.
+// step turns the sums of one step of a row into gates, cells and outputs.
 func (o *lstmOp) step(tape, before, h []float32) {
-	n := o.units
+	n, k := o.units, o.b.cfg.Kernel
 	i, f, g, out, c, a := tape[:n], tape[n:2*n], tape[2*n:3*n], tape[3*n:4*n], tape[4*n:5*n], tape[5*n:6*n]
-	for j := range h {
-		i[j], f[j], g[j], out[j] = o.gate.value(i[j]), o.gate.value(f[j]), o.act.value(g[j]), o.gate.value(out[j])
-		c[j] = i[j] * g[j]
-		if before != nil {
-			c[j] += f[j] * before[j]
+	o.gate.apply(k, tape[:2*n], tape[:2*n])
+	o.act.apply(k, g, g)
+	o.gate.apply(k, out, out)
+	k.Mul(i, g, c)
+	if before != nil {
+		for j, v := range before {
+			c[j] += f[j] * v
 		}
-		a[j] = o.act.value(c[j])
-		h[j] = out[j] * a[j]
 	}
+	o.act.apply(k, c, a)
+	k.Mul(out, a, h)
 }
 
 func (o *lstmOp) DiffWRT(int) []bool { return []bool{true, true} } // x depends on a kernel
@@ -107,23 +109,28 @@ func (o *lstmGradOp) run(f *frame, in [][]float32, out []float32) {
 	}
 }
 
-// step is the gradient of lstmOp.step. dh comes from the step after, dc goes from there to the step before.
+// step is the gradient of lstmOp.step. dh comes from the step after and is used up; dc goes from there to the step
+// before.
 func (o *lstmGradOp) step(tape, before, dy, dh, dc, dz []float32) {
-	n := o.of.units
+	n, k := o.of.units, o.b.cfg.Kernel
 	i, f, g, out, a := tape[:n], tape[n:2*n], tape[2*n:3*n], tape[3*n:4*n], tape[5*n:6*n]
-	act, gate := o.of.act.slope, o.of.gate.slope
-	for j := range dy {
-		d := dy[j] + dh[j]
-		cell := dc[j] + d*out[j]*act(0, a[j])
-		dz[j] = cell * g[j] * gate(0, i[j])
-		dz[n+j] = 0
-		if before != nil {
-			dz[n+j] = cell * before[j] * gate(0, f[j])
-		}
-		dz[2*n+j] = cell * i[j] * act(0, g[j])
-		dz[3*n+j] = d * a[j] * gate(0, out[j])
-		dc[j] = cell * f[j]
+	di, df, dg, do := dz[:n], dz[n:2*n], dz[2*n:3*n], dz[3*n:4*n]
+	k.Add(dy, dh, dh)
+	k.Mul(dh, a, do)
+	k.Mul(dh, out, dh)
+	o.of.act.pull(k, a, dh, dh)
+	k.Add(dh, dc, dc) // now that of the cell
+	k.Mul(dc, g, di)
+	k.Mul(dc, i, dg)
+	if before != nil {
+		k.Mul(dc, before, df)
+	} else {
+		clear(df)
 	}
+	k.Mul(dc, f, dc)
+	o.of.gate.pull(k, tape[:2*n], dz[:2*n], dz[:2*n])
+	o.of.act.pull(k, g, dg, dg)
+	o.of.gate.pull(k, out, do, do)
 }
 
 // lstmKernelGradOp is dU = Σ over times t > 0 of h_(t-1)ᵀ · dZ_t. Inputs: h, dZ.

@@ -1,6 +1,10 @@
 package graph
 
-import "fmt"
+import (
+	"fmt"
+
+	"dkpipe/trainers/kernel"
+)
 
 // This file holds what recurrent layers share. A row of a sequence is steps vectors after another, so the state of a
 // batch at one time is a matrix with a stride, which the products take as it is: nothing is copied per time step.
@@ -17,7 +21,8 @@ type Recurrence struct {
 func (c Recurrence) functions() (state, gate function, err error) {
 	find := func(name string) (function, error) {
 		if name == "linear" {
-			return function{name: name, fromY: true, value: func(x float32) float32 { return x }, slope: func(_, _ float32) float32 { return 1 }}, nil
+			return function{name: name, fromY: true, forward: func(_ kernel.Set, x, y []float32) { copy(y, x) },
+				backward: func(_ kernel.Set, _, dy, dx []float32) { copy(dx, dy) }}, nil
 		}
 		f, ok := findFunction(name)
 		if !ok || !f.fromY {
