@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"path"
 	"runtime"
 	"slices"
 	"strings"
@@ -190,9 +189,6 @@ func (j *job) openToRead(ctx context.Context, uri string) (prepared, error) {
 	}
 	if warning != "" {
 		j.report.Warnings = append(j.report.Warnings, warning)
-	}
-	if v, err := publish.ParseVersion(at.uri.Base()); err == nil {
-		at.fs = publish.Reading(at.fs, path.Dir(at.path), v)
 	}
 	return readDataset(ctx, at)
 }

@@ -111,6 +111,9 @@ func (p prepared) inDataset(err error) error {
 
 // readDataset reads the manifest of one version.
 func readDataset(ctx context.Context, at place) (prepared, error) {
+	if v, err := publish.ParseVersion(at.uri.Base()); err == nil {
+		at.fs = publish.Reading(at.fs, path.Dir(at.path), v) // what is removed meanwhile is an error that says so
+	}
 	name := at.join(dataset.ManifestName)
 	b, err := hdfsio.ReadFile(ctx, name.fs, name.path, dataset.MaxManifestBytes)
 	if err != nil {

@@ -167,6 +167,16 @@ func (j *job) keep(ctx context.Context, root place, lock *publish.Lock, p prepar
 	return hinted{failure, hint}
 }
 
+// blameless tells whether an error says nothing against what was learned before: the workers or the way to them failed,
+// and not the data, the settings or the arithmetic.
+func blameless(err error) bool {
+	switch pipelineKind(err) {
+	case pipeline.Internal, pipeline.Unreachable, pipeline.Timeout, pipeline.NoSpace:
+		return true
+	}
+	return false
+}
+
 // saveGrace is how long a run may take to publish what it has learned after it was asked to stop.
 const saveGrace = 30 * time.Second
 
@@ -236,7 +246,7 @@ func (j *job) train(ctx context.Context, p prepared) (*trained, error) {
 	result, err := trainers.Train(ctx, cfg)
 	watch.bar.done(err == nil && !result.Interrupted, "")
 	j.reportWorkers(result)
-	if err != nil && (result.Samples == 0 || pipelineKind(err) == pipeline.Diverged) {
+	if err != nil && (result.Samples == 0 || !blameless(err)) {
 		return nil, p.inDataset(err)
 	}
 	layout, layoutErr := m.def.Layout()
