@@ -17,6 +17,8 @@ type Engine struct {
 	// Adopt makes a file that Spark wrote below Stage.URI part of the version and gives its length and SHA-256: Spark
 	// does not hash. path is relative to the stage. Nil: ShardInfo.SHA256 stays empty and the caller fills it in.
 	Adopt func(ctx context.Context, path string) (bytes int64, sha256 string, err error)
+	// Lists writes vectors as lists of Parquet, which other programs read, even where Spark could pack them.
+	Lists bool
 	// Progress is called now and then while Write and Materialize wait for Spark, in their goroutine. May be nil.
 	Progress func(Progress)
 }

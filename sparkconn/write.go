@@ -56,7 +56,10 @@ func (e Engine) Write(ctx context.Context, p pipeline.Plan, stage pipeline.Stage
 		return done, internalErr("Spark writes below Stage.URI, and the stage has none")
 	}
 	err := e.run(ctx, p, func(r *run) error {
-		avro, err := r.hasAvro(ctx)
+		avro, err := false, error(nil)
+		if !e.Lists {
+			avro, err = r.hasAvro(ctx)
+		}
 		if err != nil {
 			return err
 		}
