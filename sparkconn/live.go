@@ -89,15 +89,52 @@ func (l *Live) count(ctx context.Context, r *run, c *chain, limit int64) error {
 	size := int64(newRowLayout(l.Columns).bytes)
 	for _, i := range order {
 		s := pipeline.ShardInfo{Split: t.cols[0].texts[i], Path: fmt.Sprintf("%s/shard-%05d", t.cols[0].texts[i], t.cols[1].ints[i]), Rows: t.cols[2].ints[i]}
-		if s.Bytes = s.Rows * size; s.Bytes > limit {
-			shards := max(1, r.p.Shards)
-			return &pipeline.Error{Kind: pipeline.BadSpec, Message: fmt.Sprintf("live: %s has %d rows of %d bytes, %d MiB; the limit is %d MiB", s.Path, s.Rows, size, s.Bytes>>20, limit>>20),
-				Hint: fmt.Sprintf("set dataset.shards to at least %d", int(math.Ceil(1.2*float64(shards)*float64(s.Bytes)/float64(limit))))}
-		}
+		s.Bytes = s.Rows * size
 		l.Shards = append(l.Shards, s)
+	}
+	if err := l.tooLarge(r.p.Shards, size, limit); err != nil {
+		return err
 	}
 	l.Skipped, err = r.skipped(ctx, c, l.Shards)
 	return err
+}
+
+// tooLarge refuses shards of more than limit bytes, and says how many shards would do.
+func (l *Live) tooLarge(shards int, size, limit int64) error {
+	rows := map[string]int64{} // of each part
+	var largest pipeline.ShardInfo
+	for _, s := range l.Shards {
+		rows[s.Split] += s.Rows
+		if s.Bytes > largest.Bytes {
+			largest = s
+		}
+	}
+	if largest.Bytes <= limit {
+		return nil
+	}
+	hint := "use narrower columns, or raise the limit"
+	if most := float64(limit / size); most >= 1 {
+		// Rows fall into shards by their hash: of m on average, the fullest of many has m + 4√m at most.
+		m := max(1, math.Pow(math.Sqrt(4+most)-2, 2))
+		need := float64(max(1, shards)) * float64(largest.Bytes) / float64(limit)
+		for _, n := range rows {
+			need = max(need, float64(n)/m)
+		}
+		hint = fmt.Sprintf("set dataset.shards to at least %d", int(math.Ceil(need)))
+	}
+	return &pipeline.Error{Kind: pipeline.BadSpec, Hint: hint, Message: fmt.Sprintf("live: %s has %d rows of %d bytes, %s; the limit is %s",
+		largest.Path, largest.Rows, size, inBytes(largest.Bytes), inBytes(limit))}
+}
+
+// inBytes writes a size for people.
+func inBytes(n int64) string {
+	for _, unit := range []string{"bytes", "KiB", "MiB"} {
+		if n < 10<<10 {
+			return fmt.Sprintf("%d %s", n, unit)
+		}
+		n >>= 10
+	}
+	return fmt.Sprintf("%d GiB", n)
 }
 
 // Drop gives back what the dataset holds in Spark.

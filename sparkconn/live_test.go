@@ -2,6 +2,8 @@ package sparkconn
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
 	"os"
 	"testing"
@@ -135,10 +137,28 @@ func TestALiveDatasetHasTheRowsOfFilesInTheirOrder(t *testing.T) {
 }
 
 func TestALargeLiveShardIsRefusedWithTheNumberToSet(t *testing.T) {
-	s := dialReal(t)
-	_, err := Engine{Session: s}.Materialize(t.Context(), livePlan(), 1000)
-	wantError(t, err, pipeline.BadSpec, "train/shard-00000", "24 bytes")
-	if err := s.SetConf(t.Context(), nil); err != nil {
+	e := Engine{Session: dialReal(t)}
+	p := livePlan()
+	const limit = 1000
+	_, err := e.Materialize(t.Context(), p, limit)
+	wantError(t, err, pipeline.BadSpec, "train/shard-0000", "24 bytes", "the limit is 1000 bytes")
+	var refused *pipeline.Error
+	if !errors.As(err, &refused) {
+		t.Fatal(err)
+	}
+	if n, _ := fmt.Sscanf(refused.Hint, "set dataset.shards to at least %d", &p.Shards); n != 1 || p.Shards <= 3 {
+		t.Fatalf("no number in %q", refused.Hint)
+	}
+	live, err := e.Materialize(t.Context(), p, limit)
+	if err != nil {
+		t.Fatalf("with the number that was named: %v", err)
+	}
+	for _, s := range live.Shards {
+		if s.Bytes > limit || s.Bytes != 24*s.Rows {
+			t.Errorf("%s has %d rows of %d bytes", s.Path, s.Rows, s.Bytes)
+		}
+	}
+	if err := live.Drop(t.Context(), e.Session); err != nil {
 		t.Error(err)
 	}
 }

@@ -15,10 +15,7 @@ type Progress struct {
 
 // String is a line for people: 3 of 12 tasks, 40 MiB read.
 func (p Progress) String() string {
-	if p.Bytes < 1<<20 {
-		return fmt.Sprintf("%d of %d tasks, %d KiB read", p.Tasks, p.Of, p.Bytes>>10)
-	}
-	return fmt.Sprintf("%d of %d tasks, %d MiB read", p.Tasks, p.Of, p.Bytes>>20)
+	return fmt.Sprintf("%d of %d tasks, %s read", p.Tasks, p.Of, inBytes(p.Bytes))
 }
 
 // executionProgress is the field of answers with progress, and stageOf that of a stage in it, from Spark 4.0 on.

@@ -43,8 +43,8 @@ func TestProgressCountsTheLastStageFromTheBegin(t *testing.T) {
 	}{
 		{progressResponse(first), Progress{Tasks: 3, Of: 20, Bytes: 5 << 30}, true, "3 of 20 tasks, 5120 MiB read"},
 		{progressResponse(first, second), Progress{Tasks: 5, Of: 20, Bytes: 5 << 30}, true, "5 of 20 tasks, 5120 MiB read"},
-		{progressResponse(stageInfo(1, 0, 4096)), Progress{Of: 9, Bytes: 4096}, true, "0 of 9 tasks, 4 KiB read"},
-		{progressResponse(stageInfo(1, 1, 0), stageInfo(8, 3, 4096)), Progress{Tasks: 4, Of: 17, Bytes: 4096}, true, "4 of 17 tasks, 4 KiB read"},
+		{progressResponse(stageInfo(1, 0, 4096)), Progress{Of: 9, Bytes: 4096}, true, "0 of 9 tasks, 4096 bytes read"},
+		{progressResponse(stageInfo(1, 1, 0), stageInfo(8, 3, 4096)), Progress{Tasks: 4, Of: 17, Bytes: 4096}, true, "4 of 17 tasks, 4096 bytes read"},
 		{progressResponse(first, stageInfo(12, 0, 0), second), Progress{Tasks: 5, Of: 20, Bytes: 5 << 30}, true, "5 of 20 tasks, 5120 MiB read"},
 		{progressResponse(), Progress{}, false, ""},
 		{newMessage("ExecutePlanResponse"), Progress{}, false, ""},
