@@ -50,8 +50,11 @@ func FromLayers(items []LayerItem, inputs []Input) (*Definition, error) {
 		if err != nil {
 			return nil, inItem(i, item.Name, err)
 		}
-		if l.Name == "" {
+		switch {
+		case l.Name == "":
 			l.Name = d.freeName(item.Name)
+		case d.taken(l.Name):
+			return nil, inItem(i, item.Name, &layerFault{fmt.Errorf("the name %s is used twice", l.Name)})
 		}
 		for _, from := range l.From {
 			read[from] = true
@@ -66,14 +69,16 @@ func FromLayers(items []LayerItem, inputs []Input) (*Definition, error) {
 	return d, d.Check()
 }
 
+// taken tells whether an input or a layer has the name.
+func (d *Definition) taken(name string) bool {
+	return slices.ContainsFunc(d.Inputs, func(in Input) bool { return in.Name == name }) ||
+		slices.ContainsFunc(d.Layers, func(l Layer) bool { return l.Name == name })
+}
+
 // freeName gives kind, kind_1, kind_2 and so on: the first that nothing has yet.
 func (d *Definition) freeName(kind string) string {
-	taken := func(name string) bool {
-		return slices.ContainsFunc(d.Inputs, func(in Input) bool { return in.Name == name }) ||
-			slices.ContainsFunc(d.Layers, func(l Layer) bool { return l.Name == name })
-	}
 	name := kind
-	for n := 1; taken(name); n++ {
+	for n := 1; d.taken(name); n++ {
 		name = fmt.Sprintf("%s_%d", kind, n)
 	}
 	return name

@@ -1,11 +1,13 @@
 package model
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"dkpipe/pipeline"
@@ -633,4 +635,78 @@ func TestGatherGivesTheStatisticsOfAllRows(t *testing.T) {
 	}
 	wantError(t, n.Gather(&pipeline.Batch{Rows: 9, X: [][]float32{make([]float32, 54)}}, 0), pipeline.Internal, "9 rows")
 	wantError(t, n.Gather(&pipeline.Batch{Rows: 1, X: [][]float32{make([]float32, 5)}}, 0), pipeline.BadSpec, "width 5")
+}
+
+func TestSummaryCountsWhatIsNotTrained(t *testing.T) {
+	got := define(t, []int{4}, dense(3, "relu"), newBatchNormalization()).Summary()
+	for _, want := range []string{"batch_normalization (batch_normalization)", "Total params: 27 (108 B)", "Trainable params: 21 (84 B)", "Non-trainable params: 6 (24 B)"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %q in\n%s", want, got)
+		}
+	}
+}
+
+func TestLayersThatDoNotFitSayWhatTheyTake(t *testing.T) {
+	for doc, want := range map[string][]string{
+		"- batch_normalization: {momentum: 2}":                                   {"momentum is 2"},
+		"- batch_normalization: {epsilon: 0}":                                    {"epsilon is 0"},
+		"- batch_normalization: {moving_mean_initializer: random_normal}":        {"random_normal", "zeros"},
+		"- layer_normalization: {epsilon: -1}":                                   {"epsilon is -1"},
+		"- embedding: {input_dim: 3}":                                            {"output_dim 0"},
+		"- embedding: {input_dim: 20000000, output_dim: 1}":                      {"16777216", "hash_bucket"},
+		"- reshape: {target_shape: [3]}":                                         {"[3]", "4 numbers"},
+		"- reshape: {target_shape: [-1, -1]}":                                    {"only one"},
+		"- reshape: {target_shape: [0]}":                                         {"at least 1"},
+		"- relu: {negative_slope: -1}":                                           {"at least 0"},
+		"- leaky_relu: {max_value: 6}":                                           {"use relu"},
+		"- elu: {alpha: -1}":                                                     {"alpha is -1"},
+		"- gaussian_noise: {stddev: -1}":                                         {"stddev is -1"},
+		"- lstm: {units: 3}":                                                     {"[steps, features]", "[4]"},
+		"- reshape: {target_shape: [2, 2]}\n- lstm: {}":                          {"units is 0"},
+		"- reshape: {target_shape: [2, 2]}\n- gru: {units: 2, activation: gelu}": {"gelu", "tanh"},
+		"- add: {}":                        {"at least two inputs"},
+		"- subtract: {from: [in, in, in]}": {"two inputs, has 3"},
+		"- dense: {units: 2, name: d}\n- add: {from: [in, d]}":                       {"equal shapes", "[4]", "[2]"},
+		"- dense: {units: 2, name: d}\n- concatenate: {from: [in, d], axis: 2}":      {"axis is 2", "1 to 1"},
+		"- reshape: {target_shape: [2, 2], name: r}\n- concatenate: {from: [r, in]}": {"[2 2]", "[4]"},
+		"- dense: {units: 2, name: in}":                                              {"used twice"},
+		"- dense: {units: 2, from: [out]}":                                           {`reads "out"`},
+		"- dense: {units: 2, kernel_regularizer: {l2: -1}}":                          {"l2 -1"},
+		"- dense: {units: 2, kernel_initializer: 'random_normal(std=1)'}":            {`no "std"`, "random_normal(stddev=0.02)"},
+	} {
+		_, err := FromLayers(parse(t, doc), []Input{{Name: "in", Shape: []int{4}}})
+		var e *pipeline.Error
+		if !errors.As(err, &e) {
+			t.Errorf("%s: %v", doc, err)
+			continue
+		}
+		for _, w := range want {
+			if !strings.Contains(e.Error()+" "+e.Hint, w) {
+				t.Errorf("%s: %q does not say %q", doc, e.Error()+" "+e.Hint, w)
+			}
+		}
+	}
+}
+
+func TestListsOfLayersMayBranch(t *testing.T) {
+	d, err := FromLayers(parse(t, `
+- embedding: {input_dim: 10, output_dim: 4, from: [user]}
+- flatten: {name: who}
+- dense: {units: 8, activation: relu, from: [numbers], name: deep}
+- dense: {units: 4}
+- concatenate: {from: [who, dense, numbers]}
+- dense: {units: 1, activation: sigmoid, name: click}
+- dense: {units: 3, from: [deep]}
+`), []Input{{Name: "user"}, {Name: "numbers", Shape: []int{5}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, l := range d.Layers {
+		got = append(got, l.Name+"<-"+strings.Join(l.From, ","))
+	}
+	want := []string{"embedding<-user", "who<-embedding", "deep<-numbers", "dense<-deep", "concatenate<-who,dense,numbers", "click<-concatenate", "dense_1<-deep"}
+	if !slices.Equal(got, want) || !slices.Equal(d.Outputs, []string{"click", "dense_1"}) {
+		t.Errorf("layers %v, outputs %v", got, d.Outputs)
+	}
 }

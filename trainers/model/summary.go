@@ -24,7 +24,7 @@ func (d *Definition) Summary() string {
 	for _, in := range d.Inputs {
 		fmt.Fprintf(w, "%s (input)\t%s\t0\t\n", in.Name, batchShape(in.Shape))
 	}
-	total := 0
+	total, kept := 0, 0
 	for _, l := range d.Layers {
 		in, err := inputShapes(shapes, l)
 		if err != nil {
@@ -33,12 +33,19 @@ func (d *Definition) Summary() string {
 		count := 0
 		for _, v := range l.Op.variables(in) {
 			count += size(v.shape)
+			if v.state {
+				kept += size(v.shape)
+			}
 		}
 		total += count
 		fmt.Fprintf(w, "%s (%s)\t%s\t%s\t%s\n", l.Name, l.Op.Kind(), batchShape(shapes[l.Name]), thousands(count), strings.Join(l.From, ", "))
 	}
 	w.Flush() // into memory: it cannot fail
 	fmt.Fprintf(&b, "Total params: %s (%s)\n", thousands(total), bytesText(4*total))
+	if kept > 0 {
+		fmt.Fprintf(&b, "Trainable params: %s (%s)\n", thousands(total-kept), bytesText(4*(total-kept)))
+		fmt.Fprintf(&b, "Non-trainable params: %s (%s)\n", thousands(kept), bytesText(4*kept))
+	}
 	return b.String()
 }
 
