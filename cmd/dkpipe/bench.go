@@ -52,10 +52,10 @@ func (a *app) benchCommand() *cobra.Command {
 		name, short, limit string
 		run                func(ctx context.Context, rounds int) ([]benchCase, error)
 	}{
-		{"step", "A whole training step", "the step's bare matrix products, one thread", benchStep},
+		{"step", "A whole training step", "the step's bare matrix products, one thread", a.benchStep},
 		{"feed", "Batches out of a dataset", "memcpy of the same bytes when cached, a plain read of the file when not", benchFeed},
 		{"exchange", "A push and pull with the parameter server", "the same bytes both ways over a bare socket", benchExchange},
-		{"kernel", "Matrix products of a training step", "gonum's Sgemm, which may use all cores", benchKernel},
+		{"kernel", "Matrix products of a training step", "gonum's Sgemm, which may use all cores", a.benchKernel},
 	} {
 		rounds := 5
 		sub := &cobra.Command{

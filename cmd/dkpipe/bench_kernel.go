@@ -60,8 +60,8 @@ func stepProducts(batch int, widths ...int) []*product32 {
 	return all
 }
 
-func benchKernel(ctx context.Context, rounds int) ([]benchCase, error) {
-	set, err := kernel.Select("auto")
+func (a *app) benchKernel(ctx context.Context, rounds int) ([]benchCase, error) {
+	set, err := kernel.Select(a.kernel("auto"))
 	if err != nil {
 		return nil, err
 	}

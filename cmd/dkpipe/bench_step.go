@@ -142,8 +142,8 @@ func (s *stepper) steps(n int) error {
 	return nil
 }
 
-func benchStep(ctx context.Context, rounds int) ([]benchCase, error) {
-	set, err := kernel.Select("auto")
+func (a *app) benchStep(ctx context.Context, rounds int) ([]benchCase, error) {
+	set, err := kernel.Select(a.kernel("auto"))
 	if err != nil {
 		return nil, err
 	}

@@ -85,7 +85,7 @@ func (a *app) sayChecks(checks []check) error {
 // checkMachine looks at what every job needs.
 func (a *app) checkMachine() []check {
 	checks := []check{{Name: "dkpipe", Status: "ok", Detail: fmt.Sprintf("%s, %s, %s/%s, %d cores", buildVersion(), runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.GOMAXPROCS(0))}}
-	if set, err := kernel.Select("auto"); err != nil {
+	if set, err := kernel.Select(a.kernel("auto")); err != nil {
 		checks = append(checks, failedCheck("kernels", err))
 	} else {
 		checks = append(checks, check{Name: "kernels", Status: "ok", Detail: set.Name()})

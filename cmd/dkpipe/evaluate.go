@@ -173,7 +173,7 @@ func (j *job) runEvaluate(ctx context.Context, o evaluateOptions) error {
 	j.report.Shards, j.report.Model = 0, where.String()
 	j.report.Rows = map[string]int64{o.split: p.rows(o.split)}
 	e, err := evaluateSplit(ctx, evalJob{data: p, split: o.split, definition: b.Model, params: b.Params, state: b.State,
-		losses: bundleLosses(b), train: spec.Train{BatchSize: 256, Kernel: "auto", Metrics: metrics}})
+		losses: bundleLosses(b), train: spec.Train{BatchSize: 256, Kernel: j.app.kernel("auto"), Metrics: metrics}})
 	if err != nil {
 		return err
 	}

@@ -47,7 +47,7 @@ func (j *job) evaluateRaw(ctx context.Context, o evaluateOptions, b *bundle.Bund
 	if err := b.Model.CheckTargets(bundleLosses(b), y); err != nil {
 		return err
 	}
-	r, err := buildReplica(b.Model, nil, spec.Train{BatchSize: 256, Kernel: "auto"}, 0)
+	r, err := buildReplica(b.Model, nil, spec.Train{BatchSize: 256, Kernel: j.app.kernel("auto")}, 0)
 	if err != nil {
 		return err
 	}

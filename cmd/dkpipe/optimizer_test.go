@@ -56,3 +56,17 @@ func TestOptimizersOfAJob(t *testing.T) {
 		}
 	}
 }
+
+// TestTheKernelOfAMachine: DKPIPE_KERNEL takes the place of auto, and of nothing that a job names.
+func TestTheKernelOfAMachine(t *testing.T) {
+	dir := quickstart(t, "epochs: 20", "epochs: 1", "at_least: 0.9", "at_least: 0")
+	for _, c := range []struct {
+		machine, job string
+		code         int
+	}{{"nonesuch", "auto", 2}, {"nonesuch", "gonum", 0}, {"gonum", "auto", 0}, {"gonum", "nonesuch", 2}} {
+		p := start(t, dir, []string{"DKPIPE_KERNEL=" + c.machine}, "run", "-f", "job.yaml", "--json", "--set", "train.kernel="+c.job)
+		if code := p.wait(t); code != c.code {
+			t.Errorf("DKPIPE_KERNEL=%s, train.kernel: %s: exit code %d, want %d\n%s", c.machine, c.job, code, c.code, &p.stdout)
+		}
+	}
+}

@@ -8,6 +8,7 @@ import (
 
 	"dkpipe/pipeline"
 	"dkpipe/pipeline/spec"
+	"dkpipe/trainers/kernel"
 )
 
 // specFlags are the flags of every command that reads a spec.
@@ -47,8 +48,17 @@ func (f *specFlags) read(a *app, need spec.Section) (*spec.Spec, error) {
 	if err != nil {
 		return nil, err
 	}
-	return spec.ReadFile(f.file, opt)
+	s, err := spec.ReadFile(f.file, opt)
+	if err != nil {
+		return nil, err
+	}
+	s.Train.Kernel = a.kernel(s.Train.Kernel)
+	return s, nil
 }
+
+// kernel gives the name of the kernel set for a job on this machine: what the job names or, where it says auto,
+// DKPIPE_KERNEL.
+func (a *app) kernel(name string) string { return kernel.Prefer(name, a.env("DKPIPE_KERNEL")) }
 
 func (f *specFlags) options(a *app, need spec.Section) (spec.Options, error) {
 	params := map[string]string{}
