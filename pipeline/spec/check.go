@@ -332,7 +332,15 @@ func (c *checker) gate() {
 	if g.AtLeast != nil && g.AtMost != nil && *g.AtLeast > *g.AtMost {
 		c.fail("gate.at_most", "swap the two", "no value is at least %s and at most %s", short(*g.AtLeast), short(*g.AtMost))
 	}
-	if known := append([]string{"loss"}, c.spec.Train.Metrics...); c.has("train") && !slices.Contains(known, g.Metric) {
+	known := append([]string{"loss"}, c.spec.Train.Metrics...)
+	if n := len(c.spec.Columns.Y); n > 1 { // of one output: accuracy_2
+		for _, name := range slices.Clone(known) {
+			for i := range n {
+				known = append(known, fmt.Sprintf("%s_%d", name, i+1))
+			}
+		}
+	}
+	if c.has("train") && !slices.Contains(known, g.Metric) {
 		hint := "add it to train.metrics"
 		if near := Nearest(g.Metric, known); near != "" {
 			hint = "write " + near
