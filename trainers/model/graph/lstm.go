@@ -61,10 +61,8 @@ func (o *lstmOp) step(tape, before, h []float32) {
 	o.act.apply(k, g, g)
 	o.gate.apply(k, out, out)
 	k.Mul(i, g, c)
-	if before != nil {
-		for j, v := range before {
-			c[j] += f[j] * v
-		}
+	for j, v := range before {
+		c[j] += f[j] * v
 	}
 	o.act.apply(k, c, a)
 	k.Mul(out, a, h)
