@@ -1,0 +1,257 @@
+package model
+
+import (
+	"math"
+	"math/rand/v2"
+	"slices"
+)
+
+// more is the reference of the layers that are not in reference_test.go.
+func (r refLayer) more(op Op) []float64 {
+	switch op := op.(type) {
+	case *BatchNormalization:
+		return r.batchNorm(op)
+	case *LayerNormalization:
+		return r.layerNorm(op)
+	case *Embedding:
+		var y []float64
+		for _, id := range r.in[0] {
+			y = append(y, r.v["embeddings"][int(id)*op.OutputDim:][:op.OutputDim]...)
+		}
+		return y
+	case *Concatenate:
+		return r.concatenate(op)
+	case *Merge:
+		return r.merge(op.How)
+	case *Rectifier:
+		return each(r.in[0], func(v float64) float64 {
+			if v < op.Threshold {
+				return op.NegativeSlope * (v - op.Threshold)
+			}
+			if op.MaxValue != nil {
+				v = math.Min(v, *op.MaxValue)
+			}
+			return v
+		})
+	case *ELU:
+		return each(r.in[0], func(v float64) float64 {
+			if v < 0 {
+				return op.Alpha * (math.Exp(v) - 1)
+			}
+			return v
+		})
+	case *GaussianNoise:
+		if !r.train {
+			return r.in[0]
+		}
+		n := rand.New(rand.NewPCG(r.seed+uint64(r.index)<<32, r.step))
+		return each(r.in[0], func(v float64) float64 { return v + op.Stddev*n.NormFloat64() })
+	case *LSTM:
+		return r.lstm(op)
+	case *GRU:
+		return r.gru(op)
+	}
+	return nil
+}
+
+func each(x []float64, f func(float64) float64) []float64 {
+	y := make([]float64, len(x))
+	for i, v := range x {
+		y[i] = f(v)
+	}
+	return y
+}
+
+func (r refLayer) batchNorm(op *BatchNormalization) []float64 {
+	c := lastOf(r.shape[0])
+	x := r.in[0]
+	y := make([]float64, len(x))
+	for j := range c {
+		mean, variance := r.v["moving_mean"][j], r.v["moving_variance"][j]
+		if r.train {
+			mean, variance = 0, 0
+			m := float64(len(x) / c)
+			for i := j; i < len(x); i += c {
+				mean += x[i] / m
+			}
+			for i := j; i < len(x); i += c {
+				variance += (x[i] - mean) * (x[i] - mean) / m
+			}
+			r.v["moving_mean"][j] = op.Momentum*r.v["moving_mean"][j] + (1-op.Momentum)*mean
+			r.v["moving_variance"][j] = op.Momentum*r.v["moving_variance"][j] + (1-op.Momentum)*variance
+		}
+		for i := j; i < len(x); i += c {
+			y[i] = (x[i] - mean) / math.Sqrt(variance+op.Epsilon)
+			if op.Scale {
+				y[i] *= r.v["gamma"][j]
+			}
+			if op.Center {
+				y[i] += r.v["beta"][j]
+			}
+		}
+	}
+	return y
+}
+
+func (r refLayer) layerNorm(op *LayerNormalization) []float64 {
+	c := lastOf(r.shape[0])
+	y := make([]float64, len(r.in[0]))
+	for i := 0; i < len(y); i += c {
+		x := r.in[0][i:][:c]
+		var mean, variance float64
+		for _, v := range x {
+			mean += v / float64(c)
+		}
+		for _, v := range x {
+			variance += (v - mean) * (v - mean) / float64(c)
+		}
+		for j, v := range x {
+			y[i+j] = (v - mean) / math.Sqrt(variance+op.Epsilon)
+			if op.Scale {
+				y[i+j] *= r.v["gamma"][j]
+			}
+			if op.Center {
+				y[i+j] += r.v["beta"][j]
+			}
+		}
+	}
+	return y
+}
+
+// concatenate goes through every place of the result and looks up where it comes from.
+func (r refLayer) concatenate(op *Concatenate) []float64 {
+	rank := len(r.shape[0])
+	axis := op.Axis - 1
+	if op.Axis < 0 {
+		axis = rank + op.Axis
+	}
+	out, _ := op.shape(r.shape)
+	var y []float64
+	for n := range r.rows {
+		for i := range size(out) {
+			place := make([]int, rank)
+			for d, rest := rank-1, i; d >= 0; d-- {
+				place[d], rest = rest%out[d], rest/out[d]
+			}
+			k := 0
+			for place[axis] >= r.shape[k][axis] {
+				place[axis] -= r.shape[k][axis]
+				k++
+			}
+			at := 0
+			for d, p := range place {
+				at = at*r.shape[k][d] + p
+			}
+			y = append(y, r.in[k][n*size(r.shape[k])+at])
+		}
+	}
+	return y
+}
+
+func (r refLayer) merge(how string) []float64 {
+	y := slices.Clone(r.in[0])
+	for _, x := range r.in[1:] {
+		for i, v := range x {
+			switch how {
+			case "add", "average":
+				y[i] += v
+			case "subtract":
+				y[i] -= v
+			case "multiply":
+				y[i] *= v
+			case "maximum":
+				y[i] = math.Max(y[i], v)
+			case "minimum":
+				y[i] = math.Min(y[i], v)
+			}
+		}
+	}
+	if how == "average" {
+		for i := range y {
+			y[i] /= float64(len(r.in))
+		}
+	}
+	return y
+}
+
+// sums is x·kernel + bias for one vector.
+func sums(x, kernel, bias []float64, n int) []float64 {
+	y := product(x, kernel, len(x), n)
+	for j, b := range bias {
+		y[j] += b
+	}
+	return y
+}
+
+func (r refLayer) lstm(op *LSTM) []float64 {
+	steps, features, n := r.shape[0][0], r.shape[0][1], op.Units
+	var out []float64
+	for row := range r.rows {
+		h, c := make([]float64, n), make([]float64, n)
+		for t := range steps {
+			z := sums(r.in[0][(row*steps+t)*features:][:features], r.v["kernel"], r.v["bias"], 4*n)
+			for j, v := range sums(h, r.v["recurrent_kernel"], nil, 4*n) {
+				z[j] += v
+			}
+			for j := range n {
+				i, f := refFunction(op.RecurrentActivation, z[j]), refFunction(op.RecurrentActivation, z[n+j])
+				c[j] = f*c[j] + i*refFunction(op.Activation, z[2*n+j])
+				h[j] = refFunction(op.RecurrentActivation, z[3*n+j]) * refFunction(op.Activation, c[j])
+			}
+			if op.ReturnSequences {
+				out = append(out, h...)
+			}
+		}
+		if !op.ReturnSequences {
+			out = append(out, h...)
+		}
+	}
+	return out
+}
+
+func (r refLayer) gru(op *GRU) []float64 {
+	steps, features, n := r.shape[0][0], r.shape[0][1], op.Units
+	var bias, recurrent []float64
+	if op.UseBias {
+		bias = r.v["bias"][:3*n]
+		if op.ResetAfter {
+			recurrent = r.v["bias"][3*n:]
+		}
+	}
+	var out []float64
+	for row := range r.rows {
+		h := make([]float64, n)
+		for t := range steps {
+			x := sums(r.in[0][(row*steps+t)*features:][:features], r.v["kernel"], bias, 3*n)
+			u := sums(h, r.v["recurrent_kernel"], recurrent, 3*n)
+			reset := make([]float64, n)
+			for j := range n {
+				reset[j] = refFunction(op.RecurrentActivation, x[n+j]+u[n+j])
+			}
+			if !op.ResetAfter {
+				rh := make([]float64, n)
+				for j := range n {
+					rh[j] = reset[j] * h[j]
+				}
+				copy(u[2*n:], sums(rh, r.v["recurrent_kernel"], nil, 3*n)[2*n:])
+			}
+			next := make([]float64, n)
+			for j := range n {
+				z := refFunction(op.RecurrentActivation, x[j]+u[j])
+				inner := u[2*n+j]
+				if op.ResetAfter {
+					inner *= reset[j]
+				}
+				next[j] = z*h[j] + (1-z)*refFunction(op.Activation, x[2*n+j]+inner)
+			}
+			h = next
+			if op.ReturnSequences {
+				out = append(out, h...)
+			}
+		}
+		if !op.ReturnSequences {
+			out = append(out, h...)
+		}
+	}
+	return out
+}
