@@ -33,6 +33,8 @@ type ClientOptions struct {
 	Ticket  Ticket
 	// Worker is the wanted number, or -1 for the lowest free one. A worker that has it already is fenced off.
 	Worker ps.Worker
+	// Codec is what commits travel as; FP32 leaves the choice to the server. Replies are BF16 with any other than FP32.
+	Codec Codec
 	// Retry is how long a call goes on trying while the server cannot be reached. 0 means 30 s.
 	Retry time.Duration
 }
@@ -51,6 +53,7 @@ type Client struct {
 
 	exchange sync.Mutex // held for a call of Exchange
 	up       *upstream  // the open stream, or nil
+	packer   packer     // of the present life
 
 	asking sync.Mutex // held for a call of Next
 	asked  uint64     // calls of Next that were answered in this life
@@ -118,10 +121,24 @@ func (c *Client) Rejoin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if life.Incarnation == 0 || life.Parameters > 1<<40 || life.HeartbeatMs <= 0 {
+	if life.Incarnation == 0 || life.Codec > uint32(Auto) || life.Parameters > 1<<40 || life.HeartbeatMs <= 0 {
 		return malformed("an answer to Join with incarnation %d, %d parameters and a heartbeat of %d ms", life.Incarnation, life.Parameters, life.HeartbeatMs)
 	}
+	codec := c.opts.Codec
+	if codec == FP32 {
+		codec = Codec(life.Codec)
+	}
+	c.exchange.Lock()
+	c.packer = packer{codec: codec}
+	c.exchange.Unlock()
 	return c.live(ctx, life)
+}
+
+// Codec is what the commits of the present life travel as; Auto until that is decided.
+func (c *Client) Codec() Codec {
+	c.exchange.Lock()
+	defer c.exchange.Unlock()
+	return c.packer.codec
 }
 
 // live starts the session of a life and waits until the server has it, because only then a kill is noticed at once.

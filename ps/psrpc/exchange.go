@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -18,6 +19,7 @@ type upstream struct {
 	stream grpc.ClientStream
 	cancel context.CancelFunc
 	pool   *framePool
+	in     incoming
 }
 
 func (u *upstream) close() {
@@ -64,7 +66,7 @@ func (c *Client) try(ctx context.Context, commit ps.Commit, dst []float32) (ps.A
 	}
 	up := c.up
 	stop := context.AfterFunc(ctx, up.cancel)
-	pull, err := up.exchange(commit, dst)
+	pull, err := up.exchange(commit, dst, &c.packer)
 	if !stop() || err != nil {
 		up.close()
 		c.up = nil
@@ -76,10 +78,12 @@ func (c *Client) try(ctx context.Context, commit ps.Commit, dst []float32) (ps.A
 }
 
 // exchange sends the commit and receives the answer. An error means that the stream cannot be used any more.
-func (u *upstream) exchange(commit ps.Commit, dst []float32) (*pspb.Pull, error) {
-	err := u.stream.SendMsg(&outgoing{control: toPush(commit)})
+func (u *upstream) exchange(commit ps.Commit, dst []float32, p *packer) (*pspb.Pull, error) {
+	push := toPush(commit)
+	push.ReplyCodec = uint32(p.reply())
+	err := u.stream.SendMsg(&outgoing{control: push})
 	if err == nil {
-		err = send(u.stream, commit.Delta, u.pool)
+		err = p.send(u.stream, commit.Seq, commit.Delta, u.pool)
 	}
 	if err != nil && err != io.EOF { // io.EOF: the server ended the stream; RecvMsg gives the reason
 		return nil, err
@@ -92,9 +96,11 @@ func (u *upstream) exchange(commit ps.Commit, dst []float32) (*pspb.Pull, error)
 		return nil, err
 	}
 	if pull.Fault == nil {
-		if err := receive(u.stream, dst); err != nil {
+		start := time.Now()
+		if err := receive(u.stream, dst, &u.in); err != nil {
 			return nil, err
 		}
+		p.measured(len(dst), time.Since(start))
 	}
 	return pull, nil
 }

@@ -16,12 +16,15 @@ import (
 //
 //	1, protobuf        a Push (up) or a Pull (down)
 //	2, offset, floats  a piece of the vector that the last Push or Pull announced; offset in elements, 8 bytes little-endian
+//	3, offset, codec, count, bytes  a piece of count elements (4 bytes) as the codec (1 byte) packs them
 //
 // The pieces of a vector come in order. All integers and floats are little-endian.
 const (
 	kindControl = 1
 	kindData    = 2
+	kindCoded   = 3
 	dataHead    = 9
+	codedHead   = dataHead + 5
 )
 
 // frameFloats is how many floats a frame carries at most: 512 KiB. Between 256 KiB and 1 MiB the size does not matter;
@@ -33,6 +36,10 @@ type outgoing struct {
 	control proto.Message
 	offset  int
 	floats  []float32
+	// codec, when not FP32, packed the count elements from offset on into packed, or packs floats now when that is nil.
+	codec  Codec
+	count  int
+	packed []byte
 	// pool, when not nil, lends the buffer that floats are copied to. Without it they are passed to the transport as they
 	// are, and may not change before the other side has answered.
 	pool *framePool
@@ -42,7 +49,8 @@ type outgoing struct {
 type incoming struct {
 	control proto.Message
 	vector  []float32
-	filled  int // elements of vector that have arrived
+	filled  int    // elements of vector that have arrived
+	scratch []byte // for pieces that are to be unpacked
 }
 
 // codec passes frames through without copying, and protobuf for all other calls. It is given to gRPC by ForceCodecV2 and
@@ -60,6 +68,9 @@ func (codec) Marshal(v any) (mem.BufferSlice, error) {
 			b, err := proto.MarshalOptions{}.MarshalAppend([]byte{kindControl}, v.control)
 			return mem.BufferSlice{mem.SliceBuffer(b)}, err
 		}
+		if v.codec != FP32 {
+			return v.coded(), nil
+		}
 		if v.pool != nil {
 			b := v.pool.Get(dataHead + 4*len(v.floats))
 			putHead(*b, v.offset)
@@ -76,6 +87,21 @@ func (codec) Marshal(v any) (mem.BufferSlice, error) {
 	return nil, fmt.Errorf("codec of the parameter server: %T is not a message", v)
 }
 
+// coded is a frame of packed elements, in a buffer of the pool.
+func (v *outgoing) coded() mem.BufferSlice {
+	b := v.pool.Get(codedHead)
+	if v.packed != nil {
+		*b = append(*b, v.packed...)
+	} else {
+		*b = packBF16(*b, v.floats)
+	}
+	putHead(*b, v.offset)
+	(*b)[0] = kindCoded
+	(*b)[dataHead] = byte(v.codec)
+	binary.LittleEndian.PutUint32((*b)[dataHead+1:], uint32(v.count))
+	return mem.BufferSlice{mem.NewBuffer(b, v.pool)}
+}
+
 func putHead(b []byte, offset int) {
 	b[0] = kindData
 	binary.LittleEndian.PutUint64(b[1:], uint64(offset))
@@ -88,7 +114,7 @@ type framePool struct{ free sync.Pool }
 func (p *framePool) Get(n int) *[]byte {
 	b, _ := p.free.Get().(*[]byte)
 	if b == nil {
-		fresh := make([]byte, dataHead+4*frameFloats)
+		fresh := make([]byte, codedHead+4*frameFloats)
 		b = &fresh
 	}
 	*b = (*b)[:n]
@@ -125,6 +151,9 @@ func (in *incoming) take(data mem.BufferSlice) error {
 	}
 	r := cursor{data: data}
 	r.read(head[:])
+	if head[0] == kindCoded {
+		return in.unpack(r, binary.LittleEndian.Uint64(head[1:]), n-codedHead)
+	}
 	offset := binary.LittleEndian.Uint64(head[1:])
 	floats := n - dataHead
 	switch {
@@ -139,6 +168,34 @@ func (in *incoming) take(data mem.BufferSlice) error {
 	}
 	r.read(bytesOf(in.vector[in.filled : in.filled+floats/4]))
 	in.filled += floats / 4
+	return nil
+}
+
+// unpack takes a piece of size packed bytes; r is behind the offset.
+func (in *incoming) unpack(r cursor, offset uint64, size int) error {
+	var head [codedHead - dataHead]byte
+	if size < 0 {
+		return malformed("a packed piece of %d bytes", size+codedHead)
+	}
+	r.read(head[:])
+	codec, count := Codec(head[0]), binary.LittleEndian.Uint32(head[1:])
+	switch {
+	case offset != uint64(in.filled):
+		return malformed("a piece at element %d, due was %d", offset, in.filled)
+	case count == 0 || count > frameFloats || int(count) > len(in.vector)-in.filled:
+		return malformed("a packed piece of %d elements, %d were missing", count, len(in.vector)-in.filled)
+	case size > 4*frameFloats:
+		return malformed("a packed piece of %d bytes", size)
+	}
+	if cap(in.scratch) < size {
+		in.scratch = make([]byte, size)
+	}
+	b := in.scratch[:size]
+	r.read(b)
+	if err := codec.unpack(in.vector[in.filled:in.filled+int(count)], b); err != nil {
+		return err
+	}
+	in.filled += int(count)
 	return nil
 }
 

@@ -35,6 +35,8 @@ const (
 type ServerOptions struct {
 	Ticket Ticket // must not be zero
 	Job    []byte // given to every worker in Join; opaque here; at most 15 MiB
+	// Codec is what workers that do not choose themselves send their commits as.
+	Codec Codec
 	// Heartbeat is how often a worker is to be heard of. A life ends when three are missed. 0 means 2 s.
 	Heartbeat time.Duration
 	// Grace is how long a worker has to come back after its session broke. It decides how soon a killed process is
@@ -212,7 +214,7 @@ func (s *Server) join(_ context.Context, req *pspb.JoinRequest) (*pspb.JoinReply
 func (s *Server) welcome(w ps.Worker, incarnation uint64) *pspb.JoinReply {
 	return &pspb.JoinReply{
 		Worker: int32(w), Incarnation: incarnation, Parameters: uint64(s.ps.Len()), Workers: int32(s.ps.Workers()),
-		HeartbeatMs: max(s.opts.Heartbeat.Milliseconds(), 1), Job: s.opts.Job,
+		HeartbeatMs: max(s.opts.Heartbeat.Milliseconds(), 1), Job: s.opts.Job, Codec: uint32(s.opts.Codec),
 	}
 }
 
@@ -291,6 +293,8 @@ func (s *Server) session(ss grpc.ServerStream) error {
 // takes its place and is sent from there: the next delta cannot arrive before the worker has all of the reply.
 func (s *Server) exchange(ss grpc.ServerStream) error {
 	var vector []float32
+	var in incoming
+	var pool framePool
 	for {
 		var push pspb.Push
 		if err := ss.RecvMsg(&incoming{control: &push}); err != nil {
@@ -304,7 +308,7 @@ func (s *Server) exchange(ss grpc.ServerStream) error {
 		}
 		c := fromPush(&push)
 		if push.HasDelta {
-			if err := receive(ss, vector); err != nil {
+			if err := receive(ss, vector, &in); err != nil {
 				return err
 			}
 			c.Delta = vector
@@ -320,18 +324,18 @@ func (s *Server) exchange(ss grpc.ServerStream) error {
 			return err
 		}
 		if err == nil {
-			if err := send(ss, vector, nil); err != nil {
+			if err := reply(ss, vector, Codec(push.ReplyCodec), &pool); err != nil {
 				return err
 			}
 		}
 	}
 }
 
-// receive fills vector from the stream.
-func receive(s interface{ RecvMsg(any) error }, vector []float32) error {
-	in := incoming{vector: vector}
+// receive fills vector from the stream by way of in.
+func receive(s interface{ RecvMsg(any) error }, vector []float32, in *incoming) error {
+	in.vector, in.filled = vector, 0
 	for in.filled < len(vector) {
-		if err := s.RecvMsg(&in); err != nil {
+		if err := s.RecvMsg(in); err != nil {
 			if err == io.EOF {
 				return status.Error(codes.Unavailable, "the stream ended within a vector")
 			}
@@ -341,12 +345,20 @@ func receive(s interface{ RecvMsg(any) error }, vector []float32) error {
 	return nil
 }
 
-// send puts vector on the stream, by way of buffers of pool if there is one. Without one the transport reads vector later:
-// it may not change before the other side has answered, or the stream has been given up.
-func send(s interface{ SendMsg(any) error }, vector []float32, pool *framePool) error {
+// reply sends a vector as the other side asked for.
+func reply(s interface{ SendMsg(any) error }, vector []float32, codec Codec, pool *framePool) error {
+	if codec == BF16 {
+		return send(s, vector, BF16, pool)
+	}
+	return send(s, vector, FP32, nil)
+}
+
+// send puts vector on the stream as FP32 or BF16, by way of buffers of pool if there is one. Without one the transport
+// reads vector later: it may not change before the other side has answered, or the stream has been given up.
+func send(s interface{ SendMsg(any) error }, vector []float32, codec Codec, pool *framePool) error {
 	for lo := 0; lo < len(vector); lo += frameFloats {
 		hi := min(lo+frameFloats, len(vector))
-		if err := s.SendMsg(&outgoing{offset: lo, floats: vector[lo:hi], pool: pool}); err != nil {
+		if err := s.SendMsg(&outgoing{offset: lo, floats: vector[lo:hi], codec: codec, count: hi - lo, pool: pool}); err != nil {
 			return err
 		}
 	}
