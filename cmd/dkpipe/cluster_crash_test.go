@@ -183,7 +183,7 @@ func distinct(points []string) []string {
 // A run on Spark takes a second or two, so the sweep differs from TestKilledAtAnyPoint, which kills at every point and
 // lets every run be followed by one that succeeds. Here the run that recovers from one kill is the one that is killed at
 // the next point; points between which nothing happens count once; of the steps after a slot is recorded, which need a
-// new slot and so Spark each time, every third is taken; and without --slot only the points at which most lies about.
+// new slot and so Spark each time, every fourth is taken; and without --slot only the points at which most lies about.
 func TestKilledAtAnyPointOnTheCluster(t *testing.T) {
 	t.Parallel()
 	c := onSmallCluster(t)
@@ -220,7 +220,7 @@ func TestKilledAtAnyPointOnTheCluster(t *testing.T) {
 		if point == "preprocessed#1" {
 			tail = false
 		}
-		if !(tail && i%3 != 0 || testing.Short() && i%5 != 0) {
+		if !(tail && i%4 != 0 || testing.Short() && i%5 != 0) {
 			s.kill(t, point)
 		}
 		tail = tail || strings.Contains(point, "slot renamed: before")
@@ -228,8 +228,7 @@ func TestKilledAtAnyPointOnTheCluster(t *testing.T) {
 	s.finish(t, "the end")
 	slots := s.kills
 	s.slotless = true
-	for _, point := range []string{"stage marker renamed: before#1", "file closed: before#1", "version renamed: before#1", "LATEST renamed: before#1",
-		"model: file closed: before#3", "model: version renamed: before#1", "model: LATEST renamed: before#1"} {
+	for _, point := range []string{"file closed: before#1", "LATEST renamed: before#1", "model: file closed: before#3", "model: LATEST renamed: before#1"} {
 		s.kill(t, point)
 	}
 	s.finish(t, "the end without slots")
