@@ -15,7 +15,9 @@ import (
 //
 // Distributed Keras calls it ADAG, which is an alias here. steps are the steps really done, also in the last window
 // of a run. A window of 1 is DOWNPOUR.
-type AGN struct{}
+type AGN struct {
+	Policy `yaml:",inline"`
+}
 
 var (
 	_ Algorithm = AGN{}
@@ -28,8 +30,8 @@ func (AGN) Name() string { return "agn" }
 // Mode gives ps.Async.
 func (AGN) Mode() ps.Mode { return ps.Async }
 
-// Window gives max(10, ceil(0.64 workers)), which is inside the stable region of the delay law.
-func (AGN) Window(workers int) int { return max(10, agnStable(workers)) }
+// Window gives max(10, the shortest window that the delay law allows).
+func (a AGN) Window(workers int) int { return max(10, a.shortest(workers)) }
 
 // Rule adds the commit to the centre.
 func (AGN) Rule(int) ps.Rule { return sum{} }
@@ -38,17 +40,17 @@ func (AGN) Rule(int) ps.Rule { return sum{} }
 func (AGN) Local(_ int, opt optim.Optimizer) Local { return meanStep{difference{opt}} }
 
 // Check warns when the window is too short for the number of workers.
-func (AGN) Check(workers, window int) ([]string, error) {
-	if low := agnStable(workers); window > 0 && window < low {
-		return []string{fmt.Sprintf("agn with %d workers and a window of %d is outside the stable region; set window to %d or more",
-			workers, window, low)}, nil
+func (a AGN) Check(workers, window int) ([]string, error) {
+	low := a.shortest(workers)
+	if window <= 0 || window >= low {
+		return nil, nil
 	}
-	return nil, nil
+	return unstable(a.Name(), workers, 1/float64(window), a.limit(workers),
+		fmt.Sprintf("with a window of %d it is; set window to %d or more", window, low)), nil
 }
 
-// agnStable is the shortest window that is stable: a commit's gain is at most 1/window, and the delay law's limit
-// 2 sin(π/(4n-2)) is close to 1.57/n.
-func agnStable(workers int) int { return max(1, int(math.Ceil(0.64*float64(workers)))) }
+// shortest is the shortest window that is stable: a commit's gain is at most 1/window.
+func (a AGN) shortest(workers int) int { return max(1, int(math.Ceil(1/a.limit(workers)))) }
 
 // meanStep is difference divided by the number of steps.
 type meanStep struct{ difference }

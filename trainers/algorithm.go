@@ -35,12 +35,22 @@ type Local interface {
 	Delta(delta, x, base []float32, steps int)
 	// Adopt takes the rule's reply, which is in base when it is called. Afterwards x is where the worker goes on
 	// from, and base what the next Delta starts from. When the server answers with the centre instead (a pull, a
-	// commit that was rejected or had no steps), the engine copies it into x and base without a call.
+	// commit that was rejected, dropped or had no steps), the engine copies it into x and base without a call.
 	Adopt(x, base []float32)
 }
 
-// Due is an extra power of a Local that decides for itself when a window ends (windows of equal time, an early
-// exchange at the elastic equilibrium). Without it a window ends after its number of steps.
+// Adder is an extra power of a Local whose deltas are changes that the rule adds to the centre, as they are or made
+// smaller, and whose worker goes on from the centre. Late deltas may then be scaled, dropped or put into another round, and
+// an exchange may be under way while the worker goes on: the engine expects what it committed to be part of the next
+// centre.
+type Adder interface {
+	Local
+	// Adds does nothing; it marks the type.
+	Adds()
+}
+
+// Due is an extra power of a Local that decides for itself when a window ends (an early exchange at the elastic
+// equilibrium). Without it a window ends after its number of steps or seconds.
 type Due interface {
 	// Due reports after every step whether to commit now; steps counts the open window, seconds is its age.
 	Due(steps int, seconds float64) bool
@@ -48,8 +58,25 @@ type Due interface {
 
 // Checker is an extra power of an Algorithm that knows which settings do not work.
 type Checker interface {
-	// Check gives warnings about settings that are likely to diverge, and an error of kind spec for impossible ones.
+	// Check gives warnings about settings that are likely to diverge, each with a value that is not, and an error of
+	// kind spec for impossible ones.
 	Check(workers, window int) (warnings []string, err error)
+}
+
+// OnServer is an extra power of an Algorithm that runs the job's optimizer on the server. Its rule is then made by
+// ServerRule, and Local is given the optimizer all the same.
+type OnServer interface {
+	// ServerRule is Rule with a way to make the optimizer for a number of parameters.
+	ServerRule(workers int, optimizer func(params int) (optim.Optimizer, error)) (ps.Rule, error)
+}
+
+// Rule makes the server's half of an algorithm, wherever the server is. optimizer makes what train.optimizer names, for a
+// number of parameters; it may be nil for an algorithm that is not OnServer.
+func Rule(a Algorithm, workers int, optimizer func(params int) (optim.Optimizer, error)) (ps.Rule, error) {
+	if s, ok := a.(OnServer); ok && optimizer != nil {
+		return s.ServerRule(workers, optimizer)
+	}
+	return a.Rule(workers), nil
 }
 
 // Server takes commits and gives back the centre. *ps.Server is one in the same process, *psrpc.Client one over a

@@ -1,8 +1,6 @@
 package trainers
 
 import (
-	"fmt"
-
 	"dkpipe/ps"
 	"dkpipe/trainers/optim"
 )
@@ -14,7 +12,9 @@ import (
 //
 // The mean is computed from nothing but this round's vectors, in worker order, so a run is the same bit for bit
 // whenever the workers get the same data.
-type Averaging struct{}
+type Averaging struct {
+	Policy `yaml:",inline"`
+}
 
 var (
 	_ Algorithm = Averaging{}
@@ -37,9 +37,9 @@ func (Averaging) Rule(int) ps.Rule { return replace{} }
 func (Averaging) Local(_ int, opt optim.Optimizer) Local { return wholeEpoch{whole{opt}} }
 
 // Check warns that a window has no meaning here.
-func (Averaging) Check(_, window int) ([]string, error) {
-	if window > 0 {
-		return []string{fmt.Sprintf("averaging commits once an epoch; the window of %d steps is not used", window)}, nil
+func (a Averaging) Check(_, window int) ([]string, error) {
+	if window > 0 || a.Every != (Span{}) {
+		return []string{"averaging commits once an epoch; the window is not used"}, nil
 	}
 	return nil, nil
 }

@@ -31,6 +31,12 @@ func (cfg Config) check() error {
 	case cfg.Launch == nil && cfg.Optimizer == nil:
 		return bad("", "workers in this process need an optimizer")
 	}
+	if _, ok := cfg.Algorithm.(Ensemble); ok {
+		return bad("train it with TrainEnsemble", "an ensemble is more than one run")
+	}
+	if err := policyOf(cfg.Algorithm).check(cfg.Algorithm, cfg.Workers, cfg.Window); err != nil {
+		return err
+	}
 	if c, ok := cfg.Algorithm.(Checker); ok {
 		_, err := c.Check(cfg.Workers, cfg.window())
 		return err
@@ -38,12 +44,23 @@ func (cfg Config) check() error {
 	return nil
 }
 
-// window is the window that the workers will have.
+// window is the window that the workers will have, in steps; 0 when it is not counted in steps.
 func (cfg Config) window() int {
-	if cfg.Window > 0 {
-		return cfg.Window
+	if policyOf(cfg.Algorithm).Every.Seconds > 0 {
+		return 0
 	}
-	return cfg.Algorithm.Window(cfg.Workers)
+	return windowOf(cfg.Algorithm, cfg.Workers, cfg.Window)
+}
+
+// windowOf is the window in steps: the one that is configured, the policy's, or the algorithm's own.
+func windowOf(a Algorithm, workers, configured int) int {
+	if configured > 0 {
+		return configured
+	}
+	if steps := policyOf(a).Every.Steps; steps > 0 {
+		return steps
+	}
+	return a.Window(workers)
 }
 
 // grace is the time that the end of an interrupted run may take.
@@ -57,9 +74,13 @@ func (cfg Config) grace() time.Duration {
 // Lint gives warnings about settings that are allowed and likely to go wrong, for the log before a run: first of all,
 // windows on the wrong side of the delay law (CriticalGain).
 func Lint(cfg Config) []string {
-	if c, ok := cfg.Algorithm.(Checker); ok && cfg.Workers > 0 {
-		warnings, _ := c.Check(cfg.Workers, cfg.window()) // an error is Train's to report
-		return warnings
+	if cfg.Algorithm == nil || cfg.Workers < 1 {
+		return nil
 	}
-	return nil
+	warnings := policyOf(cfg.Algorithm).lint(cfg.Algorithm, cfg.Workers)
+	if c, ok := cfg.Algorithm.(Checker); ok {
+		more, _ := c.Check(cfg.Workers, cfg.window()) // an error is Train's to report
+		warnings = append(warnings, more...)
+	}
+	return warnings
 }

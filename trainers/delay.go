@@ -1,6 +1,9 @@
 package trainers
 
-import "math"
+import (
+	"fmt"
+	"math"
+)
 
 // CriticalGain is the delay law for asynchronous commits: n equal workers in turn, each committing a delta with gain
 // k per eigen-direction of a quadratic loss, follow
@@ -12,4 +15,20 @@ import "math"
 // is stable in itself, is the share of an error that is left after the window. So s below the critical gain is safe.
 func CriticalGain(workers int) float64 {
 	return 2 * math.Sin(math.Pi/float64(4*max(1, workers)-2))
+}
+
+// SafeRate is what the learning rate of one worker is to be multiplied by when the deltas of workers are added up as they
+// are: then a direction in which the one worker's step is just right, 1/curvature, has half the critical gain.
+func SafeRate(workers, window int) float64 {
+	return CriticalGain(workers) / (2 * float64(max(1, window)))
+}
+
+// safeMomentum is how much faster a momentum may make slow directions, rate/(1-momentum), when the changes of all workers
+// together may be as large as those of one: above 1.5 the direct part and the delayed part ring.
+const safeMomentum = 1.5
+
+// unstable words the warning of a gain beyond the delay law.
+func unstable(name string, workers int, gain, limit float64, advice string) []string {
+	return []string{fmt.Sprintf("%s with %d workers: a commit may have a gain of %.3g, the delay law allows less than %.3g, so the run is likely to diverge; %s",
+		name, workers, gain, limit, advice)}
 }

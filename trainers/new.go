@@ -15,23 +15,36 @@ type maker struct {
 	make    func(decode func(any) error) (Algorithm, error)
 }
 
-// makers lists every algorithm, in the order in which help texts show them. A new one is a file and a line here.
+// makers lists every algorithm with its defaults, in the order in which help texts show them. A new one is a file and a
+// line here.
 func makers() []maker {
 	return []maker{
-		{"single", nil, plain(Single{})},
-		{"averaging", nil, plain(Averaging{})},
-		{"downpour", nil, plain(Downpour{})},
-		{"agn", []string{"adag"}, plain(AGN{})},
+		{"single", nil, from(Single{})},
+		{"averaging", nil, from(Averaging{})},
+		{"ensemble", nil, from(Ensemble{Members: 2})},
+		{"downpour", nil, from(Downpour{})},
+		{"agn", []string{"adag"}, from(AGN{})},
+		{"distance_adag", nil, from(DistanceADAG{})},
+		{"dynsgd", nil, from(DynSGD{})},
+		{"aeasgd", nil, from(AEASGD{})},
+		{"eamsgd", nil, from(EAMSGD{Momentum: 0.9})},
+		{"sync_sgd", nil, from(SyncSGD{})},
+		{"local_sgd", nil, from(LocalSGD{})},
+		{"diloco", nil, from(DiLoCo{LearningRate: 0.7, Momentum: 0.9})},
+		{"async_local", nil, from(AsyncLocal{Policy: Policy{Dynamic: true}, LearningRate: 0.7, Momentum: 0.5})},
 	}
 }
 
-// plain makes an algorithm that has no fields of its own. Decoding into an empty struct refuses any field by name.
-func plain(a Algorithm) func(func(any) error) (Algorithm, error) {
+// from makes an algorithm by decoding the trainer's fields over its defaults.
+func from[A Algorithm](defaults A) func(func(any) error) (Algorithm, error) {
 	return func(decode func(any) error) (Algorithm, error) {
-		if decode == nil {
-			return a, nil
+		a := defaults
+		if decode != nil {
+			if err := decode(&a); err != nil {
+				return nil, err
+			}
 		}
-		return a, decode(&struct{}{})
+		return a, nil
 	}
 }
 
@@ -45,9 +58,9 @@ func Names() []string {
 	return names
 }
 
-// New makes the algorithm that a spec names. decode fills a struct with the trainer's own fields and may be nil when
-// the spec gives none; its errors are given back as they are. An unknown name is an error of kind spec that says
-// which name comes nearest.
+// New makes the algorithm that a spec names. decode fills a pointer to the algorithm's struct, such as *DiLoCo, which has
+// yaml tags and holds the defaults, and leaves fields alone that the user did not name; nil means all defaults. Its errors
+// are given back as they are. An unknown name is an error of kind spec that says which name comes nearest.
 func New(name string, decode func(any) error) (Algorithm, error) {
 	known := Names()
 	for _, m := range makers() {

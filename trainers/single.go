@@ -11,7 +11,9 @@ import (
 // Single is sequential training: one worker, and a server that only keeps what the worker has. The centre is the
 // worker's parameters bit for bit, because they are copied and not added up from differences. The window has no
 // influence on the numbers; it says how often progress is reported and how much a restart repeats.
-type Single struct{}
+type Single struct {
+	Policy `yaml:",inline"`
+}
 
 var (
 	_ Algorithm = Single{}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"dkpipe/pipeline"
@@ -34,6 +35,9 @@ type Config struct {
 	Grace      time.Duration // see WorkerConfig
 	Observer   Observer      // may be nil
 	From       *ps.Snapshot  // state of an interrupted run to go on from, or nil
+	Oversight                // validation, limits and checkpoints
+	// OrderLog, when it is not nil, gets what Replay needs to repeat the run bit for bit, some bytes for each exchange.
+	OrderLog io.Writer
 }
 
 // Result is what came out of a run.
@@ -41,6 +45,7 @@ type Result struct {
 	Params      []float32     // the centre
 	State       []float32     // of the replica, for the centre: batch-norm statistics and the like, never merged from workers but computed for Params at the end; may be empty
 	Interrupted bool          // the run was asked to stop before it was complete
+	Ended       Ending        // why the run ended
 	Samples     int64         // acknowledged, those before From included
 	Seconds     float64       // wall clock
 	Workers     []WorkerStats // by worker
@@ -82,7 +87,7 @@ func Train(ctx context.Context, cfg Config) (Result, error) {
 		return Result{}, err
 	}
 	watch := newWatch(cfg, shards)
-	srv, err := cfg.server(first.Params(), len(shards), watch)
+	srv, err := cfg.server(first.Params(), shards, watch)
 	if err != nil {
 		return Result{}, err
 	}
@@ -99,12 +104,30 @@ func Train(ctx context.Context, cfg Config) (Result, error) {
 }
 
 // server makes the parameter server of a run.
-func (cfg Config) server(params []float32, shards int, obs ps.Observer) (*ps.Server, error) {
-	o := ps.Options{Mode: cfg.Algorithm.Mode(), Workers: cfg.Workers, Shards: shards, Epochs: cfg.Epochs}
+func (cfg Config) server(params []float32, shards []pipeline.Shard, obs ps.Observer) (*ps.Server, error) {
+	core, err := cfg.core(params, shards)
+	if err != nil {
+		return nil, err
+	}
+	return ps.NewServer(core, obs), nil
+}
+
+// core makes the core of a run's parameter server.
+func (cfg Config) core(params []float32, shards []pipeline.Shard) (*ps.Core, error) {
+	var rows int64
+	for _, s := range shards {
+		rows += s.Rows
+	}
+	o := policyOf(cfg.Algorithm).server(cfg.Algorithm, cfg.Workers, cfg.window(), rows*int64(cfg.Epochs))
+	o.Shards, o.Epochs = len(shards), cfg.Epochs
 	if cfg.From != nil {
 		o.Generation, o.Block = cfg.From.Generation+1, cfg.From.Block
 	}
-	core, err := ps.NewCore(params, cfg.Algorithm.Rule(cfg.Workers), o)
+	rule, err := Rule(cfg.Algorithm, cfg.Workers, cfg.Optimizer)
+	if err != nil {
+		return nil, err
+	}
+	core, err := ps.NewCore(params, rule, o)
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +136,7 @@ func (cfg Config) server(params []float32, shards int, obs ps.Observer) (*ps.Ser
 			return nil, err
 		}
 	}
-	return ps.NewServer(core, obs), nil
+	return core, nil
 }
 
 var _ Server = (*ps.Server)(nil)

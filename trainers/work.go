@@ -27,6 +27,8 @@ type WorkerConfig struct {
 	Optimizer   optim.Optimizer
 	MaxRejects  int           // rejected commits in a row that count as divergence; 0 means 3
 	Grace       time.Duration // for the last commit after the run was asked to stop; 0 means 10 seconds
+
+	clock func() time.Time // of a simulated worker; nil: the real one
 }
 
 // WorkerStats says what one worker did. Samples are those of acknowledged commits.
@@ -36,10 +38,13 @@ type WorkerStats struct {
 	Steps         int64     `json:"steps"`
 	Commits       int64     `json:"commits"`
 	Rejected      int64     `json:"rejected,omitempty"`
+	Dropped       int64     `json:"dropped,omitempty"` // commits that were too stale
 	StalenessMean float64   `json:"staleness_mean"`
 	ComputeS      float64   `json:"compute_s"`
-	WaitS         float64   `json:"wait_s"`
+	WaitS         float64   `json:"wait_s"` // for the server, with nothing else to do
 	FeedS         float64   `json:"feed_s"`
+	// ExchangeS is how long exchanges took, also those that went on while the worker computed. Only Work tells.
+	ExchangeS float64 `json:"exchange_s,omitempty"`
 }
 
 const defaultGrace = 10 * time.Second
@@ -54,6 +59,10 @@ func Work(ctx context.Context, cfg WorkerConfig) (WorkerStats, error) {
 	w, err := newWorker(cfg)
 	if err != nil {
 		return WorkerStats{ID: cfg.Worker}, err
+	}
+	if w.ahead != nil {
+		stop := w.ahead.start(ctx, cfg.Server)
+		defer stop()
 	}
 	shards, err := cfg.Feed.Shards(ctx)
 	if err == nil {
@@ -75,11 +84,14 @@ func Work(ctx context.Context, cfg WorkerConfig) (WorkerStats, error) {
 type worker struct {
 	cfg    WorkerConfig
 	local  Local
-	due    Due // nil unless the algorithm decides when a window ends
+	due    Due    // nil unless the algorithm decides when a window ends
+	ahead  *ahead // nil unless exchanges overlap with windows
 	window int
+	every  float64 // seconds of a window; 0: it has a number of steps
 
 	x, base, delta []float32 // x is a view of the replica's parameters
-	version        uint64    // of the centre in base
+	version        uint64    // of the centre that the open window started from
+	under          uint64    // of the centre in base: newer when the window was rebased
 	seq            uint64
 
 	open       unit      // the unit being read, when held is true
@@ -96,10 +108,11 @@ type worker struct {
 	rejects    int       // in a row
 	stopped    bool
 
-	spent   seconds // of the open window
-	total   WorkerStats
-	stale   float64 // sum over commits
-	allStep int64   // steps of this life, also those of lost windows
+	spent    seconds // of the open window
+	total    WorkerStats
+	stale    float64 // sum over commits
+	exchange time.Duration
+	allStep  int64 // steps of this life, also those of lost windows
 }
 
 // unit is a unit of data that is being worked through.
@@ -118,44 +131,58 @@ func newWorker(cfg WorkerConfig) (*worker, error) {
 			"worker %d lacks an algorithm, a server, a feed, a replica or an optimizer", cfg.Worker)}
 	}
 	cfg.Workers = max(1, cfg.Workers)
-	if cfg.Window == 0 {
-		cfg.Window = cfg.Algorithm.Window(cfg.Workers)
+	policy := policyOf(cfg.Algorithm)
+	if err := policy.check(cfg.Algorithm, cfg.Workers, cfg.Window); err != nil {
+		return nil, err
 	}
+	cfg.Window = windowOf(cfg.Algorithm, cfg.Workers, cfg.Window)
 	if cfg.MaxRejects == 0 {
 		cfg.MaxRejects = 3
 	}
 	if cfg.Grace == 0 {
 		cfg.Grace = defaultGrace
 	}
+	if cfg.clock == nil {
+		cfg.clock = time.Now
+	}
 	n := len(cfg.Replica.Params())
 	w := &worker{
 		cfg: cfg, local: cfg.Algorithm.Local(cfg.Workers, cfg.Optimizer), window: cfg.Window,
 		x: cfg.Replica.Params(), base: make([]float32, n), delta: make([]float32, n),
-		total: WorkerStats{ID: cfg.Worker},
+		total: WorkerStats{ID: cfg.Worker}, every: policy.Every.Seconds,
 	}
 	w.due, _ = w.local.(Due)
+	if policy.Overlap {
+		w.ahead = &ahead{reply: make([]float32, n)}
+	}
 	return w, nil
 }
 
 // pull starts from the centre.
 func (w *worker) pull(ctx context.Context) error {
-	start := time.Now()
+	start := w.cfg.clock()
 	ack, err := w.cfg.Server.Exchange(ctx, ps.Commit{Worker: w.cfg.Worker, Incarnation: w.cfg.Incarnation}, w.base)
-	w.spent.wait += time.Since(start)
+	w.waited(start)
 	if err != nil {
 		return err
 	}
 	copy(w.x, w.base)
-	w.version, w.stopped = ack.Version, ack.Stop
+	w.version, w.under, w.stopped = ack.Version, ack.Version, ack.Stop
 	return nil
 }
 
 // units works through what the server hands out.
 func (w *worker) units(ctx context.Context, shards []pipeline.Shard) error {
 	for !w.stopped {
-		start := time.Now()
+		if err := w.land(); err != nil { // a worker makes one call at a time
+			return err
+		}
+		if w.stopped {
+			break
+		}
+		start := w.cfg.clock()
 		u, turn, err := w.cfg.Server.Next(ctx, w.cfg.Worker, w.cfg.Incarnation)
-		w.spent.wait += time.Since(start)
+		w.waited(start)
 		if err != nil {
 			return err
 		}
@@ -171,16 +198,22 @@ func (w *worker) units(ctx context.Context, shards []pipeline.Shard) error {
 			err = w.commit(ctx)
 		default:
 			w.stopped = true
-			if w.steps > 0 || len(w.positions) > 0 {
-				err = w.commit(ctx)
-			}
 		}
 		if err != nil {
 			return err
 		}
 	}
+	if err := w.land(); err != nil {
+		return err
+	}
+	if w.steps > 0 || len(w.positions) > 0 {
+		return w.commit(ctx)
+	}
 	return nil
 }
+
+// waited notes the time since start as spent waiting for the server.
+func (w *worker) waited(start time.Time) { w.spent.wait += w.cfg.clock().Sub(start) }
 
 // unit works through one unit. It reads one batch ahead of the decision to commit, so the commit that contains the
 // last sample of a unit also says that the unit is done.
@@ -196,7 +229,7 @@ func (w *worker) unit(ctx context.Context, u ps.Unit, shards []pipeline.Shard) e
 			return &pipeline.Error{Kind: pipeline.Corrupt, Message: fmt.Sprintf("unit %d", u.ID), Err: err}
 		}
 	}
-	start := time.Now()
+	start := w.cfg.clock()
 	reader, err := w.cfg.Feed.Open(ctx, shards[u.Shard], cursor)
 	if err != nil {
 		return err
@@ -204,17 +237,17 @@ func (w *worker) unit(ctx context.Context, u ps.Unit, shards []pipeline.Shard) e
 	w.open = unit{Unit: u, reader: reader, cursor: cursor}
 	w.held = true
 	b, err := reader.Next()
-	now := time.Now()
+	now := w.cfg.clock()
 	w.spent.feed += now.Sub(start)
 	for err == nil {
 		if err := w.step(b); err != nil {
 			return err
 		}
 		w.open.cursor = reader.Cursor()
-		stepped := time.Now()
+		stepped := w.cfg.clock()
 		w.spent.compute += stepped.Sub(now)
 		b, err = reader.Next()
-		now = time.Now()
+		now = w.cfg.clock()
 		w.spent.feed += now.Sub(stepped)
 		if w.full(now) && (err == nil || err == io.EOF) {
 			if err == io.EOF {
@@ -222,10 +255,10 @@ func (w *worker) unit(ctx context.Context, u ps.Unit, shards []pipeline.Shard) e
 					return err
 				}
 			}
-			if err := w.commit(ctx); err != nil || w.stopped || !w.held {
+			if err := w.endWindow(ctx); err != nil || w.stopped || !w.held {
 				return err
 			}
-			now = time.Now()
+			now = w.cfg.clock()
 		}
 		if err == nil && ctx.Err() != nil {
 			err = ctx.Err()
@@ -240,7 +273,7 @@ func (w *worker) unit(ctx context.Context, u ps.Unit, shards []pipeline.Shard) e
 // step trains on one batch.
 func (w *worker) step(b *pipeline.Batch) error {
 	if w.steps == 0 {
-		w.epoch, w.began = w.open.Epoch, time.Now()
+		w.epoch, w.began = w.open.Epoch, w.cfg.clock()
 	}
 	loss, err := w.cfg.Replica.Step(b)
 	if err != nil {
@@ -259,8 +292,11 @@ func (w *worker) step(b *pipeline.Batch) error {
 
 // full reports whether the open window ends here.
 func (w *worker) full(now time.Time) bool {
-	if w.due != nil {
+	switch {
+	case w.due != nil:
 		return w.due.Due(w.steps, now.Sub(w.began).Seconds())
+	case w.every > 0:
+		return w.steps > 0 && now.Sub(w.began).Seconds() >= w.every
 	}
 	return w.window > 0 && w.steps >= w.window
 }
@@ -286,8 +322,25 @@ func (w *worker) closeReader() error {
 	return r.Close()
 }
 
+// endWindow ends a window in the middle of the run.
+func (w *worker) endWindow(ctx context.Context) error {
+	if w.ahead == nil {
+		return w.commit(ctx)
+	}
+	return w.commitAhead(ctx)
+}
+
 // commit pushes the open window and goes on from the reply.
 func (w *worker) commit(ctx context.Context) error {
+	w.seal()
+	if w.ahead != nil {
+		w.ahead.flown = false
+	}
+	return w.send(ctx)
+}
+
+// seal makes the commit of the open window and opens the next one.
+func (w *worker) seal() {
 	var delta []float32 // of a commit without steps: none
 	if w.steps > 0 {
 		delta = w.delta
@@ -307,38 +360,54 @@ func (w *worker) commit(ctx context.Context) error {
 	w.steps, w.samples, w.lossSum = 0, 0, 0
 	w.positions, w.cursors = w.positions[:0], w.cursors[:0] // sent keeps them until it is answered
 	w.unanswered = true
-	return w.send(ctx)
 }
 
 // send exchanges the last commit for a reply. A commit that was not answered may be sent again as it is.
 func (w *worker) send(ctx context.Context) error {
-	start := time.Now()
+	start := w.cfg.clock()
 	ack, err := w.cfg.Server.Exchange(ctx, w.sent, w.base)
-	w.spent.wait += time.Since(start)
+	w.waited(start)
+	w.exchange += w.cfg.clock().Sub(start)
 	if err != nil {
 		return err
 	}
-	w.unanswered = false
-	w.version, w.stopped = ack.Version, w.stopped || ack.Stop
-	if ack.Rejected != "" {
+	w.version, w.under = ack.Version, ack.Version
+	applied, err := w.answered(ack)
+	if applied {
+		w.local.Adopt(w.x, w.base)
+	} else {
 		copy(w.x, w.base)
+	}
+	return err
+}
+
+// answered counts what the server made of the last commit, and says whether its delta was applied.
+func (w *worker) answered(ack ps.Ack) (applied bool, err error) {
+	w.unanswered = false
+	w.stopped = w.stopped || ack.Stop
+	if ack.Window > 0 {
+		w.window = ack.Window
+	}
+	if ack.Rejected != "" {
 		w.total.Rejected++
 		if w.rejects++; w.rejects >= w.cfg.MaxRejects {
-			return w.diverged(fmt.Sprintf("the server rejected %d commits in a row (%s)", w.rejects, ack.Rejected))
+			err = w.diverged(fmt.Sprintf("the server rejected %d commits in a row (%s)", w.rejects, ack.Rejected))
 		}
-		return nil
+		return false, err
 	}
 	w.rejects = 0
-	if w.sent.Delta == nil {
-		copy(w.x, w.base)
-		return nil
+	switch {
+	case w.sent.Delta == nil:
+		return false, nil
+	case ack.Dropped:
+		w.total.Dropped++
+		return false, nil
 	}
-	w.local.Adopt(w.x, w.base)
 	w.total.Commits++
 	w.total.Steps += int64(w.sent.Steps)
 	w.total.Samples += w.sent.Samples
 	w.stale += float64(ack.Staleness)
-	return nil
+	return true, nil
 }
 
 // drain commits what the worker still holds after ctx was cancelled. A run that was aborted refuses it at once.
@@ -346,7 +415,9 @@ func (w *worker) drain(ctx context.Context) error {
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.cfg.Grace)
 	defer cancel()
 	if w.unanswered {
-		return w.send(last)
+		if err := w.again(last); err != nil {
+			return err
+		}
 	}
 	if w.steps == 0 && len(w.positions) == 0 {
 		return nil
@@ -364,6 +435,7 @@ func (w *worker) account() {
 
 func (w *worker) stats() WorkerStats {
 	w.account()
+	w.total.ExchangeS = w.exchange.Seconds()
 	if n := w.total.Commits; n > 0 {
 		w.total.StalenessMean = w.stale / float64(n)
 	}

@@ -4,31 +4,40 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"testing"
 
 	"dkpipe/ps"
 	"dkpipe/trainers"
+	"dkpipe/trainers/optim"
 )
 
-// Script is an algorithm's rule in numbers worked out by hand, as the JSON files in trainers/testdata/rules hold it.
+// Script is an algorithm's rule in numbers worked out by hand, as the JSON files in trainers/testdata/golden hold it.
 type Script struct {
-	Algorithm string    `json:"algorithm"`
-	Workers   int       `json:"workers"`
-	Equation  string    `json:"equation"` // what the numbers show
-	Source    string    `json:"source"`   // where the equation is published
-	Tolerance float64   `json:"tolerance"`
-	Centre    []float32 `json:"centre"` // at the start; slots start as zeros
+	Algorithm string `json:"algorithm"`
+	// Fields are the trainer's own, as a job file has them; whoever makes the algorithm reads them.
+	Fields    json.RawMessage `json:"fields"`
+	Workers   int             `json:"workers"`
+	Equation  string          `json:"equation"` // what the numbers show
+	Source    string          `json:"source"`   // where the equation is published
+	Tolerance float64         `json:"tolerance"`
+	Rate      float32         `json:"rate"`   // of the plain descent that is the job's optimizer
+	Centre    []float32       `json:"centre"` // at the start; slots start as zeros
 	Steps     []Exchange
 }
 
-// Exchange is one window's end. Base and X are what the worker has, the rest what must become of it.
+// Exchange is one window's end. Base and X are what the worker has, then come its local steps, if the script shows them,
+// and the rest is what must become of it.
 type Exchange struct {
 	Worker    ps.Worker   `json:"worker"`
 	Steps     int         `json:"steps"`
 	Staleness uint64      `json:"staleness"`
 	Base      []float32   `json:"base"`
 	X         []float32   `json:"x"`
-	Others    [][]float32 `json:"others"` // deltas of the other members of a round: the rule gets the mean
+	Grads     [][]float32 `json:"grads"`     // of the local steps from X on; none: X is where they ended
+	XStepped  []float32   `json:"x_stepped"` // after them
+	Peers     int         `json:"peers"`     // workers at that moment; 0: not told
+	Others    [][]float32 `json:"others"`    // deltas of the other members of a round: the rule gets the mean
 	Delta     []float32   `json:"delta"`
 	Centre    []float32   `json:"centre"`
 	XAfter    []float32   `json:"x_after"`
@@ -45,7 +54,10 @@ func Golden(t *testing.T, a trainers.Algorithm, data []byte) {
 	if s.Algorithm != a.Name() || s.Equation == "" || s.Source == "" || len(s.Steps) < 3 {
 		t.Fatalf("script of %q for %q: it must name the algorithm, the equation and its source, and have three steps", s.Algorithm, a.Name())
 	}
-	rule := a.Rule(s.Workers)
+	rule, err := trainers.Rule(a, s.Workers, func(int) (optim.Optimizer, error) { return Descent{s.Rate}, nil })
+	if err != nil {
+		t.Fatal(err)
+	}
 	n := len(s.Centre)
 	centre, slots := append([]float32(nil), s.Centre...), make([]float32, rule.Slots()*n)
 	locals := map[ps.Worker]trainers.Local{}
@@ -53,7 +65,7 @@ func Golden(t *testing.T, a trainers.Algorithm, data []byte) {
 	for i, e := range s.Steps {
 		local := locals[e.Worker]
 		if local == nil {
-			local = a.Local(s.Workers, Descent{})
+			local = a.Local(s.Workers, Descent{s.Rate})
 			locals[e.Worker] = local
 		}
 		check := func(what string, got, want []float32) {
@@ -63,6 +75,12 @@ func Golden(t *testing.T, a trainers.Algorithm, data []byte) {
 			}
 		}
 		x, base, delta := append([]float32(nil), e.X...), append([]float32(nil), e.Base...), make([]float32, n)
+		for _, g := range e.Grads {
+			local.Step(x, g)
+		}
+		if e.XStepped != nil {
+			check("x after the local steps", x, e.XStepped)
+		}
 		local.Delta(delta, x, base, e.Steps)
 		check("delta", delta, e.Delta)
 		mean := append([]float32(nil), delta...)
@@ -77,7 +95,7 @@ func Golden(t *testing.T, a trainers.Algorithm, data []byte) {
 			}
 		}
 		rule.Apply(centre, slots, mean, base, ps.Commit{Worker: e.Worker, Seq: uint64(i + 1), Base: version - e.Staleness,
-			Steps: e.Steps, Samples: int64(e.Steps), Staleness: e.Staleness})
+			Steps: e.Steps, Samples: int64(e.Steps), Staleness: e.Staleness, Scale: 1, Peers: e.Peers, From: slices.Clone(e.Base)})
 		version++
 		check("centre", centre, e.Centre)
 		if r, ok := rule.(ps.CentreRule); ok && r.RepliesCentre() {
