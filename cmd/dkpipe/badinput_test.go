@@ -82,7 +82,7 @@ func badSpecs() []badInput {
 		},
 		{
 			name: "unknown trainer", spec: []string{"trainer: agn", "trainer: agm"}, code: 2, kind: "spec",
-			message: `job.yaml:21:12: train.trainer: trainer "agm" is not known`, hint: `did you mean "agn"? known trainers: single, averaging, downpour, agn`,
+			message: `job.yaml:21:12: train.trainer: trainer "agm" is not known`, hint: `did you mean "agn"? known trainers: single, averaging, ensemble, downpour, agn, distance_adag, dynsgd, aeasgd, eamsgd, sync_sgd, local_sgd, diloco, async_local`,
 		},
 		{
 			name: "unknown loss", spec: []string{"loss: categorical_crossentropy", "loss: crossentropy"}, code: 2, kind: "spec",
