@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -81,7 +82,7 @@ func (c *cluster) sql(t *testing.T, statement string) {
 func (c *cluster) inProcess(t *testing.T, args ...string) (int, result) {
 	t.Helper()
 	var out bytes.Buffer
-	code := newApp(&out, io.Discard, c.getenv).main(t.Context(), append(args, "--json"))
+	code := newApp(&out, io.Discard, c.getenv).main(context.WithoutCancel(t.Context()), append(args, "--json")) // cleaning up comes after its end
 	var r result
 	if err := json.Unmarshal(out.Bytes(), &r); err != nil {
 		t.Fatalf("dkpipe %s: %v\n%s", strings.Join(args, " "), err, &out)
