@@ -31,7 +31,9 @@ type Progress struct {
 	Commits   int64     // of all workers
 	Samples   int64     // acknowledged, all epochs together
 	Of        int64     // samples of the whole run
-	Seconds   float64   // since the start
+	Seconds   float64   // since the start, the time before a resume included
+	Steps     int64     // of all workers, likewise
+	WorkerOf  int64     // samples of this worker's commits so far
 }
 
 // Epoch is one line of a run's history. A window that reaches over the end of an epoch gives its loss and its commit
@@ -44,6 +46,13 @@ type Epoch struct {
 	StalenessMean float64 `json:"staleness_mean"`
 	Seconds       float64 `json:"seconds"`           // since the epoch before was complete
 	Partial       bool    `json:"partial,omitempty"` // the run ended before this epoch did
+
+	Steps        int64         `json:"steps,omitempty"`
+	CommitsPerS  float64       `json:"commits_per_s,omitempty"`
+	ExchangedMiB float64       `json:"exchanged_mib,omitempty"` // of parameters, both ways, as float32: a codec makes it less on the wire
+	Staleness    Staleness     `json:"staleness,omitempty"`
+	Workers      []WorkerEpoch `json:"workers,omitempty"`
+	Validation   Metrics       `json:"validation,omitempty"` // of the centre at the end of the epoch
 }
 
 // watch follows a run from inside the parameter server: it is the ps.Observer that keeps the books of Train.
@@ -56,12 +65,16 @@ type watch struct {
 	start    time.Time
 	epochEnd time.Time // of the last complete epoch
 
-	rows    map[int]int64 // acknowledged rows of units that are begun and not done
-	samples int64
-	commits int64
-	open    map[int]*tally
-	history []Epoch
-	workers map[ps.Worker]*books // those expected, and whoever else joined
+	rows     map[int]int64 // acknowledged rows of units that are begun and not done
+	samples  int64
+	commits  int64
+	steps    int64
+	params   int       // of the model
+	past     float64   // seconds before a resume
+	overseer *overseer // nil: nobody
+	open     map[int]*tally
+	history  []Epoch
+	workers  map[ps.Worker]*books // those expected, and whoever else joined
 }
 
 var _ ps.Observer = (*watch)(nil)
@@ -79,12 +92,18 @@ type tally struct {
 	lossSum, stale   float64
 	weight           int64 // samples behind lossSum
 	samples, commits int64
+
+	steps     int64
+	staleness Staleness
+	workers   map[ps.Worker]*WorkerEpoch
 }
 
 func newWatch(cfg Config, shards []pipeline.Shard) *watch {
 	w := &watch{observer: cfg.Observer, shards: len(shards), epochs: cfg.Epochs, start: time.Now(), rows: map[int]int64{},
 		open: map[int]*tally{}, workers: map[ps.Worker]*books{}}
 	w.epochEnd = w.start
+	w.overseer = newOverseer(cfg, w)
+	w.resume(cfg.Past)
 	var rows int64
 	for _, s := range shards {
 		rows += s.Rows
@@ -119,6 +138,8 @@ func (w *watch) Committed(c ps.Commit, a ps.Ack) {
 			w.samples += moved
 		}
 	}
+	epoch := min(max(c.Report.Epoch, 0), w.epochs-1) // it comes from outside
+	w.tally(epoch).spent(c)
 	s := w.worker(c.Worker)
 	s.ComputeS += c.Report.ComputeS
 	s.WaitS += c.Report.WaitS
@@ -134,8 +155,10 @@ func (w *watch) Committed(c ps.Commit, a ps.Ack) {
 	s.Steps += int64(c.Steps)
 	s.Commits++
 	s.stale += float64(a.Staleness)
-	epoch := min(max(c.Report.Epoch, 0), w.epochs-1) // it comes from outside
 	e := w.tally(epoch)
+	e.applied(c, a.Staleness)
+	w.steps += int64(c.Steps)
+	w.overseer.stepped(c.Steps)
 	e.lossSum += c.Report.Loss * float64(c.Samples)
 	e.weight += c.Samples
 	e.stale += float64(a.Staleness)
@@ -143,7 +166,7 @@ func (w *watch) Committed(c ps.Commit, a ps.Ack) {
 	w.commits++
 	if w.observer != nil {
 		w.observer.Progress(Progress{Worker: c.Worker, Epoch: epoch + 1, Loss: c.Report.Loss, Staleness: a.Staleness,
-			Commits: w.commits, Samples: w.samples, Of: w.of, Seconds: time.Since(w.start).Seconds()})
+			Commits: w.commits, Samples: w.samples, Of: w.of, Seconds: w.past + time.Since(w.start).Seconds(), Steps: w.steps, WorkerOf: s.Samples})
 	}
 }
 
@@ -208,17 +231,13 @@ func (w *watch) EpochDone(epoch int, _ uint64, centre []float32) {
 	if w.observer != nil {
 		w.observer.EpochDone(e, centre)
 	}
+	w.overseer.epochDone(e, centre)
 }
 
 // close moves an epoch from the open ones to the history.
 func (w *watch) close(epoch int, now time.Time) Epoch {
-	t := w.tally(epoch)
+	e := w.line(epoch, now)
 	delete(w.open, epoch)
-	e := Epoch{Epoch: epoch + 1, Loss: Number(t.lossSum / float64(t.weight)), Samples: t.samples, Commits: t.commits,
-		Seconds: now.Sub(w.epochEnd).Seconds()}
-	if t.commits > 0 {
-		e.StalenessMean = t.stale / float64(t.commits)
-	}
 	w.epochEnd = now
 	w.history = append(w.history, e)
 	return e
@@ -252,5 +271,5 @@ func (w *watch) finish(r *Result) {
 		r.Workers = append(r.Workers, b.WorkerStats)
 	}
 	r.History, r.Samples = w.history, w.samples
-	r.Seconds = now.Sub(w.start).Seconds()
+	r.Seconds = w.past + now.Sub(w.start).Seconds()
 }

@@ -21,13 +21,13 @@ const calibrationRows = 20_000
 // computed at the end instead, as the statistics of the training rows in the centre, which is the estimate that such
 // layers are meant to have (Wu and Johnson, Rethinking "Batch" in BatchNorm, 2021, section 3). The rule is the same for
 // every algorithm and number of workers. A single worker in this process has walked the centre's own way; its moving
-// averages are kept, as Keras keeps them.
-func (r *run) state(ctx context.Context, centre []float32) ([]float32, error) {
+// averages are kept, as Keras keeps them, unless the centre is an earlier one.
+func (r *run) state(ctx context.Context, centre []float32, earlier bool) ([]float32, error) {
 	if len(r.first.State()) == 0 {
 		return nil, nil
 	}
 	copy(r.first.Params(), centre)
-	if r.cfg.Workers > 1 || r.cfg.Launch != nil {
+	if r.cfg.Workers > 1 || r.cfg.Launch != nil || earlier {
 		if ctx.Err() != nil { // a run that was interrupted still gets a model that works, within the time that it has to end
 			var cancel func()
 			ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), r.cfg.grace())
@@ -38,6 +38,15 @@ func (r *run) state(ctx context.Context, centre []float32) ([]float32, error) {
 		}
 	}
 	return slices.Clone(r.first.State()), nil
+}
+
+// GatherState computes the state of a replica for the parameters that it has, from the training rows; a replica without
+// state is left alone.
+func GatherState(ctx context.Context, r model.Replica, training pipeline.Feed) error {
+	if len(r.State()) == 0 {
+		return nil
+	}
+	return calibrate(ctx, r, training)
 }
 
 // gatherer is a replica that can compute its state for fixed parameters. seen counts the rows before a batch.

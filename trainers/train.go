@@ -91,13 +91,16 @@ func Train(ctx context.Context, cfg Config) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
+	watch.params = srv.Len()
 	r := &run{cfg: cfg, srv: srv, watch: watch, first: first}
+	watch.overseer.start(ctx, srv)
 	err = r.workers(ctx)
 	result := Result{Lost: r.lost, Snapshot: srv.Snapshot()}
 	result.Params = result.Snapshot.Centre
 	result.Interrupted = err == nil && result.Snapshot.Epoch < cfg.Epochs
+	err = watch.overseer.finish(&result, err)
 	if err == nil {
-		result.State, err = r.state(ctx, result.Params)
+		result.State, err = r.state(ctx, result.Params, result.Ended.Epoch > 0)
 	}
 	watch.finish(&result)
 	return result, err
@@ -208,7 +211,7 @@ func (r *run) leave(e ended) {
 func (r *run) judge(parent context.Context, e ended, live int) error {
 	p := r.srv.Progress()
 	switch {
-	case e.err == nil && (p.EpochDone == p.Epochs || parent.Err() != nil):
+	case e.err == nil && (p.EpochDone == p.Epochs || parent.Err() != nil || r.watch.overseer.stopping()):
 		return nil
 	case parent.Err() != nil && errors.Is(e.err, parent.Err()):
 		return nil
@@ -219,7 +222,7 @@ func (r *run) judge(parent context.Context, e ended, live int) error {
 		r.lost = append(r.lost, Lost{e.worker, e.err})
 		r.watch.lost(e.worker, e.err)
 	}
-	if p.EpochDone == p.Epochs || parent.Err() != nil || live >= max(1, r.cfg.MinWorkers) {
+	if p.EpochDone == p.Epochs || parent.Err() != nil || r.watch.overseer.stopping() || live >= max(1, r.cfg.MinWorkers) {
 		return nil
 	}
 	if e.err != nil && r.cfg.Workers == 1 {

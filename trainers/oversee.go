@@ -1,0 +1,335 @@
+package trainers
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"dkpipe/ps"
+)
+
+// pendingBytes bounds the copies of centres that wait to be measured. When more would be needed, an epoch is not
+// measured.
+const pendingBytes = 512 << 20
+
+// overseer does what Oversight asks for. Its goroutines run between start and finish.
+type overseer struct {
+	Oversight
+	srv     *ps.Server
+	watch   *watch
+	epochs  int
+	begun   time.Time // moved back by the time before a resume
+	done    chan struct{}
+	wait    sync.WaitGroup
+	measure chan struct{} // has room for one: pending is not empty
+	tick    chan struct{} // has room for one: steps reached a mark
+
+	mu       sync.Mutex
+	pending  []centreOf
+	spare    [][]float32
+	steps    int64
+	mark     int64 // steps at which the next checkpoint is due
+	decided  bool
+	ending   Ending
+	err      error
+	best     float64
+	worse    int
+	result   centreOf // what the run is to give; nil centre: the one at the end
+	complete bool     // all epochs were worked through
+}
+
+// centreOf is a copy of the centre at the end of an epoch.
+type centreOf struct {
+	epoch  Epoch
+	centre []float32
+}
+
+// newOverseer makes who looks after a run, nil if nobody has to.
+func newOverseer(cfg Config, w *watch) *overseer {
+	if cfg.Validation == nil && cfg.Checkpoint == nil && cfg.Limits == (Limits{}) {
+		return nil
+	}
+	o := &overseer{Oversight: cfg.Oversight, watch: w, epochs: cfg.Epochs, begun: w.start, done: make(chan struct{}),
+		measure: make(chan struct{}, 1), tick: make(chan struct{}, 1)}
+	if e := o.early(); e != nil {
+		o.best = e.worst()
+	}
+	if p := cfg.Past; p != nil {
+		o.begun = o.begun.Add(-time.Duration(p.Seconds * float64(time.Second)))
+		o.steps, o.worse = p.Steps, p.Worse
+		if p.Best != nil && o.early() != nil {
+			o.best = *p.Best
+			if len(p.BestCentre) > 0 {
+				o.result = centreOf{epoch: Epoch{Epoch: p.BestEpoch}, centre: p.BestCentre}
+			}
+		}
+	}
+	if c := o.Checkpoint; c != nil && c.EverySteps > 0 {
+		o.mark = o.steps + c.EverySteps
+	}
+	return o
+}
+
+func (o *overseer) early() *EarlyStopping {
+	if o.Validation == nil {
+		return nil
+	}
+	return o.Validation.EarlyStopping
+}
+
+// start lets the overseer look after a server until finish.
+func (o *overseer) start(ctx context.Context, srv *ps.Server) {
+	if o == nil {
+		return
+	}
+	o.srv = srv
+	if o.Validation != nil {
+		o.wait.Go(func() { o.validate(ctx) })
+	}
+	if o.Checkpoint != nil || o.Limits != (Limits{}) {
+		o.wait.Go(func() { o.keepTime(ctx) })
+	}
+}
+
+// finish waits until everything is measured, unless the run failed or was interrupted, and fills in what is known.
+func (o *overseer) finish(r *Result, err error) error {
+	r.Ended = Ending{Reason: EndComplete}
+	switch {
+	case err != nil:
+		r.Ended = Ending{Reason: EndFailed}
+	case r.Interrupted:
+		r.Ended = Ending{Reason: EndInterrupted}
+	}
+	if o == nil {
+		return err
+	}
+	o.mu.Lock()
+	if o.complete = err == nil && r.Snapshot.Epoch >= o.epochs; !o.complete {
+		o.pending = nil // what is measured now would change nothing
+	}
+	o.mu.Unlock()
+	close(o.done)
+	o.wait.Wait()
+	if err != nil {
+		return err
+	}
+	if o.err != nil {
+		r.Ended = Ending{Reason: EndFailed}
+		return o.err
+	}
+	if o.decided {
+		r.Ended, r.Interrupted = o.ending, false
+	}
+	if o.result.centre != nil && !r.Interrupted {
+		r.Params, r.Ended.Epoch = o.result.centre, o.result.epoch.Epoch
+	}
+	return nil
+}
+
+// stopping says whether the overseer has ended the run.
+func (o *overseer) stopping() bool {
+	if o == nil {
+		return false
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.decided || o.err != nil
+}
+
+// end ends the run. The first reason counts.
+func (o *overseer) end(e Ending, err error) {
+	o.mu.Lock()
+	first := !o.decided && o.err == nil
+	if first {
+		o.decided, o.ending, o.err = err == nil, e, err
+	}
+	o.mu.Unlock()
+	if first {
+		o.srv.Stop()
+	}
+}
+
+// epochDone takes a copy of the centre when it is to be measured. It is called with the server's lock held.
+func (o *overseer) epochDone(e Epoch, centre []float32) {
+	if o == nil || o.Validation == nil || e.Epoch%max(1, o.Validation.Every) != 0 && e.Epoch != o.epochs {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.decided || len(o.pending) > 0 && (len(o.pending)+1)*4*len(centre) > pendingBytes && e.Epoch != o.epochs {
+		return
+	}
+	var to []float32
+	if n := len(o.spare); n > 0 {
+		to, o.spare = o.spare[n-1], o.spare[:n-1]
+	}
+	o.pending = append(o.pending, centreOf{e, append(to[:0], centre...)})
+	notify(o.measure)
+}
+
+// stepped counts steps. It is called with the server's lock held.
+func (o *overseer) stepped(steps int) {
+	if o == nil {
+		return
+	}
+	o.mu.Lock()
+	o.steps += int64(steps)
+	due := o.mark > 0 && o.steps >= o.mark || o.Limits.Steps > 0 && o.steps >= o.Limits.Steps
+	o.mu.Unlock()
+	if due {
+		notify(o.tick)
+	}
+}
+
+func notify(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// validate measures centres as they come.
+func (o *overseer) validate(ctx context.Context) {
+	for {
+		c, ok := o.take()
+		if !ok {
+			select {
+			case <-o.measure:
+				continue
+			case <-o.done:
+			}
+			if c, ok = o.take(); !ok {
+				return
+			}
+		}
+		m, err := o.Validation.Evaluate(ctx, c.centre)
+		if err != nil {
+			if ctx.Err() == nil {
+				o.end(Ending{}, fmt.Errorf("validation of epoch %d: %w", c.epoch.Epoch, err))
+			}
+			return
+		}
+		c.epoch = o.watch.validated(c.epoch.Epoch, m)
+		o.decide(c)
+	}
+}
+
+// take gives the earliest centre that waits.
+func (o *overseer) take() (centreOf, bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.decided || o.err != nil || len(o.pending) == 0 {
+		return centreOf{}, false
+	}
+	c := o.pending[0]
+	o.pending = slices.Delete(o.pending, 0, 1)
+	return c, true
+}
+
+// decide looks what a measurement means for the run.
+func (o *overseer) decide(c centreOf) {
+	var ending Ending
+	epoch := c.epoch.Epoch
+	o.mu.Lock()
+	if e := o.early(); e != nil {
+		if v := c.epoch.value(e.monitor()); e.better(v, o.best) {
+			o.best, o.worse = v, 0
+			if e.RestoreBest {
+				o.result, c = c, o.result
+			}
+		} else if o.worse++; o.worse >= e.Patience {
+			ending = Ending{Reason: EndEarlyStopping, Text: fmt.Sprintf("%s did not get better than %.6g in %d measurements up to epoch %d",
+				e.monitor(), o.best, o.worse, epoch)}
+		}
+	}
+	if t := o.Validation.Target; t != nil {
+		e := c.epoch
+		if o.result.epoch.Epoch == epoch {
+			e = o.result.epoch
+		}
+		if v := e.value(t.Metric); t.reached(v) {
+			ending = Ending{Reason: EndTarget, Text: fmt.Sprintf("%s reached %.6g in epoch %d", t.Metric, v, epoch)}
+			if o.result.epoch.Epoch != epoch {
+				o.result, c = c, o.result
+			}
+		}
+	}
+	if c.centre != nil {
+		o.spare = append(o.spare, c.centre)
+	}
+	o.mu.Unlock()
+	if ending.Reason != "" {
+		o.end(ending, nil)
+	}
+}
+
+// keepTime watches limits and keeps checkpoints.
+func (o *overseer) keepTime(ctx context.Context) {
+	var limit, beat <-chan time.Time
+	if o.Limits.Seconds > 0 {
+		t := time.NewTimer(time.Until(o.begun.Add(o.Limits.Seconds)))
+		defer t.Stop()
+		limit = t.C
+	}
+	if o.Checkpoint != nil && o.Checkpoint.EverySeconds > 0 {
+		t := time.NewTicker(o.Checkpoint.EverySeconds)
+		defer t.Stop()
+		beat = t.C
+	}
+	for {
+		select {
+		case <-o.done:
+			return
+		case <-limit:
+			o.end(Ending{Reason: EndSeconds, Text: fmt.Sprintf("%v were over", o.Limits.Seconds)}, nil)
+		case <-beat:
+			o.checkpoint(ctx)
+		case <-o.tick:
+			o.reached(ctx)
+		}
+	}
+}
+
+// reached looks which of the marks in steps was reached.
+func (o *overseer) reached(ctx context.Context) {
+	o.mu.Lock()
+	steps, due := o.steps, false
+	for c := o.Checkpoint; o.mark > 0 && o.mark <= steps; due = true {
+		o.mark += c.EverySteps
+	}
+	o.mu.Unlock()
+	if due {
+		o.checkpoint(ctx)
+	}
+	if limit := o.Limits.Steps; limit > 0 && steps >= limit {
+		o.end(Ending{Reason: EndSteps, Text: fmt.Sprintf("%d steps were done", steps)}, nil)
+	}
+}
+
+// checkpoint saves the run as it is at this moment.
+func (o *overseer) checkpoint(ctx context.Context) {
+	var s *ps.Snapshot
+	p := &Past{}
+	for range 3 { // until nothing was committed between the two looks
+		s = o.srv.Snapshot()
+		p.Epochs, p.Steps = o.watch.sofar()
+		if o.srv.Progress().Version == s.Version {
+			break
+		}
+	}
+	for i := range p.Epochs {
+		if e := &p.Epochs[i]; e.Epoch > s.Epoch { // completed since the snapshot
+			e.Partial, e.Validation = true, nil
+		}
+	}
+	p.Seconds = time.Since(o.begun).Seconds()
+	o.mu.Lock()
+	if o.early() != nil && o.best-o.best == 0 { // finite: something was measured
+		best := o.best
+		p.Best, p.Worse, p.BestEpoch, p.BestCentre = &best, o.worse, o.result.epoch.Epoch, slices.Clone(o.result.centre)
+	}
+	o.mu.Unlock()
+	o.Checkpoint.Save(ctx, s, p)
+}
