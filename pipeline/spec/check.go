@@ -58,6 +58,7 @@ func (c *checker) check() {
 	c.split()
 	c.model()
 	c.train()
+	c.training()
 	c.dataset()
 	c.gate()
 }
@@ -287,6 +288,9 @@ func (c *checker) train() {
 		if t.Workers > 1 && c.fine("train") {
 			c.fail("train.trainer", "add trainer: agn, for example", "missing; %d workers need to know how to work together", t.Workers)
 		}
+	}
+	if t.MinWorkers > t.Workers && c.fine("train") {
+		c.fail("train.min_workers", "set it to "+strconv.Itoa(t.Workers)+" or less", "is %d, and train.workers %d", t.MinWorkers, t.Workers)
 	}
 	seen := map[string]bool{}
 	for i, m := range t.Metrics {

@@ -53,8 +53,18 @@
 //	  loss: categorical_crossentropy             # or {name: {fields}}, or one an output: [mse, {kind: huber}]; has no default
 //	  loss_weights: [1]                          # one an output; default: 1 for all
 //	  metrics: [accuracy]                        # the default for crossentropies
-//	  launch: in-process                         # default; or process
+//	  launch: in-process                         # default; or process, join, spark
+//	  listen: 127.0.0.1:7070                     # of launch join and spark; default: a free port of this machine
+//	  advertise: 127.0.0.1:7070                  # what workers are told instead; default: listen
+//	  min_workers: 1                             # default; a run with fewer ends,
+//	  join_seconds: 300                          # with launch join and spark after so long; default
 //	  class_weight: {0: 1, 1: 5}                 # default: 1 for every class
+//	  validate: {every: 1}                       # epochs; the default where there are validation rows
+//	  early_stopping: {monitor: val_loss, patience: 5, min_delta: 0.001, mode: auto, restore_best: true}   # default: none
+//	  target: {metric: val_accuracy, at_least: 0.95}   # or at_most; default: none
+//	  max_steps: 100000                          # of all workers together; default: no limit
+//	  max_seconds: 3600                          # default: no limit
+//	  checkpoint: {path: out/checkpoint, every_seconds: 60, every_steps: 10000, keep: 3}   # for --resume; default: none
 //	  seed: 1                                    # default 0
 //	  kernel: auto                               # default
 //	  feed_budget_mb: 256                        # default

@@ -16,6 +16,9 @@ func (s *Spec) resolve(file string) {
 	for _, p := range []*string{&s.Dataset.Path, &s.Output.Path, &s.Model.Keras} {
 		*p = resolve(file, *p)
 	}
+	if c := s.Train.Checkpoint; c != nil {
+		c.Path = resolve(file, c.Path)
+	}
 }
 
 // resolve gives p as seen from the folder of file, which may itself be a URI.

@@ -129,11 +129,26 @@ type Train struct {
 	Loss        []Item    `yaml:"loss" spec:"required,single"`
 	LossWeights []float64 `yaml:"loss_weights" spec:"above=0"` // of each output's loss in the sum; default: 1 for all
 	Metrics     []string  `yaml:"metrics" spec:"single"`       // default [accuracy] for the crossentropies, else none; the loss is always there
-	// Launch is in-process (goroutines, the default) or process (local processes).
-	Launch      string          `yaml:"launch" spec:"enum=in-process|process"`
-	ClassWeight map[int]float64 `yaml:"class_weight" spec:"min=0"` // class -> weight of its samples; default: 1 for all
-	Seed        int64           `yaml:"seed"`                      // default 0
-	Kernel      string          `yaml:"kernel"`                    // auto (the default), or the name of a kernel set
+	// Launch is in-process (goroutines, the default), process (local processes), join (wherever somebody starts them) or
+	// spark (in Spark's executors).
+	Launch string `yaml:"launch" spec:"enum=in-process|process|join|spark"`
+	// Listen is the host:port at which launch join and spark await workers; default 127.0.0.1:0, any free port. Advertise
+	// is the one that workers are told instead, where they see this machine under another; default: Listen.
+	Listen      string          `yaml:"listen" spec:"filled"`
+	Advertise   string          `yaml:"advertise" spec:"filled"`
+	MinWorkers  int             `yaml:"min_workers" spec:"min=1,max=10000"`   // fewer of them end the run; default 0: 1
+	JoinSeconds int             `yaml:"join_seconds" spec:"min=1,max=604800"` // how long there may be fewer, with launch join and spark; default 0: 300
+	ClassWeight map[int]float64 `yaml:"class_weight" spec:"min=0"`            // class -> weight of its samples; default: 1 for all
+	// Validate, EarlyStopping, Target, MaxSteps and MaxSeconds watch the model while it is trained, and end training. Where
+	// there are validation rows, the model is measured on them after every epoch.
+	Validate      *Validate      `yaml:"validate"`
+	EarlyStopping *EarlyStopping `yaml:"early_stopping"`
+	Target        *Target        `yaml:"target"`
+	MaxSteps      int64          `yaml:"max_steps" spec:"min=1"`                    // of all workers together; default: no limit
+	MaxSeconds    float64        `yaml:"max_seconds" spec:"above=0,max=1000000000"` // of training; default: no limit
+	Checkpoint    *Checkpoint    `yaml:"checkpoint"`                                // nil: none
+	Seed          int64          `yaml:"seed"`                                      // default 0
+	Kernel        string         `yaml:"kernel"`                                    // auto (the default), or the name of a kernel set
 	// FeedBudgetMB is the memory, in MiB, for read-ahead and shuffling, all workers of a process together; default 256.
 	FeedBudgetMB int `yaml:"feed_budget_mb" spec:"min=1,max=1048576"`
 	Pos          Pos `yaml:"-"`
