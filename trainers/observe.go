@@ -24,16 +24,16 @@ type Observer interface {
 
 // Progress is how far a run has come.
 type Progress struct {
-	Worker    ps.Worker // whose commit it was
-	Epoch     int       // that its window began in, from 1
-	Loss      float64   // mean over its window
-	Staleness uint64    // of the commit
-	Commits   int64     // of all workers
-	Samples   int64     // acknowledged, all epochs together
-	Of        int64     // samples of the whole run
-	Seconds   float64   // since the start, the time before a resume included
-	Steps     int64     // of all workers, likewise
-	WorkerOf  int64     // samples of this worker's commits so far
+	Worker    ps.Worker   // whose commit it was
+	Epoch     int         // that its window began in, from 1
+	Loss      float64     // mean over its window
+	Staleness uint64      // of the commit
+	Commits   int64       // of all workers
+	Samples   int64       // acknowledged, all epochs together
+	Of        int64       // samples of the whole run
+	Seconds   float64     // since the start, the time before a resume included
+	Steps     int64       // of all workers, likewise
+	Done      WorkerStats // what this worker did in this life of the run so far; without StalenessMean
 }
 
 // Epoch is one line of a run's history. A window that reaches over the end of an epoch gives its loss and its commit
@@ -166,7 +166,7 @@ func (w *watch) Committed(c ps.Commit, a ps.Ack) {
 	w.commits++
 	if w.observer != nil {
 		w.observer.Progress(Progress{Worker: c.Worker, Epoch: epoch + 1, Loss: c.Report.Loss, Staleness: a.Staleness,
-			Commits: w.commits, Samples: w.samples, Of: w.of, Seconds: w.past + time.Since(w.start).Seconds(), Steps: w.steps, WorkerOf: s.Samples})
+			Commits: w.commits, Samples: w.samples, Of: w.of, Seconds: w.past + time.Since(w.start).Seconds(), Steps: w.steps, Done: s.WorkerStats})
 	}
 }
 
