@@ -161,7 +161,7 @@ func (c *Core) assign(m *member, cm *Commit) int {
 			fastest = max(fastest, o.speed)
 		}
 	}
-	return max(1, int(float64(c.policy.window)*m.speed/fastest))
+	return max(1, int(float64(c.policy.window)*(m.speed/fastest)))
 }
 
 // remember keeps the centre that m gets, for a rule that looks back at it.
