@@ -20,7 +20,10 @@ type Options struct {
 	Heap      string // of the JVM that holds Spark, as for java -Xmx; empty: "1g"
 	Separate  bool   // namenode, datanodes and Spark as processes of their own, which may be killed and stopped singly
 	HA        bool   // two namenodes, the first active; not with Separate
+	Optimize  bool   // compile what runs long as well as Java can: starts take 4 s of CPU more, long jobs half the time
 	Executors int    // so many executor processes instead of threads within Spark's JVM
+
+	SparkVersion string // such as "3.5.7"; empty: DefaultSpark. Spark 3.5 listens on all addresses of the machine
 
 	User      string            // the superuser of HDFS; empty: $HADOOP_USER_NAME, else the user of this process
 	SparkUser string            // whom Spark is for HDFS; empty: User
@@ -117,6 +120,9 @@ func (o Options) complete() (Options, error) {
 	}
 	if o.SparkUser == "" {
 		o.SparkUser = o.User
+	}
+	if _, err := releaseOf(o.SparkVersion); err != nil {
+		return Options{}, err
 	}
 	o.Hadoop, o.Spark = maps.Clone(o.Hadoop), maps.Clone(o.Spark)
 	switch {

@@ -34,12 +34,17 @@ type Jars struct {
 	Count     int    // of the others
 	java      string
 	archive   string // of loaded classes; may be missing
+	rel       release
 }
 
 // Prepare makes sure that the JARs are there: the first time it lets Maven fetch them and compiles the harness, later
 // it only looks. Any number of processes may call it at the same time; one works, the others wait.
-// Of the options it uses Cache and Progress.
+// Of the options it uses Cache, SparkVersion and Progress.
 func Prepare(ctx context.Context, o Options) (Jars, error) {
+	rel, err := releaseOf(o.SparkVersion)
+	if err != nil {
+		return Jars{}, err
+	}
 	kit, err := findJDK(ctx)
 	if err != nil {
 		return Jars{}, err
@@ -52,14 +57,14 @@ func Prepare(ctx context.Context, o Options) (Jars, error) {
 	if err != nil {
 		return Jars{}, &Error{Kind: kindInternal, Message: "embedded pom.xml", Err: err}
 	}
-	libraries := filepath.Join(cache, "jars-"+digest(pom))
+	libraries := filepath.Join(cache, "jars-"+digest(pom, rel.key()))
 	sources, err := harnessDigest()
 	if err != nil {
 		return Jars{}, err
 	}
-	compiled := filepath.Join(cache, "box-"+digest(pom, sources, []byte(kit.version)))
+	compiled := filepath.Join(cache, "box-"+digest(pom, rel.key(), sources, []byte(kit.version)))
 	jars := Jars{Harness: filepath.Join(compiled, harnessJar), Libraries: libraries, java: kit.java,
-		archive: filepath.Join(compiled, "box.jsa")}
+		archive: filepath.Join(compiled, "box.jsa"), rel: rel}
 	if !isDir(libraries) || !isDir(compiled) || !isFile(jars.archive) {
 		if err := fill(ctx, o, kit, cache, jars); err != nil {
 			return Jars{}, err
@@ -95,8 +100,13 @@ func fill(ctx context.Context, o Options, kit jdk, cache string, jars Jars) erro
 	}
 	defer lock.Close()
 	if !isDir(libraries) {
-		o.progress("fetching Spark and HDFS with Maven (about 360 MB, once)")
-		if err := stage(libraries, func(dir string) error { return fetch(ctx, dir) }); err != nil {
+		o.progress("fetching Spark " + jars.rel.spark + " and HDFS with Maven (about 360 MB, once)")
+		err := stage(libraries, func(dir string) error { return fetch(ctx, dir, jars.rel, "-Pextras") })
+		if err != nil && ctx.Err() == nil && !jars.rel.usual() {
+			o.progress("once more without MLlib and spark-avro")
+			err = stage(libraries, func(dir string) error { return fetch(ctx, dir, jars.rel) })
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -138,7 +148,7 @@ func record(ctx context.Context, cache string, jars Jars) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	o, err := Options{Dir: dir}.complete()
+	o, err := Options{Dir: dir, SparkVersion: jars.rel.spark}.complete()
 	if err != nil {
 		return err
 	}
@@ -197,7 +207,7 @@ func stage(target string, work func(dir string) error) error {
 }
 
 // fetch lets Maven copy all JARs into dir. A repository that fails once is asked once more.
-func fetch(ctx context.Context, dir string) error {
+func fetch(ctx context.Context, dir string, rel release, more ...string) error {
 	mvn, err := exec.LookPath("mvn")
 	if err != nil {
 		return &Error{Kind: kindUnsupported, Message: "there is no mvn on PATH", Hint: mavenHint}
@@ -215,10 +225,9 @@ func fetch(ctx context.Context, dir string) error {
 	if err := os.WriteFile(file, pom, 0o644); err != nil {
 		return &Error{Kind: kindInternal, Message: "pom.xml", Err: err}
 	}
-	run := func() ([]byte, error) {
-		return command(ctx, mvn, "-q", "-B", "-Dstyle.color=never", "-f", file, copyGoal,
-			"-DincludeScope=runtime", "-DoutputDirectory="+dir)
-	}
+	args := slices.Concat([]string{"-q", "-B", "-Dstyle.color=never", "-f", file}, rel.properties(), more,
+		[]string{copyGoal, "-DincludeScope=runtime", "-DoutputDirectory=" + dir})
+	run := func() ([]byte, error) { return command(ctx, mvn, args...) }
 	out, err := run()
 	if err != nil && ctx.Err() == nil {
 		out, err = run()

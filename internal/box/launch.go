@@ -29,10 +29,10 @@ func (l launcher) dir(name ...string) string {
 	return filepath.Join(append([]string{l.o.Dir, dataDir}, name...)...)
 }
 
-// java gives the command of one process. C1 and the serial collector keep starts short on few cores; the heap of a
-// box is too small for other collectors to pay.
+// java gives the command of one process. The serial collector keeps starts short on few cores; the heap of a box is
+// too small for others to pay.
 func (l launcher) java(heap string, args []string) *exec.Cmd {
-	flags := []string{"-Xmx" + heap, "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC",
+	flags := []string{"-Xmx" + heap, l.compiler(), "-XX:+UseSerialGC",
 		l.archiveFlag(), "-Xlog:disable", "-Xlog:all=warning:stderr", // the standard output is for answers
 		"-XX:-UsePerfData", // else a file in the system's temporary folder
 		"-Djava.io.tmpdir=" + l.dir("tmp"), "-Djava.net.preferIPv4Stack=true",
@@ -42,6 +42,14 @@ func (l launcher) java(heap string, args []string) *exec.Cmd {
 	cmd.Dir = l.dir("work") // what is written to a relative path, such as a metastore
 	cmd.Env = l.environment()
 	return cmd
+}
+
+// compiler is how far code is compiled: only fast, or, where it runs long, well.
+func (l launcher) compiler() string {
+	if l.o.Optimize {
+		return "-XX:TieredStopAtLevel=4"
+	}
+	return "-XX:TieredStopAtLevel=1"
 }
 
 // archiveFlag names the archive of loaded classes, which halves the time of a start. The virtual machine does without
@@ -61,7 +69,7 @@ func (l launcher) environment() []string {
 	return append(env,
 		"HADOOP_USER_NAME="+l.o.SparkUser,
 		"SPARK_LOCAL_IP=127.0.0.1",
-		"SPARK_SCALA_VERSION=2.13", // with SPARK_HOME what Spark needs to find the class path of executors
+		"SPARK_SCALA_VERSION="+l.jars.rel.scala, // with SPARK_HOME what Spark needs to find the class path of executors
 		"SPARK_HOME="+l.dir("spark"))
 }
 

@@ -77,7 +77,8 @@ func Shared(t testing.TB, servers ...string) box.Box {
 	return b
 }
 
-// Start starts a box that ends with the test, or sooner by box.Down. Without a Dir it gets one of its own.
+// Start starts a box that ends with the test, or sooner by box.Down. Without a Dir it gets one of its own, without a
+// version of Spark that of DKPIPE_SPARK.
 func Start(t testing.TB, o box.Options) box.Box {
 	t.Helper()
 	switch o.Only {
@@ -88,6 +89,9 @@ func Start(t testing.TB, o box.Options) box.Box {
 	}
 	if o.Dir == "" {
 		o.Dir = t.TempDir()
+	}
+	if o.SparkVersion == "" {
+		o.SparkVersion = os.Getenv("DKPIPE_SPARK")
 	}
 	if o.Progress == nil {
 		o.Progress = func(text string) { t.Log(text) }

@@ -6,7 +6,7 @@ import java.io.OutputStream;
 import java.nio.charset.StandardCharsets;
 import java.util.Arrays;
 import org.apache.hadoop.fs.Path;
-import org.apache.hadoop.fs.SafeModeAction;
+import org.apache.hadoop.hdfs.protocol.HdfsConstants.SafeModeAction;
 import org.apache.hadoop.fs.permission.FsPermission;
 import org.apache.hadoop.hdfs.DistributedFileSystem;
 import org.apache.hadoop.hdfs.protocol.DatanodeInfo;
@@ -22,7 +22,7 @@ final class Namespace {
         check(fs, words);
         return true;
       case "safemode":
-        fs.setSafeMode(words[1].equals("enter") ? SafeModeAction.ENTER : SafeModeAction.LEAVE);
+        fs.setSafeMode(words[1].equals("enter") ? SafeModeAction.SAFEMODE_ENTER : SafeModeAction.SAFEMODE_LEAVE);
         return true;
       case "blocks":
         blocks(fs, words[1], reply);

@@ -1,6 +1,6 @@
 package dkpipe.box;
 
-import org.apache.spark.sql.classic.SparkSession;
+import org.apache.spark.sql.SparkSession;
 import org.apache.spark.sql.connect.service.SparkConnectService$;
 
 /** A Spark Connect server. The properties that came as spark.KEY=VALUE are Spark's, hadoop.KEY=VALUE its client's. */
