@@ -49,6 +49,10 @@ type Adder interface {
 	Adds()
 }
 
+// Resetter is an extra power of a Local with state of its own: Reset is called when the server refused a commit because its
+// numbers were not finite, and x was set to the centre, so that what spoiled them is forgotten.
+type Resetter interface{ Reset() }
+
 // Due is an extra power of a Local that decides for itself when a window ends (an early exchange at the elastic
 // equilibrium). Without it a window ends after its number of steps or seconds.
 type Due interface {

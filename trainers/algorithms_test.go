@@ -19,6 +19,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // fields decodes the fields of a trainer as a job file writes them.
 func fields(text string) func(any) error {
+	if text == "" {
+		return nil
+	}
 	return func(into any) error {
 		return yaml.UnmarshalWithOptions([]byte(text), into, yaml.Strict())
 	}
@@ -61,5 +64,31 @@ func TestRulesAgreeWithTheirPapers(t *testing.T) {
 	}
 	if slices.Contains(trainers.Names(), "") || len(shown) != len(trainers.Names()) {
 		t.Errorf("files show %v, the trainers are %v", shown, trainers.Names())
+	}
+}
+
+func TestAlgorithmsFindTheMinimum(t *testing.T) {
+	for _, c := range []struct {
+		name, fields string
+		trainertest.Case
+	}{
+		{name: "single", Case: trainertest.Case{Workers: []int{1}}},
+		{name: "averaging"},
+		{name: "downpour", Case: trainertest.Case{Window: 2, Rate: 0.05}},
+		{name: "downpour", fields: "adagrad: {gamma: 0.3}", Case: trainertest.Case{Window: 2, Rate: 0.05, Epochs: 80}},
+		{name: "agn", Case: trainertest.Case{Window: 3, Rate: 0.2}},
+		{name: "distance_adag", fields: "gamma: 0.01", Case: trainertest.Case{Window: 3, Rate: 0.2}},
+		{name: "dynsgd", Case: trainertest.Case{Window: 3}},
+		{name: "aeasgd", Case: trainertest.Case{Window: 3}},
+		{name: "eamsgd", fields: "momentum: 0.5", Case: trainertest.Case{Window: 3, Rate: 0.05}},
+		{name: "sync_sgd", Case: trainertest.Case{Epochs: 80, Rate: 0.3}},
+		{name: "local_sgd", Case: trainertest.Case{Window: 3}},
+		{name: "diloco", Case: trainertest.Case{Window: 3, Epochs: 80}},
+		{name: "async_local", Case: trainertest.Case{Window: 3, Epochs: 80}},
+	} {
+		t.Run(strings.TrimSpace(c.name+" "+c.fields), func(t *testing.T) {
+			c.Algorithm = algorithm(t, c.name, c.fields)
+			trainertest.Run(t, c.Case)
+		})
 	}
 }

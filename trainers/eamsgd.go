@@ -54,6 +54,8 @@ func (a EAMSGD) Check(workers, _ int) ([]string, error) {
 	return a.Elastic.check(a.Name(), workers)
 }
 
+var _ Resetter = (*heavy)(nil)
+
 // heavy is the worker's half with momentum.
 type heavy struct {
 	opt  optim.Optimizer
@@ -83,5 +85,8 @@ func (h *heavy) Delta(delta, x, _ []float32, _ int) {
 		delta[i] = x[i] - h.mu*v[i]
 	}
 }
+
+// Reset implements Resetter: the velocity starts again.
+func (h *heavy) Reset() { clear(h.v) }
 
 func (h *heavy) Adopt(x, base []float32) { pulled{}.Adopt(x, base) }

@@ -20,7 +20,13 @@ type optimizerRule struct {
 // optimizers are those that are not in use, by the number of parameters that they were made for.
 type optimizers struct {
 	mu sync.Mutex
-	by map[int][]optim.Optimizer
+	by map[int][]stateful
+}
+
+// stateful is an optimizer and the views of its state.
+type stateful struct {
+	optim.Optimizer
+	state [][]float32
 }
 
 var _ ps.CentreRule = optimizerRule{}
@@ -34,7 +40,7 @@ func newOptimizerRule(make func(params int) (optim.Optimizer, error)) (ps.Rule, 
 	if err := blockwise(make); err != nil {
 		return nil, err
 	}
-	return optimizerRule{make: make, slots: max(0, len(o.Slots())-1), idle: &optimizers{by: map[int][]optim.Optimizer{}}}, nil
+	return optimizerRule{make: make, slots: max(0, len(o.Slots())-1), idle: &optimizers{by: map[int][]stateful{}}}, nil
 }
 
 // blockwise compares a step over two elements with two steps over one each.
@@ -65,20 +71,19 @@ func (optimizerRule) RepliesCentre() bool { return true }
 
 func (r optimizerRule) Apply(centre, slots, delta, reply []float32, c ps.Commit) {
 	taken := c.Base + c.Staleness // commits before this one
-	if o := r.take(len(centre), taken == 0); o != nil {
-		state := o.Slots()
+	if o := r.take(len(centre), taken == 0); o.Optimizer != nil {
 		if taken > 0 {
-			move(state, slots, len(centre), taken, false)
+			move(o.state, slots, len(centre), taken, false)
 		}
 		o.Apply(centre, delta)
-		move(state, slots, len(centre), taken, true)
+		move(o.state, slots, len(centre), taken, true)
 		r.idle.put(o, len(centre), taken == 0)
 	}
 	copy(reply, centre)
 }
 
 // take gives an optimizer for n parameters: a new one when its first state is wanted.
-func (r optimizerRule) take(n int, fresh bool) optim.Optimizer {
+func (r optimizerRule) take(n int, fresh bool) stateful {
 	r.idle.mu.Lock()
 	defer r.idle.mu.Unlock()
 	if list := r.idle.by[n]; !fresh && len(list) > 0 {
@@ -87,13 +92,13 @@ func (r optimizerRule) take(n int, fresh bool) optim.Optimizer {
 	}
 	o, err := r.make(n)
 	if err != nil {
-		return nil // it was made for 1 and for 2 parameters before; a rule has no way to tell
+		return stateful{} // it was made for 1 and for 2 parameters before; a rule has no way to tell
 	}
-	return o
+	return stateful{o, o.Slots()}
 }
 
 // put keeps an optimizer for the next block. The first commit makes one for every block, and only one of them is kept.
-func (p *optimizers) put(o optim.Optimizer, n int, fresh bool) {
+func (p *optimizers) put(o stateful, n int, fresh bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if list := p.by[n]; !fresh || len(list) == 0 {

@@ -390,6 +390,9 @@ func (w *worker) answered(ack ps.Ack) (applied bool, err error) {
 	}
 	if ack.Rejected != "" {
 		w.total.Rejected++
+		if r, ok := w.local.(Resetter); ok {
+			r.Reset()
+		}
 		if w.rejects++; w.rejects >= w.cfg.MaxRejects {
 			err = w.diverged(fmt.Sprintf("the server rejected %d commits in a row (%s)", w.rejects, ack.Rejected))
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"runtime"
 	"slices"
 	"sync"
@@ -35,9 +36,10 @@ const (
 	batch           = 8
 )
 
-// Run is the suite that every algorithm must pass: it converges to the known minimum through the real server with
-// several numbers of workers, counts every sample once, repeats itself bit for bit where it promises to, goes on from
-// where it was stopped, and survives the death of a worker.
+// Run is the suite that every algorithm must pass: its halves conform (Conform), it converges to the known minimum through
+// the real server with several numbers of workers, counts every sample once, also those of windows that ended early, keeps
+// numbers that are not finite out of the centre, repeats itself bit for bit where it promises to, goes on from where it was
+// stopped, and survives the death of a worker.
 func Run(t *testing.T, c Case) {
 	if c.Workers == nil {
 		c.Workers = []int{1, 2, 4}
@@ -52,6 +54,9 @@ func Run(t *testing.T, c Case) {
 		c.Tolerance = 1e-3
 	}
 	most := slices.Max(c.Workers)
+	Conform(t, c.Algorithm)
+	t.Run("windows that end early are acknowledged", func(t *testing.T) { c.partial(t, most) })
+	t.Run("numbers that are not finite do not reach the centre", func(t *testing.T) { c.poisoned(t, most) })
 	for _, n := range c.Workers {
 		t.Run(fmt.Sprintf("converges with %d workers", n), func(t *testing.T) { c.converges(t, n) })
 	}
@@ -131,6 +136,95 @@ func (c Case) converges(t *testing.T, n int) {
 		t.Errorf("the observer saw %d epochs and at last %+v", seen.epochs, seen.last)
 	}
 }
+
+// partial has windows that the data is no multiple of.
+func (c Case) partial(t *testing.T, n int) {
+	c.Epochs = 3
+	cfg, _, _ := c.config(n)
+	if c.Algorithm.Window(n) > 0 {
+		cfg.Window = 7
+	}
+	if cfg.Launch != nil {
+		cfg.Launch = newPace().launch(cfg)
+	}
+	r, err := trainers.Train(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var steps, commits int64
+	for _, w := range r.Workers {
+		steps += w.Steps
+		commits += w.Commits
+	}
+	if want := int64(rows * c.Epochs); r.Samples != want || steps != want/batch {
+		t.Errorf("%d samples in %d steps are acknowledged, want %d in %d", r.Samples, steps, want, want/batch)
+	}
+	if cfg.Window > 0 && commits*int64(cfg.Window) == steps {
+		t.Errorf("%d steps make %d windows of %d: none ended early", steps, commits, cfg.Window)
+	}
+}
+
+// poison spoils one gradient of a model.
+type poison struct {
+	*Model
+	at    int // the step; counted down
+	spoil *sync.Once
+}
+
+func (p *poison) Step(b *pipeline.Batch) (float32, error) {
+	loss, err := p.Model.Step(b)
+	if p.at--; p.at < 0 {
+		p.spoil.Do(func() { p.Grads()[1] = float32(math.NaN()) })
+	}
+	return loss, err
+}
+
+// poisoned spoils one gradient of the run. The server refuses the commit that it ends up in, and the worker goes on from the
+// centre; only when it takes another step before it commits, its loss ends the run.
+func (c Case) poisoned(t *testing.T, n int) {
+	cfg, _, minimum := c.config(n)
+	if c.Algorithm.Window(n) > 0 {
+		cfg.Window = 1
+	}
+	var spoil sync.Once
+	replica := cfg.Replica
+	cfg.Replica = func(w ps.Worker) (model.Replica, error) {
+		m, err := replica(w)
+		if err != nil {
+			return nil, err
+		}
+		return &poison{m.(*Model), 5, &spoil}, nil
+	}
+	if cfg.Launch != nil {
+		cfg.Launch = newPace().launch(cfg)
+	}
+	r, err := trainers.Train(t.Context(), cfg)
+	for _, v := range r.Params {
+		if v-v != 0 {
+			t.Fatalf("the centre is %v", r.Params)
+		}
+	}
+	var kind interface{ ErrorKind() string }
+	switch {
+	case errors.As(err, &kind) && kind.ErrorKind() == string(pipeline.Diverged) && cfg.Window == 0:
+		return
+	case err != nil:
+		t.Fatal(err)
+	}
+	var rejected int64
+	for _, w := range r.Workers {
+		rejected += w.Rejected
+	}
+	if rejected != 1 {
+		t.Errorf("%d commits were rejected, one had NaN", rejected)
+	}
+	if err := near(r.Params, minimum, 10*c.Tolerance); err != nil && !c.windowed() {
+		t.Errorf("the run ended at %v, the minimum is at %v: %v", r.Params, minimum, err)
+	}
+}
+
+// windowed says that a window of one step is another method, or none.
+func (c Case) windowed() bool { return c.Algorithm.Window(1) != 1 }
 
 // repeats runs twice, the second time with the scheduler stirred, and compares bits.
 func (c Case) repeats(t *testing.T, n int) {
