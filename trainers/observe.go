@@ -130,7 +130,7 @@ func newWatch(cfg Config, shards []pipeline.Shard) *watch {
 func (w *watch) Committed(c ps.Commit, a ps.Ack) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	applied := a.Rejected == ""
+	applied := a.Rejected == "" && !a.Dropped
 	for _, p := range c.Positions {
 		moved := w.move(p)
 		if e := w.tally(p.Unit / max(1, w.shards)); applied {
@@ -145,6 +145,9 @@ func (w *watch) Committed(c ps.Commit, a ps.Ack) {
 	s.WaitS += c.Report.WaitS
 	s.FeedS += c.Report.FeedS
 	switch {
+	case a.Dropped:
+		s.Dropped++
+		return
 	case !applied:
 		s.Rejected++
 		return
