@@ -19,9 +19,13 @@ func (c *Core) Commit(cm Commit, dst []float32) (ack Ack, deferred bool, err err
 // it takes the lock.
 func (c *Core) check(delta []float32) string {
 	if i := nonFinite(delta); i >= 0 {
-		return fmt.Sprintf("delta has NaN or infinity at element %d", i)
+		return whyRejected(i)
 	}
 	return ""
+}
+
+func whyRejected(element int) string {
+	return fmt.Sprintf("delta has NaN or infinity at element %d", element)
 }
 
 func (c *Core) commit(cm Commit, dst []float32, rejected string) (ack Ack, deferred bool, err error) {
@@ -35,7 +39,9 @@ func (c *Core) commit(cm Commit, dst []float32, rejected string) (ack Ack, defer
 	switch {
 	case cm.Seq == 0:
 		c.give(m, dst)
-		return Ack{Version: c.version, Stop: c.over()}, false, nil
+		ack, err := Ack{Version: c.version, Stop: c.over(), Decree: m.at}, c.failed
+		c.settle()
+		return ack, false, err
 	case cm.Seq == m.seq:
 		return c.repeat(m, dst), false, nil
 	}
@@ -47,8 +53,9 @@ func (c *Core) commit(cm Commit, dst []float32, rejected string) (ack Ack, defer
 		return Ack{}, true, nil
 	}
 	ack = c.push(m, cm, dst, rejected)
+	err = c.failed
 	c.settle()
-	return ack, false, nil
+	return ack, false, err
 }
 
 // push applies an asynchronous commit and fills dst with the reply.
@@ -56,11 +63,12 @@ func (c *Core) push(m *member, cm Commit, dst []float32, rejected string) Ack {
 	cm.Staleness = c.version - cm.Base
 	cm.Scale, cm.Peers = c.policy.staleness.Scale(cm.Staleness), c.peers()
 	if rejected == "" && cm.Delta != nil && cm.Scale > 0 {
-		c.apply(cm, m.from, dst)
+		c.apply(cm, m, dst)
 		c.keep(m, dst)
 	} else {
 		copy(dst, c.centre)
 		m.plain = true
+		c.read(m)
 	}
 	c.remember(m)
 	before := c.work.first
@@ -109,7 +117,7 @@ func (c *Core) repeat(m *member, dst []float32) Ack {
 	ack := m.ack
 	if c.centred || m.plain {
 		c.give(m, dst)
-		ack.Version = c.version
+		ack.Version, ack.Decree = c.version, m.at
 	} else {
 		copy(dst, m.kept)
 	}
@@ -122,37 +130,43 @@ func (c *Core) repeat(m *member, dst []float32) Ack {
 // give replies with the centre as it is.
 func (c *Core) give(m *member, dst []float32) {
 	copy(dst, c.centre)
+	c.read(m)
 	if !m.waits() { // else its worker does not wait for this reply any more
 		m.seen = c.version + 1
 		c.remember(m)
 	}
 }
 
-// apply runs the rule over all blocks. When reply is the delta itself, each block goes by way of a scratch block, which
-// stays in the cache, and so does a delta that is scaled. from is what the worker started from, for a BaseRule.
-func (c *Core) apply(cm Commit, from, reply []float32) {
-	n, k := len(c.centre), c.rule.Slots()
-	whole := cm.Delta
-	inPlace := n > 0 && &reply[0] == &whole[0]
-	for lo := 0; lo < n; lo += c.block {
-		hi := min(lo+c.block, n)
-		out, delta := reply[lo:hi:hi], whole[lo:hi:hi]
-		if inPlace {
-			out = c.reply[: hi-lo : hi-lo]
-		}
-		if cm.Scale != 1 {
-			delta = c.scaled[: hi-lo : hi-lo]
-			scale(delta, whole[lo:hi], cm.Scale)
-		}
-		if from != nil {
-			cm.From = from[lo:hi:hi]
-		}
-		c.rule.Apply(c.centre[lo:hi:hi], c.slots[k*lo:k*hi:k*hi], delta, out, cm)
-		if inPlace {
-			copy(reply[lo:hi], out)
-		}
-	}
+// apply runs the rule over all blocks, here or at the data servers.
+func (c *Core) apply(cm Commit, m *member, reply []float32) {
 	c.version++
+	if c.plane != nil {
+		m.at = c.decree(Decree{Commit: cm, Parts: []Part{m.part(&cm)}})
+		return
+	}
+	c.applier.one(c.centre, c.slots, contribution{delta: cm.Delta, scale: cm.Scale, reply: reply}, m.from, cm)
+}
+
+func (m *member) part(cm *Commit) Part {
+	return Part{Worker: m.id, Incarnation: m.incarnation, Seq: cm.Seq, Scale: cm.Scale}
+}
+
+// read lets the data servers reply to m with the centre as it is.
+func (c *Core) read(m *member) {
+	if c.plane != nil {
+		m.at = c.decree(Decree{Read: true, Parts: []Part{m.part(&Commit{})}})
+	}
+}
+
+// decree hands a step on to the data servers and gives its number.
+func (c *Core) decree(d Decree) uint64 {
+	c.plane.last++
+	d.Number, d.Version = c.plane.last, c.version
+	d.Commit.Delta, d.Commit.Positions, d.Commit.Report = nil, nil, Report{}
+	if err := c.plane.apply(d); err != nil && c.failed == nil {
+		c.failed = err // settle aborts the run
+	}
+	return d.Number
 }
 
 // scale fills dst with x times s.
@@ -203,7 +217,7 @@ func (c *Core) dropped(cm *Commit) bool { return cm.Scale == 0 && cm.Delta != ni
 // acknowledged, so that all acks agree on whether the run is over.
 func (c *Core) acknowledge(m *member, cm *Commit, rejected string) Ack {
 	ack := Ack{Version: c.version, Staleness: cm.Staleness, Rejected: rejected, Dropped: rejected == "" && c.dropped(cm),
-		Window: c.assign(m, cm), Stop: c.over()}
+		Window: c.assign(m, cm), Stop: c.over(), Decree: m.at}
 	if cm.Delta != nil {
 		m.clock++
 	}

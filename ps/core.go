@@ -85,9 +85,12 @@ type Core struct {
 	answers []Answer
 	log     func(Commit, Ack) // the shell's; called for every acknowledged commit that is no repeat
 	ends    func(epoch int)   // the shell's; called when an epoch and all before it are complete
-	mean    []float32         // one block, Rounds only
-	reply   []float32         // one block
-	scaled  []float32         // one block, with Staleness.Power only
+	applier applier
+	deltas  []contribution // of the round that is applied
+	opts    Options        // as it was made with
+	size    int            // parameters
+	plane   *Plane         // holds centre and slots, when it is not nil
+	failed  error          // of the plane
 }
 
 type state uint8
@@ -114,6 +117,7 @@ type member struct {
 	clock       uint64    // windows that it has committed, for Options.Bound
 	speed       float64   // steps a second, smoothed, for Options.Window
 	finished    bool      // it left after it had seen the end of the run
+	at          uint64    // the decree that made the reply to it, with data servers
 	seen        uint64    // version + 1 of the centre that it got last; 0 for none
 	held        []int     // units handed out and not complete
 	flushed     bool      // told to flush, and nothing was committed since
@@ -154,13 +158,8 @@ func NewCore(params []float32, rule Rule, o Options) (*Core, error) {
 	if r, ok := rule.(BaseRule); ok {
 		c.based = r.UsesBase()
 	}
-	if o.Mode == Rounds {
-		c.mean = make([]float32, c.block)
-	}
-	if o.Staleness.Power != 0 {
-		c.scaled = make([]float32, c.block)
-	}
-	c.reply = make([]float32, c.block)
+	c.applier = newApplier(rule, c.block)
+	c.opts, c.size = o, len(params)
 	for w := range o.Workers {
 		c.members = append(c.members, &member{id: Worker(w), state: expected})
 	}
@@ -168,15 +167,18 @@ func NewCore(params []float32, rule Rule, o Options) (*Core, error) {
 }
 
 // Len is the number of parameters.
-func (c *Core) Len() int { return len(c.centre) }
+func (c *Core) Len() int { return c.size }
 
 // Version counts the applied commits, or rounds.
 func (c *Core) Version() uint64 { return c.version }
 
 // Centre copies the centre to dst and gives its version.
 func (c *Core) Centre(dst []float32) (uint64, error) {
-	if len(dst) != len(c.centre) {
-		return 0, wrongLength(-1, "the destination", len(dst), len(c.centre))
+	if len(dst) != c.size {
+		return 0, wrongLength(-1, "the destination", len(dst), c.size)
+	}
+	if c.plane != nil {
+		return c.version, c.plane.save(c.version, dst, nil)
 	}
 	copy(dst, c.centre)
 	return c.version, nil
@@ -230,6 +232,9 @@ func (c *Core) Join(w Worker) (uint64, error) {
 	*m = member{id: w, state: busy, incarnation: c.lives, held: m.held[:0], kept: m.kept, from: m.from}
 	m.clock = c.slowest(m)
 	c.remember(m)
+	if c.based {
+		c.read(m)
+	}
 	c.settle()
 	return m.incarnation, nil
 }
@@ -322,6 +327,11 @@ func (c *Core) settle() {
 	if c.aborted != nil {
 		return
 	}
+	defer func() {
+		if c.failed != nil {
+			c.Abort(c.failed)
+		}
+	}()
 	for {
 		closed := c.closeRound() || c.admit()
 		released := c.release()

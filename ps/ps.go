@@ -61,6 +61,8 @@ type Ack struct {
 	// Window is how many local steps the worker is to do until its next commit; 0 leaves it to the worker.
 	Window int
 	Stop   bool // the run is over: finish, do not start another window
+	// Decree numbers the step in which the data servers made the reply; 0 when there are none. See Sharded.
+	Decree uint64
 }
 
 // Rule is the server's half of a training algorithm. It is pure: same arguments, same bytes. It is implemented

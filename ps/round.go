@@ -63,19 +63,8 @@ func (c *Core) applyRound() {
 	}
 	if members > 0 {
 		mean.Base = c.version - mean.Staleness
-		n, k, share := len(c.centre), c.rule.Slots(), c.share(members)
-		for lo := 0; lo < n; lo += c.block {
-			hi := min(lo+c.block, n)
-			delta, reply := c.mean[:hi-lo:hi-lo], c.reply[:hi-lo:hi-lo]
-			c.meanOf(delta, lo, share)
-			c.rule.Apply(c.centre[lo:hi:hi], c.slots[k*lo:k*hi:k*hi], delta, reply, mean)
-			for _, m := range c.members {
-				if m.counts() {
-					copy(m.dst[lo:hi], reply)
-				}
-			}
-		}
 		c.version++
+		c.step(mean, c.share(members))
 	}
 	for _, m := range c.members {
 		switch {
@@ -84,6 +73,7 @@ func (c *Core) applyRound() {
 		case m.pending:
 			copy(m.dst, c.centre)
 			m.plain = true
+			c.read(m)
 		}
 	}
 }
@@ -103,29 +93,29 @@ func (c *Core) share(members int) int {
 	return max(members, min(c.policy.quorum, in))
 }
 
-// meanOf fills dst with the members' deltas from element lo on, divided by share: summed in the order of worker numbers,
-// one addition after the other, so that the bits do not depend on who came first.
-func (c *Core) meanOf(dst []float32, lo, share int) {
-	first := true
+// step applies the mean of the members' deltas, here or at the data servers.
+func (c *Core) step(mean Commit, share int) {
+	if c.plane != nil {
+		d := Decree{Mean: true, Share: share, Commit: mean}
+		for _, m := range c.members {
+			if m.counts() {
+				d.Parts = append(d.Parts, m.part(&m.commit))
+			}
+		}
+		at := c.decree(d)
+		for _, m := range c.members {
+			if m.counts() {
+				m.at = at
+			}
+		}
+		return
+	}
+	c.deltas = c.deltas[:0]
 	for _, m := range c.members {
-		if !m.counts() {
-			continue
-		}
-		delta := m.commit.Delta[lo : lo+len(dst)]
-		if s := m.commit.Scale; s != 1 {
-			scale(c.scaled[:len(dst)], delta, s)
-			delta = c.scaled[:len(dst)]
-		}
-		if first {
-			copy(dst, delta)
-			first = false
-			continue
-		}
-		for i, d := range delta {
-			dst[i] += d
+		if m.counts() {
+			c.deltas = append(c.deltas, contribution{delta: m.commit.Delta, scale: m.commit.Scale, reply: m.dst})
 		}
 	}
-	if share > 1 {
-		scale(dst, dst, 1/float32(share))
-	}
+	c.applier.mean(c.centre, c.slots, c.deltas, share, mean)
+	clear(c.deltas) // they belong to the workers
 }

@@ -77,7 +77,7 @@ func NewServer(core *Core, obs Observer) *Server {
 			c.Delta = nil
 			obs.Committed(c, a)
 		}
-		core.ends = func(epoch int) { obs.EpochDone(epoch, core.version, core.centre) }
+		core.ends = s.epochDone
 	}
 	s.after()
 	return s
@@ -126,7 +126,19 @@ func (s *Server) Exchange(ctx context.Context, c Commit, dst []float32) (Ack, er
 	if err := ctx.Err(); err != nil {
 		return Ack{}, err
 	}
-	rejected := s.core.check(c.Delta) // reads no state: outside the lock
+	return s.exchange(ctx, c, dst, s.core.check(c.Delta)) // reads no state: outside the lock
+}
+
+// Decide is Exchange for a commit whose delta is at the data servers: c.Delta is empty and not nil in its place, and rejected
+// says why it cannot be applied. See Sharded.Exchange.
+func (s *Server) Decide(ctx context.Context, c Commit, rejected string) (Ack, error) {
+	if err := ctx.Err(); err != nil {
+		return Ack{}, err
+	}
+	return s.exchange(ctx, c, nil, rejected)
+}
+
+func (s *Server) exchange(ctx context.Context, c Commit, dst []float32, rejected string) (Ack, error) {
 	s.mu.Lock()
 	staleness := s.core.version - c.Base
 	again := s.core.pendingAgain(c.Worker, c.Seq)
@@ -231,11 +243,66 @@ func (s *Server) Centre(dst []float32) (uint64, error) {
 func (s *Server) Snapshot() *Snapshot {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	defer s.after()
 	return s.core.Snapshot()
 }
 
+// Spread moves the parameters to data servers; see Core.Spread. Workers then exchange through Sharded, whose table this gives.
+func (s *Server) Spread(keepers []Keeper) (Table, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.core.Spread(keepers); err != nil {
+		return Table{}, err
+	}
+	return s.core.table(), nil
+}
+
+// Table says where the parameters are; false when they are here.
+func (s *Server) Table() (Table, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.core.table(), s.core.plane != nil
+}
+
+// Rollback goes back to a snapshot while the run goes on; see Core.Rollback. A run that has finished stays finished.
+func (s *Server) Rollback(snapshot *Snapshot) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer s.after()
+	if s.ended && s.core.aborted == nil {
+		return &Error{Kind: "internal", Message: "parameter server: the run has finished, it cannot go back"}
+	}
+	in := s.core.members
+	if err := s.core.Rollback(snapshot); err != nil {
+		return err
+	}
+	clear(s.leases)
+	for _, m := range in {
+		if m.in() && s.obs != nil {
+			s.obs.Membership(m.id, m.incarnation, false, "the server went back to a checkpoint")
+		}
+	}
+	return nil
+}
+
+// epochDone tells the observer. A centre that is elsewhere is fetched for it.
+func (s *Server) epochDone(epoch int) {
+	centre := s.core.centre
+	if s.core.plane != nil {
+		centre = make([]float32, s.core.size)
+		if _, err := s.core.Centre(centre); err != nil {
+			s.core.failed = err
+			return
+		}
+	}
+	s.obs.EpochDone(epoch, s.core.version, centre)
+}
+
 // Len is the number of parameters.
-func (s *Server) Len() int { return len(s.core.centre) }
+func (s *Server) Len() int { return s.core.size }
+
+// Rule is the rule that the server applies.
+func (s *Server) Rule() Rule { return s.core.rule }
 
 // Workers is the number of workers that are expected to join.
 func (s *Server) Workers() int { return s.core.workers }

@@ -31,7 +31,8 @@ type UnitSnapshot struct {
 	Done   bool
 }
 
-// Snapshot copies the state. Commits that wait for their round are not in it.
+// Snapshot copies the state. Commits that wait for their round are not in it. It has no Centre when a data server that it is
+// to come from is lost, and the run is aborted then.
 func (c *Core) Snapshot() *Snapshot {
 	s := &Snapshot{
 		Generation: c.gen, Version: c.version, Centre: slices.Clone(c.centre), Slots: slices.Clone(c.slots), Block: c.block,
@@ -43,6 +44,14 @@ func (c *Core) Snapshot() *Snapshot {
 				s.Units = append(s.Units, UnitSnapshot{ID: (c.work.first+i)*c.work.shards + shard,
 					Cursor: append([]byte(nil), u.cursor...), Done: u.state == done})
 			}
+		}
+	}
+	if c.plane != nil {
+		s.Centre, s.Slots = make([]float32, c.size), make([]float32, c.plane.slots*c.size)
+		if err := c.plane.save(c.version, s.Centre, s.Slots); err != nil {
+			c.failed = err
+			c.settle()
+			s.Centre, s.Slots = nil, nil
 		}
 	}
 	return s
@@ -106,5 +115,56 @@ func (c *Core) fits(s *Snapshot) error {
 			return bad("unit", u.ID, s.Shards*s.Epochs)
 		}
 	}
+	return nil
+}
+
+// Spread moves the parameters to data servers. It is called before anybody joins, after a Restore if there is one. From then
+// on the core only decides: commits come with an empty delta, replies are empty, and the workers get both from the data
+// servers (Sharded).
+func (c *Core) Spread(keepers []Keeper) error {
+	if len(c.Joined()) > 0 || c.lives != uint64(c.gen)<<32 || c.plane != nil {
+		return &Error{Kind: "internal", Message: "parameter server: the parameters are spread once, before anybody joins"}
+	}
+	p, err := newPlane(c, keepers)
+	if err != nil {
+		return err
+	}
+	if err := p.load(uint64(c.gen)+1, c.version, c.centre, c.slots); err != nil {
+		return err
+	}
+	c.plane, c.centre, c.slots = p, nil, nil
+	return nil
+}
+
+// Rollback goes back to a snapshot of this run while it goes on, because what came after it was lost with a data server: all
+// workers are fenced off and join again, and nobody who had left in order is waited for. It ends an abort.
+func (c *Core) Rollback(s *Snapshot) error {
+	o := c.opts
+	o.Generation = c.gen + 1
+	back, err := NewCore(make([]float32, c.size), c.rule, o)
+	if err != nil {
+		return err
+	}
+	if err := back.Restore(s); err != nil {
+		return err
+	}
+	if c.plane != nil {
+		p := *c.plane
+		if err := p.load(uint64(back.gen)+1, back.version, back.centre, back.slots); err != nil {
+			return err
+		}
+		back.plane, back.centre, back.slots = &p, nil, nil
+	}
+	back.answers, back.log, back.ends, back.stopped = c.answers, c.log, c.ends, c.stopped
+	for _, m := range c.members {
+		if m.waits() {
+			back.answers = append(back.answers, Answer{Worker: m.id, Incarnation: m.incarnation, Next: m.state == parked,
+				Err: fenced(m.id, m.incarnation, "the server went back to a checkpoint")})
+		}
+		if int(m.id) < len(back.members) && (m.state == gone || m.state == over) {
+			back.members[m.id].state, back.members[m.id].why = gone, "the server went back to a checkpoint"
+		}
+	}
+	*c = *back
 	return nil
 }

@@ -1,0 +1,202 @@
+package ps
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+)
+
+// Keeper is a data server as the coordinator sees it: a *Store in the same process, or one behind a socket.
+type Keeper interface {
+	// Load takes over a state; its vectors belong to the keeper from now on.
+	Load(State) error
+	// Apply hands on a decree without waiting for anything. A keeper that cannot apply it later says so elsewhere.
+	Apply(epoch uint64, d Decree) error
+	// Save fills the vectors of a state, those that are not nil, when every decree handed on has been applied.
+	Save(*State) error
+}
+
+// Blocks is a data server as a worker sees it.
+type Blocks interface {
+	// Stage takes a delta to the data server; bad is the first element that is NaN or infinite, or -1.
+	Stage(ctx context.Context, t Task, delta []float32) (bad int, err error)
+	// Fetch fills dst with the reply.
+	Fetch(ctx context.Context, t Task, dst []float32) error
+}
+
+// Plane is the data servers of one coordinator: together they hold the parameters that Server.Spread took from it.
+type Plane struct {
+	part    *Partition
+	keepers []Keeper
+	slots   int // of the rule
+	block   int
+	epoch   uint64
+	last    uint64 // number of the last decree of the epoch
+}
+
+// Table tells workers where the blocks are.
+type Table struct {
+	Epoch   uint64
+	Block   int
+	Servers int
+	Decree  uint64 // the last one so far
+}
+
+func newPlane(c *Core, keepers []Keeper) (*Plane, error) {
+	part, err := NewPartition(len(c.centre), c.block, len(keepers))
+	if err != nil {
+		return nil, err
+	}
+	p := &Plane{part: part, keepers: keepers, slots: c.rule.Slots(), block: c.block}
+	return p, nil
+}
+
+func (c *Core) table() Table {
+	if c.plane == nil {
+		return Table{}
+	}
+	return Table{Epoch: c.plane.epoch, Block: c.block, Servers: len(c.plane.keepers), Decree: c.plane.last}
+}
+
+// each runs f for every server at once.
+func each(n int, f func(i int) error) error {
+	errs := make([]error, n)
+	var all sync.WaitGroup
+	for i := range n {
+		all.Go(func() { errs[i] = f(i) })
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}
+
+// load gives every server its part, under a new epoch.
+func (p *Plane) load(epoch, version uint64, centre, slots []float32) error {
+	p.epoch, p.last = epoch, 0
+	return each(len(p.keepers), func(s int) error {
+		n := p.part.Size(s)
+		st := State{Epoch: epoch, Version: version, Block: p.block, Centre: make([]float32, n), Slots: make([]float32, p.slots*n)}
+		p.part.Gather(s, st.Centre, centre, 1)
+		p.part.Gather(s, st.Slots, slots, p.slots)
+		return p.keepers[s].Load(st)
+	})
+}
+
+func (p *Plane) apply(d Decree) error {
+	for s, k := range p.keepers {
+		if err := k.Apply(p.epoch, d); err != nil {
+			return lost(s, err)
+		}
+	}
+	return nil
+}
+
+// save gathers the state at one version; slots may be nil.
+func (p *Plane) save(version uint64, centre, slots []float32) error {
+	return each(len(p.keepers), func(s int) error {
+		n := p.part.Size(s)
+		st := State{Epoch: p.epoch, Centre: make([]float32, n)}
+		if slots != nil {
+			st.Slots = make([]float32, p.slots*n)
+		}
+		if err := p.keepers[s].Save(&st); err != nil {
+			return lost(s, err)
+		}
+		if st.Version != version {
+			return lost(s, &Error{Kind: "internal", Message: fmt.Sprintf("it is at version %d, not %d", st.Version, version)})
+		}
+		p.part.Scatter(s, centre, st.Centre, 1)
+		if slots != nil {
+			p.part.Scatter(s, slots, st.Slots, p.slots)
+		}
+		return nil
+	})
+}
+
+func lost(s int, err error) error {
+	kind := "unreachable"
+	var k interface{ ErrorKind() string }
+	if errors.As(err, &k) {
+		kind = k.ErrorKind()
+	}
+	return &Error{Kind: kind, Message: fmt.Sprintf("data server %d is lost", s), Hint: "go on from the last checkpoint", Err: err}
+}
+
+// Sharded exchanges with several data servers at once and answers as one server. It belongs to one worker.
+type Sharded struct {
+	part   *Partition
+	blocks []Blocks
+	table  Table
+	parts  [][]float32
+	known  uint64 // the newest decree that this worker heard of
+}
+
+// NewSharded makes the worker's side for the servers of a table, in its order. The table is to be as new as the worker's life.
+func NewSharded(params int, t Table, blocks []Blocks) (*Sharded, error) {
+	part, err := NewPartition(params, t.Block, len(blocks))
+	if err != nil {
+		return nil, err
+	}
+	s := &Sharded{part: part, blocks: blocks, table: t, parts: make([][]float32, len(blocks)), known: t.Decree}
+	for i := range s.parts {
+		s.parts[i] = make([]float32, part.Size(i))
+	}
+	return s, nil
+}
+
+// Exchange stages the delta at every data server, lets the coordinator decide about the commit, and fetches the reply. decide
+// gets the commit with an empty delta in the place of a staged one, and why it cannot be applied. Repeating an Exchange that
+// gave an error is safe, as it is with one server.
+func (s *Sharded) Exchange(ctx context.Context, c Commit, dst []float32, decide func(ctx context.Context, c Commit, rejected string) (Ack, error)) (Ack, error) {
+	if len(dst) != s.part.params || c.Delta != nil && len(c.Delta) != s.part.params {
+		return Ack{}, wrongLength(c.Worker, "the delta or the reply buffer", max(len(c.Delta), len(dst)), s.part.params)
+	}
+	t := Task{Worker: c.Worker, Incarnation: c.Incarnation, Seq: c.Seq, Decree: s.known, Epoch: s.table.Epoch}
+	rejected := ""
+	if c.Delta != nil && c.Seq > 0 {
+		var err error
+		if rejected, err = s.stage(ctx, t, c.Delta); err != nil {
+			return Ack{}, err
+		}
+		c.Delta = []float32{}
+	}
+	for {
+		ack, err := decide(ctx, c, rejected)
+		if err != nil {
+			return Ack{}, err
+		}
+		s.known = max(s.known, ack.Decree)
+		t.Decree = ack.Decree
+		err = each(len(s.blocks), func(i int) error {
+			if err := s.blocks[i].Fetch(ctx, t, s.parts[i]); err != nil {
+				return err
+			}
+			s.part.Scatter(i, dst, s.parts[i], 1)
+			return nil
+		})
+		if !errors.Is(err, ErrSuperseded) { // else a repeat that was long on its way got another reply; one more has its own
+			ack.Decree = 0 // of no use to the worker
+			return ack, err
+		}
+	}
+}
+
+// stage takes a delta to all servers and says why it cannot be applied, or nothing.
+func (s *Sharded) stage(ctx context.Context, t Task, delta []float32) (rejected string, err error) {
+	bad := make([]int, len(s.blocks))
+	err = each(len(s.blocks), func(i int) (err error) {
+		s.part.Gather(i, s.parts[i], delta, 1)
+		bad[i], err = s.blocks[i].Stage(ctx, t, s.parts[i])
+		return err
+	})
+	first := s.part.params
+	for i, b := range bad {
+		if b >= 0 {
+			first = min(first, s.part.global(i, b))
+		}
+	}
+	if err != nil || first == s.part.params {
+		return "", err
+	}
+	return whyRejected(first), nil
+}

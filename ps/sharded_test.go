@@ -1,0 +1,295 @@
+package ps_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"dkpipe/ps"
+	"dkpipe/ps/pstest"
+)
+
+// conn is a worker of a spread server, all in one process.
+type conn struct {
+	*ps.Sharded
+	srv *ps.Server
+}
+
+func (c conn) Exchange(ctx context.Context, cm ps.Commit, dst []float32) (ps.Ack, error) {
+	return c.Sharded.Exchange(ctx, cm, dst, c.srv.Decide)
+}
+
+func (c conn) Next(ctx context.Context, w ps.Worker, incarnation uint64) (ps.Unit, ps.Turn, error) {
+	return c.srv.Next(ctx, w, incarnation)
+}
+
+// spread moves the parameters of srv to n stores.
+func spread(t testing.TB, srv *ps.Server, rule ps.Rule, n int) (stores []*ps.Store, worker func() *ps.Sharded) {
+	t.Helper()
+	var keepers []ps.Keeper
+	var blocks []ps.Blocks
+	for range n {
+		s, err := ps.NewStore(rule)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stores, keepers, blocks = append(stores, s), append(keepers, s), append(blocks, s)
+	}
+	if _, err := srv.Spread(keepers); err != nil {
+		t.Fatal(err)
+	}
+	return stores, func() *ps.Sharded {
+		table, _ := srv.Table()
+		s, err := ps.NewSharded(srv.Len(), table, blocks)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+}
+
+// One server and several keep the same contract.
+func TestSpreadServerKeepsTheContract(t *testing.T) {
+	for _, n := range []int{1, 3} {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			pstest.TestServer(t, func(t *testing.T, srv *ps.Server) func(ps.Worker) (pstest.Conn, uint64) {
+				_, worker := spread(t, srv, srv.Rule(), n)
+				return func(w ps.Worker) (pstest.Conn, uint64) {
+					life, err := srv.Join(w)
+					if err != nil {
+						t.Fatal(err)
+					}
+					return conn{worker(), srv}, life
+				}
+			})
+		})
+	}
+}
+
+// Every parameter is on one server, the servers' shares differ by one block at most, and one server more takes blocks and
+// shuffles few of the others'.
+func TestPartition(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		params, block, n := rapid.IntRange(0, 5000).Draw(t, "params"), rapid.IntRange(1, 40).Draw(t, "block"), rapid.IntRange(1, 9).Draw(t, "servers")
+		p, err := ps.NewPartition(params, block, n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		blocks := (params + block - 1) / block
+		seen := make([]int, params)
+		for s := range n {
+			size := 0
+			for _, r := range p.Ranges(s) {
+				size += r.Hi - r.Lo
+				for i := r.Lo; i < r.Hi; i++ {
+					seen[i]++
+				}
+			}
+			if size != p.Size(s) || size > block*((blocks+n-1)/n) {
+				t.Fatalf("server %d has %d elements, says %d, of %d blocks", s, size, p.Size(s), blocks)
+			}
+		}
+		if slices.ContainsFunc(seen, func(n int) bool { return n != 1 }) {
+			t.Fatal("a parameter is not on exactly one server")
+		}
+		whole := make([]float32, 2*params)
+		for i := range whole {
+			whole[i] = float32(i)
+		}
+		back := make([]float32, 2*params)
+		for s := range n {
+			part := make([]float32, 2*p.Size(s))
+			p.Gather(s, part, whole, 2)
+			p.Scatter(s, back, part, 2)
+		}
+		if !slices.Equal(back, whole) {
+			t.Fatal("gathering and scattering changes the vector")
+		}
+	})
+	moved := func(from, to int) float64 {
+		owner := func(n int) []int {
+			p, err := ps.NewPartition(1000, 1, n)
+			if err != nil {
+				t.Fatal(err)
+			}
+			out := make([]int, 1000)
+			for s := range n {
+				for _, r := range p.Ranges(s) {
+					for i := r.Lo; i < r.Hi; i++ {
+						out[i] = s
+					}
+				}
+			}
+			return out
+		}
+		a, b, n := owner(from), owner(to), 0
+		for i := range a {
+			if a[i] != b[i] {
+				n++
+			}
+		}
+		return float64(n) / 1000
+	}
+	for n := 1; n < 8; n++ {
+		if m := moved(n, n+1); m > 1.5/float64(n+1) {
+			t.Errorf("from %d to %d servers %.0f %% of the blocks move, 1/%d would do", n, n+1, 100*m, n+1)
+		}
+	}
+	if _, err := ps.NewPartition(10, 1, 0); err == nil {
+		t.Error("no server is enough")
+	}
+}
+
+// rounds runs three workers over six rounds of numbers whose sums depend on every rounding, and gives the centre.
+func rounds(t *testing.T, rule ps.Rule, servers int) []float32 {
+	const n, workers = 101, 3
+	core := newCore(t, make([]float32, n), rule, ps.Options{Mode: ps.Rounds, Workers: workers, Block: 7, Staleness: ps.Staleness{Power: 0.5}})
+	srv := ps.NewServer(core, nil)
+	worker := func() *ps.Sharded { return nil }
+	if servers > 0 {
+		_, worker = spread(t, srv, rule, servers)
+	}
+	lives := make([]uint64, workers)
+	for w := range lives {
+		var err error
+		if lives[w], err = srv.Join(ps.Worker(w)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var all sync.WaitGroup
+	for w, life := range lives {
+		exchange := srv.Exchange
+		if servers > 0 {
+			exchange = conn{worker(), srv}.Exchange
+		}
+		all.Go(func() {
+			dst, delta := make([]float32, n), make([]float32, n)
+			ack, err := exchange(t.Context(), ps.Commit{Worker: ps.Worker(w), Incarnation: life}, dst)
+			for seq := range uint64(6) {
+				if err != nil {
+					break
+				}
+				for i := range delta {
+					delta[i] = (float32(math.Sin(float64(i*7+w*3)+float64(seq))) - dst[i]) / 3
+				}
+				ack, err = exchange(t.Context(), ps.Commit{Worker: ps.Worker(w), Incarnation: life, Seq: seq + 1, Base: ack.Version, Steps: 1, Delta: delta}, dst)
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	centre := make([]float32, n)
+	if v, err := srv.Centre(centre); err != nil || v != 6 {
+		t.Fatal(v, err)
+	}
+	return centre
+}
+
+// Rounds on any number of servers are one server's, bit for bit.
+func TestRoundsAreBitEqualOnAnyNumberOfServers(t *testing.T) {
+	for _, rule := range []ps.Rule{pstest.Add{}, pstest.Elastic{Alpha: 0.3}} {
+		want := rounds(t, rule, 0)
+		for _, n := range []int{1, 2, 4, 7} {
+			got := rounds(t, rule, n)
+			for i := range want {
+				if math.Float32bits(got[i]) != math.Float32bits(want[i]) {
+					t.Fatalf("%T, %d servers: element %d is %v, on one server %v", rule, n, i, got[i], want[i])
+				}
+			}
+		}
+	}
+}
+
+// A data server that lost what it had stops the run with its number; after a rollback to the checkpoint the workers join again,
+// and commits that the checkpoint had not are made again and count once.
+func TestLostDataServerGoesBackToTheCheckpoint(t *testing.T) {
+	rule := pstest.Elastic{Alpha: 0.5}
+	srv := ps.NewServer(newCore(t, []float32{0, 0, 0, 0}, rule, ps.Options{Shards: 2, Epochs: 1, Block: 1}), nil)
+	stores, worker := spread(t, srv, rule, 2)
+	dst := make([]float32, 4)
+	life, err := srv.Join(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := conn{worker(), srv}
+	push := func(w conn, life, seq, base uint64, x float32) (ps.Ack, error) {
+		u, turn, err := w.Next(t.Context(), 0, life)
+		if err != nil || turn != ps.Work {
+			t.Fatal(turn, err)
+		}
+		return w.Exchange(t.Context(), ps.Commit{Incarnation: life, Seq: seq, Base: base, Steps: 1, Samples: 5, Delta: []float32{x, x, x, x},
+			Positions: []ps.Position{{Unit: u.ID, Done: true}}}, dst)
+	}
+	if _, err := push(w, life, 1, 0, 8); err != nil {
+		t.Fatal(err)
+	}
+	saved := srv.Snapshot()
+	if !slices.Equal(saved.Centre, []float32{4, 4, 4, 4}) || !slices.Equal(saved.Slots, []float32{1, 1, 1, 1}) {
+		t.Fatalf("%+v", saved)
+	}
+	// The second commit arrives at one of the servers only: the other is gone.
+	u, _, err := w.Next(t.Context(), 0, life)
+	if err != nil {
+		t.Fatal(err)
+	}
+	task := ps.Task{Incarnation: life, Seq: 2, Decree: 1, Epoch: 1}
+	if _, err := stores[0].Stage(t.Context(), task, make([]float32, 2)); err != nil {
+		t.Fatal(err)
+	}
+	if err := srv.Rollback(saved); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Exchange(t.Context(), ps.Commit{Incarnation: life, Seq: 2, Base: 1, Steps: 1, Samples: 5, Delta: make([]float32, 4),
+		Positions: []ps.Position{{Unit: u.ID, Done: true}}}, dst); !errors.Is(err, ps.ErrFenced) {
+		t.Fatalf("a commit after the rollback: %v", err)
+	}
+	if life, err = srv.Join(0); err != nil {
+		t.Fatal(err)
+	}
+	w = conn{worker(), srv}
+	ack, err := w.Exchange(t.Context(), ps.Commit{Incarnation: life}, dst)
+	if err != nil || ack.Version != 1 || dst[3] != 4 {
+		t.Fatalf("%+v, %v, %v", ack, dst, err)
+	}
+	if _, err := push(w, life, 1, 1, 0); err != nil {
+		t.Fatal(err)
+	}
+	if p := srv.Progress(); p.Stats.Samples != 10 || p.EpochDone != 1 {
+		t.Errorf("%+v", p)
+	}
+	if s := srv.Snapshot(); !slices.Equal(s.Centre, []float32{2, 2, 2, 2}) || !slices.Equal(s.Slots, []float32{2, 2, 2, 2}) {
+		t.Errorf("%+v", s)
+	}
+}
+
+// A decree that a data server cannot follow ends the run, and names the server.
+func TestBrokenDataServerEndsTheRun(t *testing.T) {
+	srv := ps.NewServer(newCore(t, []float32{0, 0}, pstest.Add{}, ps.Options{Block: 1}), nil)
+	stores, worker := spread(t, srv, pstest.Add{}, 2)
+	life, err := srv.Join(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range stores[1:] { // another coordinator took it
+		if err := s.Load(ps.State{Epoch: 9, Block: 1, Centre: make([]float32, 1)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := srv.Decide(t.Context(), ps.Commit{Incarnation: life, Seq: 1, Steps: 1, Delta: []float32{}}, ""); err == nil || !strings.Contains(err.Error(), "data server 0") {
+		t.Fatalf("%v", err)
+	}
+	_, err = conn{worker(), srv}.Exchange(t.Context(), ps.Commit{Incarnation: life}, make([]float32, 2))
+	if err == nil {
+		t.Fatal("the run goes on")
+	}
+	<-srv.Finished()
+}
