@@ -188,7 +188,7 @@ func (j *job) point(ctx context.Context, lock *publish.Lock, version publish.Ver
 }
 
 // slotDone tells whether the slot of this run was done in a root. --force asks for it again.
-func (j *job) slotDone(ctx context.Context, lock *publish.Lock) (publish.Slot, bool, error) {
+func (j *job) slotDone(ctx context.Context, lock *publish.Lock, keep int) (publish.Slot, bool, error) {
 	if j.flags.slot == "" || j.flags.force {
 		return publish.Slot{}, false, nil
 	}
@@ -196,7 +196,11 @@ func (j *job) slotDone(ctx context.Context, lock *publish.Lock) (publish.Slot, b
 	if err != nil || state != publish.Done {
 		return publish.Slot{}, false, err
 	}
-	if _, err := lock.Collect(ctx); err != nil { // a run that makes no version collects what the one before left
+	_, err = lock.Collect(ctx) // a run that makes no version tidies up behind the one that did
+	if err == nil {
+		_, err = lock.Retain(ctx, keep)
+	}
+	if err != nil {
 		return publish.Slot{}, false, err
 	}
 	if done.SpecSHA256 != j.spec.SHA256 {

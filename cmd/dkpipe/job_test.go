@@ -268,3 +268,20 @@ func TestHelpAndJSONOfEveryCommand(t *testing.T) {
 		t.Errorf("stdout %s: %v", &p.stdout, err)
 	}
 }
+
+// TestASlotWhoseDatasetIsGone: a slot stays done when the version that it made is retired; a run that still needs the rows
+// makes them again.
+func TestASlotWhoseDatasetIsGone(t *testing.T) {
+	dir := quickstart(t, "epochs: 20", "epochs: 1", "at_least: 0.9", "at_least: 0")
+	run(t, dir, 0, "preprocess", "-f", "job.yaml", "--slot", "a")
+	run(t, dir, 0, "preprocess", "-f", "job.yaml", "--slot", "b", "--set", "dataset.keep_versions=1")
+	if _, err := os.Stat(filepath.Join(dir, "out/dataset/v000001")); !os.IsNotExist(err) {
+		t.Fatalf("v000001 is still there: %v", err)
+	}
+	if r := run(t, dir, 0, "preprocess", "-f", "job.yaml", "--slot", "a"); !r.Skipped {
+		t.Error("a slot that is done was done again")
+	}
+	if r := run(t, dir, 0, "run", "-f", "job.yaml", "--slot", "a"); r.Skipped || !strings.HasSuffix(r.Dataset, "v000003") || r.Model == "" {
+		t.Errorf("run: %+v", r)
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"path/filepath"
 	"slices"
@@ -130,7 +131,9 @@ func readDataset(ctx context.Context, at place) (prepared, error) {
 }
 
 // preprocess runs the plan of the spec into a new dataset version, or finds that the slot has one already.
-func (j *job) preprocess(ctx context.Context) (prepared, bool, error) {
+//
+// The version that a slot was done with may be retired since: that is no matter, unless its rows are needed.
+func (j *job) preprocess(ctx context.Context, needed bool) (prepared, bool, error) {
 	if j.spec.Dataset.Live {
 		return prepared{}, false, &pipeline.Error{Kind: pipeline.BadSpec, Message: j.spec.File + ": dataset.live keeps the rows in Spark, and only for the time of a run that trains on them",
 			Hint: "use dkpipe run, or write files with --set dataset.live=false"}
@@ -146,14 +149,20 @@ func (j *job) preprocess(ctx context.Context) (prepared, bool, error) {
 	var p prepared
 	skipped := false
 	err = j.underLock(ctx, root, func(ctx context.Context, lock *publish.Lock) error {
-		done, ok, err := j.slotDone(ctx, lock)
+		done, ok, err := j.slotDone(ctx, lock, j.spec.Dataset.KeepVersions)
 		if err != nil {
 			return err
 		}
 		if ok {
-			skipped = true
 			p, _, err = openDataset(ctx, root, done.Version.String())
-			return err
+			if retired := errors.Is(err, fs.ErrNotExist); !retired || !needed {
+				if retired {
+					j.report.Warnings = append(j.report.Warnings, fmt.Sprintf("slot %s was done with %s, which was removed since", j.flags.slot, root.join(done.Version.String())))
+					err = nil
+				}
+				skipped = true
+				return err
+			}
 		}
 		if err := j.checkRights(ctx, root, lock, engine, plan.Source); err != nil {
 			return err
@@ -278,6 +287,9 @@ func (j *job) manifest(plan pipeline.Plan, w pipeline.Written, v publish.Version
 
 // describe fills the report's lines about a dataset.
 func (j *job) describe(p prepared) {
+	if p.manifest == nil {
+		return
+	}
 	j.report.Dataset = p.folder.String()
 	j.report.Rows = map[string]int64{}
 	for _, s := range p.shards() {

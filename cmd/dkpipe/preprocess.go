@@ -35,7 +35,7 @@ func (a *app) preprocessCommand() *cobra.Command {
 }
 
 func (j *job) runPreprocess(ctx context.Context) error {
-	p, skipped, err := j.preprocess(ctx)
+	p, skipped, err := j.preprocess(ctx, false)
 	if err != nil {
 		return err
 	}

@@ -40,7 +40,7 @@ func (j *job) runAll(ctx context.Context) error {
 			return err
 		}
 		prepare := func(ctx context.Context) (prepared, error) {
-			p, _, err := j.preprocess(ctx)
+			p, _, err := j.preprocess(ctx, true)
 			return p, err
 		}
 		if j.spec.Dataset.Live {

@@ -75,7 +75,7 @@ func (j *job) withModelLock(ctx context.Context, do func(ctx context.Context, ro
 		return err
 	}
 	return j.underLock(ctx, root, func(ctx context.Context, lock *publish.Lock) error {
-		done, ok, err := j.slotDone(ctx, lock)
+		done, ok, err := j.slotDone(ctx, lock, j.spec.Output.KeepVersions)
 		if err != nil {
 			return err
 		}
