@@ -2,6 +2,7 @@ package ps
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 )
@@ -265,10 +266,20 @@ func (s *Server) Table() (Table, bool) {
 }
 
 // Rollback goes back to a snapshot while the run goes on; see Core.Rollback. A run that has finished stays finished.
-func (s *Server) Rollback(snapshot *Snapshot) error {
+func (s *Server) Rollback(snapshot *Snapshot) error { return s.Replace(-1, nil, snapshot) }
+
+// Replace is Rollback with another data server in the place of one that was lost, or in the place of none when it is
+// negative. The address that workers reach it at has to stay.
+func (s *Server) Replace(server int, by Keeper, snapshot *Snapshot) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	defer s.after()
+	if p := s.core.plane; server >= 0 {
+		if p == nil || server >= len(p.keepers) {
+			return &Error{Kind: "internal", Message: fmt.Sprintf("parameter server: there is no data server %d to replace", server)}
+		}
+		p.keepers[server] = by
+	}
 	if s.ended && s.core.aborted == nil {
 		return &Error{Kind: "internal", Message: "parameter server: the run has finished, it cannot go back"}
 	}

@@ -303,10 +303,10 @@ func (x *JoinReply) GetTable() *Table {
 // Table says which server holds which blocks: both sides compute the same placement from it.
 type Table struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Epoch         uint64                 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`     // greater in every life of the group
-	Block         uint64                 `protobuf:"varint,2,opt,name=block,proto3" json:"block,omitempty"`     // parameters in a block
-	Servers       []string               `protobuf:"bytes,3,rep,name=servers,proto3" json:"servers,omitempty"`  // addresses
-	Centred       bool                   `protobuf:"varint,4,opt,name=centred,proto3" json:"centred,omitempty"` // the rule's reply is always the centre
+	Epoch         uint64                 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`    // greater in every life of the group
+	Block         uint64                 `protobuf:"varint,2,opt,name=block,proto3" json:"block,omitempty"`    // parameters in a block
+	Servers       []string               `protobuf:"bytes,3,rep,name=servers,proto3" json:"servers,omitempty"` // addresses
+	Decree        uint64                 `protobuf:"varint,4,opt,name=decree,proto3" json:"decree,omitempty"`  // the last one so far
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -362,11 +362,11 @@ func (x *Table) GetServers() []string {
 	return nil
 }
 
-func (x *Table) GetCentred() bool {
+func (x *Table) GetDecree() uint64 {
 	if x != nil {
-		return x.Centred
+		return x.Decree
 	}
-	return false
+	return 0
 }
 
 type LeaveRequest struct {
@@ -986,6 +986,7 @@ type Pull struct {
 	Fault         *Fault                 `protobuf:"bytes,6,opt,name=fault,proto3" json:"fault,omitempty"`
 	Dropped       bool                   `protobuf:"varint,7,opt,name=dropped,proto3" json:"dropped,omitempty"`
 	Window        int64                  `protobuf:"varint,8,opt,name=window,proto3" json:"window,omitempty"`
+	Decree        uint64                 `protobuf:"varint,9,opt,name=decree,proto3" json:"decree,omitempty"` // that made the reply at the data servers
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1076,6 +1077,13 @@ func (x *Pull) GetWindow() int64 {
 	return 0
 }
 
+func (x *Pull) GetDecree() uint64 {
+	if x != nil {
+		return x.Decree
+	}
+	return 0
+}
+
 // Fault is an error with its kind; in the other calls it is a detail of the status.
 type Fault struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1151,11 +1159,10 @@ type Task struct {
 	Worker        int32                  `protobuf:"varint,1,opt,name=worker,proto3" json:"worker,omitempty"`
 	Incarnation   uint64                 `protobuf:"varint,2,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
 	Seq           uint64                 `protobuf:"varint,3,opt,name=seq,proto3" json:"seq,omitempty"`
-	Version       uint64                 `protobuf:"varint,4,opt,name=version,proto3" json:"version,omitempty"` // wait until the blocks are at least there
-	Stage         bool                   `protobuf:"varint,5,opt,name=stage,proto3" json:"stage,omitempty"`     // the delta follows in frames
-	Centre        bool                   `protobuf:"varint,6,opt,name=centre,proto3" json:"centre,omitempty"`   // give the centre, not the reply to seq
+	Decree        uint64                 `protobuf:"varint,4,opt,name=decree,proto3" json:"decree,omitempty"` // wait until that one is applied
+	Epoch         uint64                 `protobuf:"varint,5,opt,name=epoch,proto3" json:"epoch,omitempty"`   // of the table
+	Stage         bool                   `protobuf:"varint,6,opt,name=stage,proto3" json:"stage,omitempty"`   // the delta follows in frames
 	ReplyCodec    uint32                 `protobuf:"varint,7,opt,name=reply_codec,json=replyCodec,proto3" json:"reply_codec,omitempty"`
-	Epoch         uint64                 `protobuf:"varint,8,opt,name=epoch,proto3" json:"epoch,omitempty"` // of the table
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1211,30 +1218,9 @@ func (x *Task) GetSeq() uint64 {
 	return 0
 }
 
-func (x *Task) GetVersion() uint64 {
+func (x *Task) GetDecree() uint64 {
 	if x != nil {
-		return x.Version
-	}
-	return 0
-}
-
-func (x *Task) GetStage() bool {
-	if x != nil {
-		return x.Stage
-	}
-	return false
-}
-
-func (x *Task) GetCentre() bool {
-	if x != nil {
-		return x.Centre
-	}
-	return false
-}
-
-func (x *Task) GetReplyCodec() uint32 {
-	if x != nil {
-		return x.ReplyCodec
+		return x.Decree
 	}
 	return 0
 }
@@ -1246,12 +1232,25 @@ func (x *Task) GetEpoch() uint64 {
 	return 0
 }
 
+func (x *Task) GetStage() bool {
+	if x != nil {
+		return x.Stage
+	}
+	return false
+}
+
+func (x *Task) GetReplyCodec() uint32 {
+	if x != nil {
+		return x.ReplyCodec
+	}
+	return 0
+}
+
 // Result answers a Task. That to one that does not stage is followed by the reply, unless there is a fault.
 type Result struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Version       uint64                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
-	Rejected      string                 `protobuf:"bytes,2,opt,name=rejected,proto3" json:"rejected,omitempty"`
-	Fault         *Fault                 `protobuf:"bytes,3,opt,name=fault,proto3" json:"fault,omitempty"`
+	Bad           int64                  `protobuf:"varint,1,opt,name=bad,proto3" json:"bad,omitempty"` // 1 + the first element that is NaN or infinite, or 0
+	Fault         *Fault                 `protobuf:"bytes,2,opt,name=fault,proto3" json:"fault,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1286,18 +1285,11 @@ func (*Result) Descriptor() ([]byte, []int) {
 	return file_ps_proto_rawDescGZIP(), []int{15}
 }
 
-func (x *Result) GetVersion() uint64 {
+func (x *Result) GetBad() int64 {
 	if x != nil {
-		return x.Version
+		return x.Bad
 	}
 	return 0
-}
-
-func (x *Result) GetRejected() string {
-	if x != nil {
-		return x.Rejected
-	}
-	return ""
 }
 
 func (x *Result) GetFault() *Fault {
@@ -1314,8 +1306,7 @@ type Order struct {
 	Epoch         uint64                 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	Load          *State                 `protobuf:"bytes,2,opt,name=load,proto3" json:"load,omitempty"`
 	Decrees       []*Decree              `protobuf:"bytes,3,rep,name=decrees,proto3" json:"decrees,omitempty"`
-	Save          bool                   `protobuf:"varint,4,opt,name=save,proto3" json:"save,omitempty"`
-	SaveSlots     bool                   `protobuf:"varint,5,opt,name=save_slots,json=saveSlots,proto3" json:"save_slots,omitempty"`
+	Save          *State                 `protobuf:"bytes,4,opt,name=save,proto3" json:"save,omitempty"` // the sizes that are expected
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1371,18 +1362,11 @@ func (x *Order) GetDecrees() []*Decree {
 	return nil
 }
 
-func (x *Order) GetSave() bool {
+func (x *Order) GetSave() *State {
 	if x != nil {
 		return x.Save
 	}
-	return false
-}
-
-func (x *Order) GetSaveSlots() bool {
-	if x != nil {
-		return x.SaveSlots
-	}
-	return false
+	return nil
 }
 
 // State describes the vectors that follow it.
@@ -1457,7 +1441,9 @@ func (x *State) GetBlock() uint64 {
 // Decree is one step of the centre, decided by the coordinator: applied by all data servers in the same order.
 type Decree struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
+	Number        uint64                 `protobuf:"varint,10,opt,name=number,proto3" json:"number,omitempty"`
 	Version       uint64                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"` // of the centre after it
+	Read          bool                   `protobuf:"varint,11,opt,name=read,proto3" json:"read,omitempty"`      // nothing is applied, the reply is the centre
 	Mean          bool                   `protobuf:"varint,2,opt,name=mean,proto3" json:"mean,omitempty"`       // of a round, else of one commit
 	Share         int64                  `protobuf:"varint,3,opt,name=share,proto3" json:"share,omitempty"`     // what the sum of a round is divided by
 	Steps         int64                  `protobuf:"varint,4,opt,name=steps,proto3" json:"steps,omitempty"`
@@ -1500,11 +1486,25 @@ func (*Decree) Descriptor() ([]byte, []int) {
 	return file_ps_proto_rawDescGZIP(), []int{18}
 }
 
+func (x *Decree) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
 func (x *Decree) GetVersion() uint64 {
 	if x != nil {
 		return x.Version
 	}
 	return 0
+}
+
+func (x *Decree) GetRead() bool {
+	if x != nil {
+		return x.Read
+	}
+	return false
 }
 
 func (x *Decree) GetMean() bool {
@@ -1635,9 +1635,8 @@ func (x *Part) GetScale() float32 {
 // Kept answers an Order. Its state, if one was asked for, follows in frames.
 type Kept struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Version       uint64                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
-	State         *State                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`
-	Fault         *Fault                 `protobuf:"bytes,3,opt,name=fault,proto3" json:"fault,omitempty"`
+	State         *State                 `protobuf:"bytes,1,opt,name=state,proto3" json:"state,omitempty"`
+	Fault         *Fault                 `protobuf:"bytes,2,opt,name=fault,proto3" json:"fault,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1670,13 +1669,6 @@ func (x *Kept) ProtoReflect() protoreflect.Message {
 // Deprecated: Use Kept.ProtoReflect.Descriptor instead.
 func (*Kept) Descriptor() ([]byte, []int) {
 	return file_ps_proto_rawDescGZIP(), []int{20}
-}
-
-func (x *Kept) GetVersion() uint64 {
-	if x != nil {
-		return x.Version
-	}
-	return 0
 }
 
 func (x *Kept) GetState() *State {
@@ -1712,12 +1704,12 @@ const file_ps_proto_rawDesc = "" +
 	"\fheartbeat_ms\x18\x05 \x01(\x03R\vheartbeatMs\x12\x10\n" +
 	"\x03job\x18\x06 \x01(\fR\x03job\x12\x14\n" +
 	"\x05codec\x18\a \x01(\rR\x05codec\x12)\n" +
-	"\x05table\x18\b \x01(\v2\x13.dkpipe.ps.v1.TableR\x05table\"g\n" +
+	"\x05table\x18\b \x01(\v2\x13.dkpipe.ps.v1.TableR\x05table\"e\n" +
 	"\x05Table\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x14\n" +
 	"\x05block\x18\x02 \x01(\x04R\x05block\x12\x18\n" +
-	"\aservers\x18\x03 \x03(\tR\aservers\x12\x18\n" +
-	"\acentred\x18\x04 \x01(\bR\acentred\"Z\n" +
+	"\aservers\x18\x03 \x03(\tR\aservers\x12\x16\n" +
+	"\x06decree\x18\x04 \x01(\x04R\x06decree\"Z\n" +
 	"\fLeaveRequest\x12\x16\n" +
 	"\x06worker\x18\x01 \x01(\x05R\x06worker\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\x04R\vincarnation\x12\x10\n" +
@@ -1768,7 +1760,7 @@ const file_ps_proto_rawDesc = "" +
 	"\ametrics\x18\x03 \x03(\x01R\ametrics\x12\x1b\n" +
 	"\tcompute_s\x18\x04 \x01(\x01R\bcomputeS\x12\x15\n" +
 	"\x06wait_s\x18\x05 \x01(\x01R\x05waitS\x12\x15\n" +
-	"\x06feed_s\x18\x06 \x01(\x01R\x05feedS\"\xe9\x01\n" +
+	"\x06feed_s\x18\x06 \x01(\x01R\x05feedS\"\x81\x02\n" +
 	"\x04Pull\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12\x1c\n" +
 	"\tstaleness\x18\x02 \x01(\x04R\tstaleness\x12\x1c\n" +
@@ -1777,7 +1769,8 @@ const file_ps_proto_rawDesc = "" +
 	"\x04stop\x18\x05 \x01(\bR\x04stop\x12)\n" +
 	"\x05fault\x18\x06 \x01(\v2\x13.dkpipe.ps.v1.FaultR\x05fault\x12\x18\n" +
 	"\adropped\x18\a \x01(\bR\adropped\x12\x16\n" +
-	"\x06window\x18\b \x01(\x03R\x06window\"\xc4\x01\n" +
+	"\x06window\x18\b \x01(\x03R\x06window\x12\x16\n" +
+	"\x06decree\x18\t \x01(\x04R\x06decree\"\xc4\x01\n" +
 	"\x05Fault\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x12\n" +
@@ -1791,35 +1784,34 @@ const file_ps_proto_rawDesc = "" +
 	"\x06LENGTH\x10\x02\x12\f\n" +
 	"\bPROTOCOL\x10\x03\x12\x0e\n" +
 	"\n" +
-	"SUPERSEDED\x10\x04\"\xd1\x01\n" +
+	"SUPERSEDED\x10\x04\"\xb7\x01\n" +
 	"\x04Task\x12\x16\n" +
 	"\x06worker\x18\x01 \x01(\x05R\x06worker\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\x04R\vincarnation\x12\x10\n" +
-	"\x03seq\x18\x03 \x01(\x04R\x03seq\x12\x18\n" +
-	"\aversion\x18\x04 \x01(\x04R\aversion\x12\x14\n" +
-	"\x05stage\x18\x05 \x01(\bR\x05stage\x12\x16\n" +
-	"\x06centre\x18\x06 \x01(\bR\x06centre\x12\x1f\n" +
+	"\x03seq\x18\x03 \x01(\x04R\x03seq\x12\x16\n" +
+	"\x06decree\x18\x04 \x01(\x04R\x06decree\x12\x14\n" +
+	"\x05epoch\x18\x05 \x01(\x04R\x05epoch\x12\x14\n" +
+	"\x05stage\x18\x06 \x01(\bR\x05stage\x12\x1f\n" +
 	"\vreply_codec\x18\a \x01(\rR\n" +
-	"replyCodec\x12\x14\n" +
-	"\x05epoch\x18\b \x01(\x04R\x05epoch\"i\n" +
-	"\x06Result\x12\x18\n" +
-	"\aversion\x18\x01 \x01(\x04R\aversion\x12\x1a\n" +
-	"\brejected\x18\x02 \x01(\tR\brejected\x12)\n" +
-	"\x05fault\x18\x03 \x01(\v2\x13.dkpipe.ps.v1.FaultR\x05fault\"\xa9\x01\n" +
+	"replyCodec\"E\n" +
+	"\x06Result\x12\x10\n" +
+	"\x03bad\x18\x01 \x01(\x03R\x03bad\x12)\n" +
+	"\x05fault\x18\x02 \x01(\v2\x13.dkpipe.ps.v1.FaultR\x05fault\"\x9f\x01\n" +
 	"\x05Order\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12'\n" +
 	"\x04load\x18\x02 \x01(\v2\x13.dkpipe.ps.v1.StateR\x04load\x12.\n" +
-	"\adecrees\x18\x03 \x03(\v2\x14.dkpipe.ps.v1.DecreeR\adecrees\x12\x12\n" +
-	"\x04save\x18\x04 \x01(\bR\x04save\x12\x1d\n" +
-	"\n" +
-	"save_slots\x18\x05 \x01(\bR\tsaveSlots\"i\n" +
+	"\adecrees\x18\x03 \x03(\v2\x14.dkpipe.ps.v1.DecreeR\adecrees\x12'\n" +
+	"\x04save\x18\x04 \x01(\v2\x13.dkpipe.ps.v1.StateR\x04save\"i\n" +
 	"\x05State\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12\x1a\n" +
 	"\belements\x18\x02 \x01(\x04R\belements\x12\x14\n" +
 	"\x05slots\x18\x03 \x01(\x04R\x05slots\x12\x14\n" +
-	"\x05block\x18\x04 \x01(\x04R\x05block\"\xee\x01\n" +
-	"\x06Decree\x12\x18\n" +
+	"\x05block\x18\x04 \x01(\x04R\x05block\"\x9a\x02\n" +
+	"\x06Decree\x12\x16\n" +
+	"\x06number\x18\n" +
+	" \x01(\x04R\x06number\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12\x12\n" +
+	"\x04read\x18\v \x01(\bR\x04read\x12\x12\n" +
 	"\x04mean\x18\x02 \x01(\bR\x04mean\x12\x14\n" +
 	"\x05share\x18\x03 \x01(\x03R\x05share\x12\x14\n" +
 	"\x05steps\x18\x04 \x01(\x03R\x05steps\x12\x18\n" +
@@ -1832,11 +1824,10 @@ const file_ps_proto_rawDesc = "" +
 	"\x06worker\x18\x01 \x01(\x05R\x06worker\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\x04R\vincarnation\x12\x10\n" +
 	"\x03seq\x18\x03 \x01(\x04R\x03seq\x12\x14\n" +
-	"\x05scale\x18\x04 \x01(\x02R\x05scale\"v\n" +
-	"\x04Kept\x12\x18\n" +
-	"\aversion\x18\x01 \x01(\x04R\aversion\x12)\n" +
-	"\x05state\x18\x02 \x01(\v2\x13.dkpipe.ps.v1.StateR\x05state\x12)\n" +
-	"\x05fault\x18\x03 \x01(\v2\x13.dkpipe.ps.v1.FaultR\x05faultB\x10Z\x0edkpipe/ps/pspbb\x06proto3"
+	"\x05scale\x18\x04 \x01(\x02R\x05scale\"\\\n" +
+	"\x04Kept\x12)\n" +
+	"\x05state\x18\x01 \x01(\v2\x13.dkpipe.ps.v1.StateR\x05state\x12)\n" +
+	"\x05fault\x18\x02 \x01(\v2\x13.dkpipe.ps.v1.FaultR\x05faultB\x10Z\x0edkpipe/ps/pspbb\x06proto3"
 
 var (
 	file_ps_proto_rawDescOnce sync.Once
@@ -1887,14 +1878,15 @@ var file_ps_proto_depIdxs = []int32{
 	15, // 6: dkpipe.ps.v1.Result.fault:type_name -> dkpipe.ps.v1.Fault
 	19, // 7: dkpipe.ps.v1.Order.load:type_name -> dkpipe.ps.v1.State
 	20, // 8: dkpipe.ps.v1.Order.decrees:type_name -> dkpipe.ps.v1.Decree
-	21, // 9: dkpipe.ps.v1.Decree.parts:type_name -> dkpipe.ps.v1.Part
-	19, // 10: dkpipe.ps.v1.Kept.state:type_name -> dkpipe.ps.v1.State
-	15, // 11: dkpipe.ps.v1.Kept.fault:type_name -> dkpipe.ps.v1.Fault
-	12, // [12:12] is the sub-list for method output_type
-	12, // [12:12] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	19, // 9: dkpipe.ps.v1.Order.save:type_name -> dkpipe.ps.v1.State
+	21, // 10: dkpipe.ps.v1.Decree.parts:type_name -> dkpipe.ps.v1.Part
+	19, // 11: dkpipe.ps.v1.Kept.state:type_name -> dkpipe.ps.v1.State
+	15, // 12: dkpipe.ps.v1.Kept.fault:type_name -> dkpipe.ps.v1.Fault
+	13, // [13:13] is the sub-list for method output_type
+	13, // [13:13] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_ps_proto_init() }

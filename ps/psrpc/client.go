@@ -12,7 +12,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 
@@ -35,6 +34,9 @@ type ClientOptions struct {
 	Worker ps.Worker
 	// Codec is what commits travel as; FP32 leaves the choice to the server. Replies are BF16 with any other than FP32.
 	Codec Codec
+	// InsecureNoTLS allows an address beyond this machine with a ticket that names no authority: ticket, parameters and data
+	// positions then cross the network in the open, and anybody on the way can change them.
+	InsecureNoTLS bool
 	// Retry is how long a call goes on trying while the server cannot be reached. 0 means 30 s.
 	Retry time.Duration
 }
@@ -50,10 +52,13 @@ type Client struct {
 	end    context.CancelFunc // of the session
 	ended  chan struct{}      // the session's goroutine is gone
 	closed bool
+	blocks []*blocks // connections to the data servers
+	abort  func()    // ends the exchange with data servers that is going on, or nil
 
-	exchange sync.Mutex // held for a call of Exchange
-	up       *upstream  // the open stream, or nil
-	packer   packer     // of the present life
+	exchange sync.Mutex  // held for a call of Exchange
+	up       *upstream   // the open stream, or nil
+	packer   packer      // of the present life
+	sharded  *ps.Sharded // to the data servers, or nil
 
 	asking sync.Mutex // held for a call of Next
 	asked  uint64     // calls of Next that were answered in this life
@@ -67,10 +72,7 @@ func Join(ctx context.Context, o ClientOptions) (*Client, error) {
 	if !littleEndian() {
 		return nil, bigEndian()
 	}
-	if _, _, err := local(o.Address); err != nil {
-		return nil, err
-	}
-	conn, err := connect(o)
+	conn, err := connect(o.target(o.Address))
 	if err != nil {
 		return nil, err
 	}
@@ -82,13 +84,35 @@ func Join(ctx context.Context, o ClientOptions) (*Client, error) {
 	return c, nil
 }
 
+// target is where a connection goes.
+type target struct {
+	address  string
+	ticket   Ticket
+	anywhere bool // not only on this machine
+}
+
+func (o ClientOptions) target(address string) target {
+	return target{address: address, ticket: o.Ticket, anywhere: o.Ticket.secured() || o.InsecureNoTLS}
+}
+
 // connect prepares a connection; the first call makes it.
-func connect(o ClientOptions) (*grpc.ClientConn, error) {
+func connect(to target) (*grpc.ClientConn, error) {
+	check := local
+	if to.anywhere {
+		check = split
+	}
+	if _, _, err := check(to.address); err != nil {
+		return nil, err
+	}
+	secure, err := clientCredentials(to.ticket)
+	if err != nil {
+		return nil, err
+	}
 	conn, err := grpc.NewClient("passthrough:///"+serviceName,
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return dial(ctx, o.Address) }),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return dial(ctx, to.address, to.anywhere) }),
 		grpc.WithNoProxy(),
-		grpc.WithTransportCredentials(insecure.NewCredentials()), // local sockets only: see dial
-		grpc.WithPerRPCCredentials(shown{o.Ticket}),
+		grpc.WithTransportCredentials(secure),
+		grpc.WithPerRPCCredentials(shown{to.ticket}),
 		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(codec{}), grpc.MaxCallRecvMsgSize(maxControl), grpc.MaxCallSendMsgSize(maxControl)),
 		grpc.WithReadBufferSize(socketBuffer), grpc.WithWriteBufferSize(socketBuffer),
 		grpc.WithStaticStreamWindowSize(window), grpc.WithStaticConnWindowSize(window),
@@ -100,7 +124,7 @@ func connect(o ClientOptions) (*grpc.ClientConn, error) {
 		grpc.WithDisableRetry(), grpc.WithDisableServiceConfig(), grpc.WithIdleTimeout(0),
 	)
 	if err != nil {
-		return nil, &ps.Error{Kind: "internal", Message: "connecting to the parameter server at " + o.Address, Err: err}
+		return nil, &ps.Error{Kind: "internal", Message: "connecting to the parameter server at " + to.address, Err: err}
 	}
 	return conn, nil
 }
@@ -128,9 +152,16 @@ func (c *Client) Rejoin(ctx context.Context) error {
 	if codec == FP32 {
 		codec = Codec(life.Codec)
 	}
+	sharded, blocks, err := c.shard(life, codec)
 	c.exchange.Lock()
-	c.packer = packer{codec: codec}
+	c.packer, c.sharded = packer{codec: codec}, sharded
 	c.exchange.Unlock()
+	c.mu.Lock()
+	c.blocks = blocks
+	c.mu.Unlock()
+	if err != nil {
+		return err
+	}
 	return c.live(ctx, life)
 }
 
@@ -138,6 +169,11 @@ func (c *Client) Rejoin(ctx context.Context) error {
 func (c *Client) Codec() Codec {
 	c.exchange.Lock()
 	defer c.exchange.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.blocks) > 0 {
+		return c.blocks[0].packer.codec
+	}
 	return c.packer.codec
 }
 
@@ -180,6 +216,15 @@ func (c *Client) finish() {
 	defer c.exchange.Unlock()
 	c.up.close()
 	c.up = nil
+	c.sharded = nil
+	c.mu.Lock()
+	blocks := c.blocks
+	c.blocks = nil
+	c.mu.Unlock()
+	for _, b := range blocks {
+		b.up.close()
+		_ = b.conn.Close() // nothing is lost
+	}
 }
 
 func (c *Client) current() *pspb.JoinReply {
@@ -207,9 +252,12 @@ func (c *Client) Job() []byte { return c.current().Job }
 // going on are ended with an error. It may be called twice.
 func (c *Client) Close() error {
 	c.mu.Lock()
-	closed, life := c.closed, c.life
+	closed, life, abort := c.closed, c.life, c.abort
 	c.closed = true
 	c.mu.Unlock()
+	if abort != nil {
+		abort()
+	}
 	if closed {
 		return nil
 	}
@@ -235,6 +283,12 @@ func (c *Client) session(ctx context.Context, life *pspb.JoinReply, up, ended ch
 	for ctx.Err() == nil {
 		answered, err := c.beat(ctx, life, tick.C, first)
 		if !c.again(err) {
+			c.mu.Lock()
+			abort := c.abort
+			c.mu.Unlock()
+			if abort != nil {
+				abort()
+			}
 			return // the life is over: the next call learns it too
 		}
 		if answered {

@@ -43,14 +43,14 @@ func toPull(a ps.Ack, err error) *pspb.Pull {
 	if err != nil {
 		return &pspb.Pull{Fault: toFault(err)}
 	}
-	return &pspb.Pull{Version: a.Version, Staleness: a.Staleness, Duplicate: a.Duplicate, Rejected: a.Rejected, Dropped: a.Dropped, Window: int64(a.Window), Stop: a.Stop}
+	return &pspb.Pull{Version: a.Version, Staleness: a.Staleness, Duplicate: a.Duplicate, Rejected: a.Rejected, Dropped: a.Dropped, Window: int64(a.Window), Stop: a.Stop, Decree: a.Decree}
 }
 
 func fromPull(p *pspb.Pull) (ps.Ack, error) {
 	if p.Fault != nil {
 		return ps.Ack{}, fromFault(p.Fault)
 	}
-	return ps.Ack{Version: p.Version, Staleness: p.Staleness, Duplicate: p.Duplicate, Rejected: p.Rejected, Dropped: p.Dropped, Window: int(p.Window), Stop: p.Stop}, nil
+	return ps.Ack{Version: p.Version, Staleness: p.Staleness, Duplicate: p.Duplicate, Rejected: p.Rejected, Dropped: p.Dropped, Window: int(p.Window), Stop: p.Stop, Decree: p.Decree}, nil
 }
 
 func toNext(u ps.Unit, t ps.Turn) *pspb.NextReply {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -40,33 +39,63 @@ func (c *Client) Exchange(ctx context.Context, commit ps.Commit, dst []float32) 
 		return ps.Ack{}, &ps.Error{Kind: "internal", Err: ps.ErrLength, Hint: "worker and server must be given the same model",
 			Message: fmt.Sprintf("worker %d: delta of %d and reply buffer of %d elements, the server has %d parameters", commit.Worker, len(commit.Delta), len(dst), n)}
 	}
+	if c.sharded != nil {
+		return c.spread(ctx, commit, dst)
+	}
+	return c.whole(ctx, toPush(commit), commit.Delta, dst)
+}
+
+// spread exchanges with the data servers. They do not know when a life is over and wait for decrees that never come: the end of
+// the session ends that.
+func (c *Client) spread(ctx context.Context, commit ps.Commit, dst []float32) (ps.Ack, error) {
+	within, cancel := context.WithCancel(ctx)
+	defer cancel()
+	c.mu.Lock()
+	c.abort = cancel
+	c.mu.Unlock()
+	ack, err := c.sharded.Exchange(within, commit, dst, c.decide)
+	c.mu.Lock()
+	c.abort = nil
+	closed := c.closed
+	c.mu.Unlock()
+	if err == nil || within.Err() == nil || ctx.Err() != nil || closed {
+		return ack, err
+	}
+	// Ask the coordinator what is wrong.
+	if _, why := c.whole(ctx, &pspb.Push{Worker: int32(commit.Worker), Incarnation: commit.Incarnation}, nil, nil); why != nil {
+		return ps.Ack{}, why
+	}
+	return ack, err
+}
+
+// decide asks the coordinator about a commit whose delta is at the data servers.
+func (c *Client) decide(ctx context.Context, commit ps.Commit, rejected string) (ps.Ack, error) {
+	push := toPush(commit)
+	push.Staged, push.Rejected, push.HasDelta = push.HasDelta, rejected, false
+	return c.whole(ctx, push, nil, nil)
+}
+
+// whole makes one exchange with the server that was joined.
+func (c *Client) whole(ctx context.Context, push *pspb.Push, delta, dst []float32) (ps.Ack, error) {
 	var ack ps.Ack
 	err := c.retry(ctx, func() (err error) {
-		ack, err = c.try(ctx, commit, dst)
+		ack, err = c.try(ctx, push, delta, dst)
 		return err
 	})
 	return ack, err
 }
 
 // try makes the exchange once, on the open stream or a new one. After an error of the connection the stream is gone.
-func (c *Client) try(ctx context.Context, commit ps.Commit, dst []float32) (ps.Ack, error) {
+func (c *Client) try(ctx context.Context, push *pspb.Push, delta, dst []float32) (ps.Ack, error) {
 	if c.up == nil {
-		// The stream outlives this call, so it cannot run on its ctx.
-		long, cancel := context.WithCancel(context.WithoutCancel(ctx))
-		stop := context.AfterFunc(ctx, cancel)
-		s, err := c.conn.NewStream(long, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, methodExchange)
-		if !stop() || err != nil {
-			cancel()
-			if err == nil {
-				err = ctx.Err()
-			}
+		var err error
+		if c.up, err = open(ctx, c.conn, methodExchange); err != nil {
 			return ps.Ack{}, err
 		}
-		c.up = &upstream{stream: s, cancel: cancel, pool: new(framePool)}
 	}
 	up := c.up
 	stop := context.AfterFunc(ctx, up.cancel)
-	pull, err := up.exchange(commit, dst, &c.packer)
+	pull, err := up.exchange(push, delta, dst, &c.packer)
 	if !stop() || err != nil {
 		up.close()
 		c.up = nil
@@ -78,12 +107,11 @@ func (c *Client) try(ctx context.Context, commit ps.Commit, dst []float32) (ps.A
 }
 
 // exchange sends the commit and receives the answer. An error means that the stream cannot be used any more.
-func (u *upstream) exchange(commit ps.Commit, dst []float32, p *packer) (*pspb.Pull, error) {
-	push := toPush(commit)
+func (u *upstream) exchange(push *pspb.Push, delta, dst []float32, p *packer) (*pspb.Pull, error) {
 	push.ReplyCodec = uint32(p.reply())
 	err := u.stream.SendMsg(&outgoing{control: push})
 	if err == nil {
-		err = p.send(u.stream, commit.Seq, commit.Delta, u.pool)
+		err = p.send(u.stream, push.Seq, delta, u.pool)
 	}
 	if err != nil && err != io.EOF { // io.EOF: the server ended the stream; RecvMsg gives the reason
 		return nil, err
@@ -96,11 +124,9 @@ func (u *upstream) exchange(commit ps.Commit, dst []float32, p *packer) (*pspb.P
 		return nil, err
 	}
 	if pull.Fault == nil {
-		start := time.Now()
-		if err := receive(u.stream, dst, &u.in); err != nil {
+		if err := p.timed(u, dst); err != nil {
 			return nil, err
 		}
-		p.measured(len(dst), time.Since(start))
 	}
 	return pull, nil
 }

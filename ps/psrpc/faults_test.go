@@ -3,7 +3,6 @@ package psrpc
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"net"
 	"slices"
 	"strings"
@@ -26,17 +25,7 @@ func TestCutConnectionsCountEveryCommitOnce(t *testing.T) {
 		srv := newCore(t, make([]float32, floats), ps.Options{Mode: mode, Workers: workers, Shards: shards, Epochs: epochs})
 		ticket := NewTicket()
 		addr := serve(t, srv, "127.0.0.1:0", ServerOptions{Ticket: ticket, Heartbeat: time.Second, Grace: time.Minute})
-		var mu sync.Mutex
-		rng := rand.New(rand.NewPCG(3, uint64(mode)))
-		left := 60 // cuts; then the connections hold
-		p := newProxy(t, addr, func() int64 {
-			mu.Lock()
-			defer mu.Unlock()
-			if left--; left < 0 {
-				return -1
-			}
-			return 500 + rng.Int64N(300_000)
-		})
+		p := newProxy(t, addr, newBudget(uint64(mode), 60))
 		var all sync.WaitGroup
 		for w := range ps.Worker(workers) {
 			c := client(t, ClientOptions{Address: p.address(), Ticket: ticket, Worker: w})
@@ -254,7 +243,7 @@ func TestEveryCallNeedsTheTicket(t *testing.T) {
 	addr := serve(t, srv, "127.0.0.1:0", ServerOptions{Ticket: ticket})
 	c := client(t, ClientOptions{Address: addr.String(), Ticket: ticket})
 	thief := &Client{opts: ClientOptions{Address: addr.String(), Retry: time.Minute}}
-	conn, err := connect(thief.opts)
+	conn, err := connect(thief.opts.target(addr.String()))
 	if err != nil {
 		t.Fatal(err)
 	}

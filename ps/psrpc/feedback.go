@@ -16,6 +16,16 @@ func (p *packer) reply() Codec {
 	return p.codec.ReplyCodec()
 }
 
+// timed receives a reply and looks how fast it comes.
+func (p *packer) timed(u *upstream, dst []float32) error {
+	start := time.Now()
+	if err := receive(u.stream, dst, &u.in); err != nil {
+		return err
+	}
+	p.measured(len(dst), time.Since(start))
+	return nil
+}
+
 // measured lets Auto choose by a reply of n elements that came as float32. One that is too small to tell is left out.
 func (p *packer) measured(n int, took time.Duration) {
 	const least = 64 << 10

@@ -2,6 +2,7 @@ package psrpc
 
 import (
 	"io"
+	"math/rand/v2"
 	"net"
 	"sync"
 	"testing"
@@ -146,6 +147,20 @@ func (p *proxy) close() {
 	p.resume()
 	p.cut()
 	p.all.Wait()
+}
+
+// newBudget cuts that many connections, each after a random number of bytes; then they hold.
+func newBudget(seed uint64, left int) func() int64 {
+	var mu sync.Mutex
+	rng := rand.New(rand.NewPCG(3, seed))
+	return func() int64 {
+		mu.Lock()
+		defer mu.Unlock()
+		if left--; left < 0 {
+			return -1
+		}
+		return 500 + rng.Int64N(300_000)
+	}
 }
 
 func unlimited() int64 { return -1 }

@@ -35,8 +35,15 @@ const (
 type ServerOptions struct {
 	Ticket Ticket // must not be zero
 	Job    []byte // given to every worker in Join; opaque here; at most 15 MiB
+	// Identity makes the server speak TLS and let only workers in that have the ticket, which must be of the same Authority.
+	// A socket that other machines can reach needs it.
+	Identity Identity
+	// InsecureNoTLS allows such a socket without an Identity: whoever is on the way reads the ticket and changes parameters.
+	InsecureNoTLS bool
 	// Codec is what workers that do not choose themselves send their commits as.
 	Codec Codec
+	// Data are the addresses that workers reach the data servers at, in the order of ps.Server.Spread; empty without Spread.
+	Data []string
 	// Heartbeat is how often a worker is to be heard of. A life ends when three are missed. 0 means 2 s.
 	Heartbeat time.Duration
 	// Grace is how long a worker has to come back after its session broke. It decides how soon a killed process is
@@ -69,8 +76,8 @@ type joined struct {
 
 // NewServer puts srv behind gRPC. Serve has yet to be called, and Close in the end.
 func NewServer(srv *ps.Server, o ServerOptions) (*Server, error) {
-	if o.Ticket.zero() {
-		return nil, &ps.Error{Kind: "internal", Message: "parameter server: no join ticket", Hint: "make one with NewTicket"}
+	if err := admission(o.Ticket, o.Identity); err != nil {
+		return nil, err
 	}
 	if len(o.Job) > maxControl-1<<20 {
 		return nil, &ps.Error{Kind: "spec", Message: fmt.Sprintf("the job for the workers has %d bytes, at most %d are allowed", len(o.Job), maxControl-1<<20)}
@@ -85,16 +92,37 @@ func NewServer(srv *ps.Server, o ServerOptions) (*Server, error) {
 		o.Grace = defaultGrace
 	}
 	s := &Server{ps: srv, opts: o, joins: map[ps.Worker]joined{}, sessions: map[ps.Worker]uint64{}, stop: make(chan struct{})}
-	s.grpc = grpc.NewServer(
+	s.grpc = newGRPC(o.Ticket, o.Identity)
+	s.grpc.RegisterService(service(), s)
+	s.done.Go(s.janitor)
+	return s, nil
+}
+
+// admission refuses a ticket that nobody could use.
+func admission(t Ticket, id Identity) error {
+	switch {
+	case t.zero():
+		return &ps.Error{Kind: "internal", Message: "parameter server: no join ticket", Hint: "make one with NewTicket or Authority.Ticket"}
+	case t.secured() != !id.zero() || t.secured() && !id.vouches(t):
+		return &ps.Error{Kind: "internal", Message: "parameter server: join ticket and identity are not of the same authority",
+			Hint: "make both with one Authority, or neither"}
+	}
+	return nil
+}
+
+// newGRPC is a server that answers nobody without the ticket.
+func newGRPC(ticket Ticket, id Identity) *grpc.Server {
+	return grpc.NewServer(
+		grpc.Creds(serverCredentials(id, ticket)),
 		grpc.ForceServerCodecV2(codec{}),
 		grpc.UnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-			if !o.Ticket.admits(ctx) {
+			if !ticket.admits(ctx) {
 				return nil, denied()
 			}
 			return next(ctx, req)
 		}),
 		grpc.StreamInterceptor(func(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) error {
-			if !o.Ticket.admits(ss.Context()) {
+			if !ticket.admits(ss.Context()) {
 				return denied()
 			}
 			return next(srv, ss)
@@ -106,17 +134,21 @@ func NewServer(srv *ps.Server, o ServerOptions) (*Server, error) {
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveEvery, Timeout: keepaliveWait}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveEvery / 2, PermitWithoutStream: true}),
 	)
-	s.grpc.RegisterService(service(), s)
-	s.done.Go(s.janitor)
-	return s, nil
 }
 
-// Serve takes connections from l, which must be loopback or a unix socket, until Close. It closes l.
+// Serve takes connections from l until Close. It closes l. It refuses one that other machines can reach unless there is an
+// Identity, or InsecureNoTLS.
 func (s *Server) Serve(l net.Listener) error {
-	if err := onlyLocal(l.Addr()); err != nil {
-		return errors.Join(err, l.Close())
+	return serveGRPC(s.grpc, l, !s.opts.Identity.zero() || s.opts.InsecureNoTLS)
+}
+
+func serveGRPC(s *grpc.Server, l net.Listener, anywhere bool) error {
+	if !anywhere {
+		if err := onlyLocal(l.Addr()); err != nil {
+			return errors.Join(err, l.Close())
+		}
 	}
-	err := s.grpc.Serve(l)
+	err := s.Serve(l)
 	if errors.Is(err, grpc.ErrServerStopped) {
 		return nil
 	}
@@ -212,7 +244,12 @@ func (s *Server) join(_ context.Context, req *pspb.JoinRequest) (*pspb.JoinReply
 }
 
 func (s *Server) welcome(w ps.Worker, incarnation uint64) *pspb.JoinReply {
+	var table *pspb.Table
+	if t, ok := s.ps.Table(); ok {
+		table = &pspb.Table{Epoch: t.Epoch, Block: uint64(t.Block), Servers: s.opts.Data, Decree: t.Decree}
+	}
 	return &pspb.JoinReply{
+		Table:  table,
 		Worker: int32(w), Incarnation: incarnation, Parameters: uint64(s.ps.Len()), Workers: int32(s.ps.Workers()),
 		HeartbeatMs: max(s.opts.Heartbeat.Milliseconds(), 1), Job: s.opts.Job, Codec: uint32(s.opts.Codec),
 	}
@@ -293,6 +330,7 @@ func (s *Server) session(ss grpc.ServerStream) error {
 // takes its place and is sent from there: the next delta cannot arrive before the worker has all of the reply.
 func (s *Server) exchange(ss grpc.ServerStream) error {
 	var vector []float32
+	_, spread := s.ps.Table()
 	var in incoming
 	var pool framePool
 	for {
@@ -303,11 +341,16 @@ func (s *Server) exchange(ss grpc.ServerStream) error {
 			}
 			return err
 		}
-		if vector == nil {
+		c, why := fromPush(&push), ""
+		if vector == nil && !spread {
 			vector = make([]float32, s.ps.Len())
 		}
-		c := fromPush(&push)
-		if push.HasDelta {
+		switch {
+		case push.Staged != spread && (push.Staged || push.HasDelta):
+			return toStatus(malformed("a delta that is staged elsewhere: %v, with data servers: %v", push.Staged, spread))
+		case push.Staged:
+			c.Delta, why = []float32{}, clip(push.Rejected)
+		case push.HasDelta:
 			if err := receive(ss, vector, &in); err != nil {
 				return err
 			}
@@ -316,7 +359,13 @@ func (s *Server) exchange(ss grpc.ServerStream) error {
 				c.Delta = []float32{}
 			}
 		}
-		ack, err := s.ps.Exchange(ss.Context(), c, vector)
+		var ack ps.Ack
+		var err error
+		if spread {
+			ack, err = s.ps.Decide(ss.Context(), c, why)
+		} else {
+			ack, err = s.ps.Exchange(ss.Context(), c, vector)
+		}
 		if ss.Context().Err() != nil {
 			return status.FromContextError(ss.Context().Err()).Err()
 		}

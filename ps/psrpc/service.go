@@ -74,3 +74,6 @@ func denied() error {
 	}
 	return s.Err()
 }
+
+// codesUnavailable is what a call that is to be repeated ends with.
+const codesUnavailable = codes.Unavailable
