@@ -9,6 +9,7 @@ import (
 
 	"dkpipe/internal/box"
 	"dkpipe/internal/box/boxtest"
+	"dkpipe/sparkconn"
 )
 
 const fashionFolder = "/usr/share/datasets/fashion-mnist"
@@ -59,7 +60,8 @@ func (c *cluster) run(t *testing.T, code int, args ...string) result {
 
 // TestClusterJob is the fashion example on the real servers: Spark prepares and writes shards to HDFS, two worker
 // processes train from HDFS, the model is published there, and new processes evaluate and predict from there. Over three
-// seeds the mean test accuracy is at least 0.86 and at most a point below one worker's in the same run.
+// seeds the mean test accuracy is at least 0.86 and at most a point below one worker's in the same run. The same job then
+// runs without files, on rows that stream out of Spark.
 func TestClusterJob(t *testing.T) {
 	c := newCluster(t)
 	first := c.run(t, 0, "run", "-f", "job.yaml", "--set", "train.seed=1")
@@ -85,5 +87,28 @@ func TestClusterJob(t *testing.T) {
 	p := c.run(t, 0, "predict", "--model", first.Model, "--in", raw+"/part-00001.parquet", "--out", raw+"-predictions.parquet", "--keep", "id,label")
 	if p.Rows["predicted"] == 0 {
 		t.Error("nothing was predicted")
+	}
+	table := "dkpipe_" + strings.ToLower(filepath.Base(filepath.Dir(c.dir)))
+	p = c.run(t, 0, "predict", "--model", first.Model, "--in", raw+"/part-00001.parquet", "--out", "table:"+table, "--keep", "id,label")
+	if back := c.run(t, 0, "evaluate", "--model", first.Model, "--data", "sql:SELECT * FROM parquet.`"+raw+"/part-00001.parquet`"); back.Rows["raw"] != p.Rows["predicted"] {
+		t.Errorf("%v rows of the table were evaluated, %v were predicted", back.Rows, p.Rows)
+	}
+	if s, err := sparkconn.Dial(t.Context(), c.box.Spark, sparkconn.Options{}); err != nil {
+		t.Error(err)
+	} else {
+		if err := s.Exec(t.Context(), "", "DROP TABLE "+table); err != nil {
+			t.Error(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	live := c.run(t, 0, "run", "-f", "job.yaml", "--set", "dataset.live=true,train.seed=1")
+	t.Logf("streamed out of Spark: %.4f", live.Metrics["test"]["accuracy"])
+	if live.Rows["train"] != first.Rows["train"] || live.Rows["test"] != first.Rows["test"] {
+		t.Errorf("live rows %v, in files %v", live.Rows, first.Rows)
+	}
+	if got := live.Metrics["test"]["accuracy"]; got < 0.86 || got < one-0.015 { // one seed
+		t.Errorf("test accuracy %.4f of a model that was trained on streams", got)
 	}
 }
