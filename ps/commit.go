@@ -15,6 +15,12 @@ func (c *Core) Commit(cm Commit, dst []float32) (ack Ack, deferred bool, err err
 	return c.commit(cm, dst, c.check(cm.Delta))
 }
 
+// Decide is Commit for one whose delta is at the data servers: c.Delta is empty and not nil in its place. rejected says what was
+// found wrong with it there.
+func (c *Core) Decide(cm Commit, rejected string) (ack Ack, deferred bool, err error) {
+	return c.commit(cm, nil, rejected)
+}
+
 // check says why a delta cannot be applied, or nothing. It reads no state that changes, so the shell runs it before
 // it takes the lock.
 func (c *Core) check(delta []float32) string {

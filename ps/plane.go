@@ -52,7 +52,8 @@ func newPlane(c *Core, keepers []Keeper) (*Plane, error) {
 	return p, nil
 }
 
-func (c *Core) table() Table {
+// Table says where the parameters are; its Epoch is 0 when they are here.
+func (c *Core) Table() Table {
 	if c.plane == nil {
 		return Table{}
 	}

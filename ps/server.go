@@ -255,14 +255,14 @@ func (s *Server) Spread(keepers []Keeper) (Table, error) {
 	if err := s.core.Spread(keepers); err != nil {
 		return Table{}, err
 	}
-	return s.core.table(), nil
+	return s.core.Table(), nil
 }
 
 // Table says where the parameters are; false when they are here.
 func (s *Server) Table() (Table, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.core.table(), s.core.plane != nil
+	return s.core.Table(), s.core.plane != nil
 }
 
 // Rollback goes back to a snapshot while the run goes on; see Core.Rollback. A run that has finished stays finished.

@@ -27,6 +27,8 @@ type Sim struct {
 	Staleness ps.Staleness
 	WarmUp    int64
 	Params    int
+	// Servers spreads the parameters over that many data servers; 0 keeps them at the coordinator.
+	Servers int
 	// Faults is how many kills, pauses, cut calls and repeats are thrown in at most. With 0 the seed only decides in
 	// which order things happen.
 	Faults int
@@ -77,6 +79,7 @@ type call struct {
 	ask    uint64
 	life   uint64
 	dst    []float32
+	shard  sharded // with data servers
 }
 
 type reply struct {
@@ -104,6 +107,9 @@ type sim struct {
 	crashes  uint32
 	saved    *ps.Snapshot
 	savedLog int // length of the log when it was taken
+	stores   []*ps.Store
+	part     *ps.Partition
+	conns    uint64 // connections of workers to data servers so far
 }
 
 // booked is one acknowledged commit.
@@ -129,6 +135,9 @@ func newSim(o Sim) (*sim, error) {
 	}
 	var err error
 	s.core, err = ps.NewCore(s.initial, s.Rule, s.options())
+	if err == nil {
+		err = s.spread()
+	}
 	for w := range o.Workers + o.Extra {
 		s.workers = append(s.workers, &simWorker{id: ps.Worker(w), sim: s})
 	}
@@ -234,11 +243,8 @@ func (s *sim) disturb() error {
 // nothing else.
 func (s *sim) crash() error {
 	s.crashes++
-	core, err := ps.NewCore(make([]float32, len(s.initial)), s.Rule, s.options())
+	core, err := s.back()
 	if err != nil {
-		return err
-	}
-	if err := core.Restore(s.saved); err != nil {
 		return err
 	}
 	for _, b := range s.log[s.savedLog:] {
@@ -246,6 +252,9 @@ func (s *sim) crash() error {
 	}
 	s.core, s.log, s.replies = core, s.log[:s.savedLog], nil // replies on their way die with the connections
 	clear(s.deferred)
+	if len(s.stores) > 0 {
+		return nil
+	}
 	for _, w := range s.workers {
 		if w.state == out && int(w.id) < s.Workers {
 			if err := core.Leave(w.id, 0, "had left before the crash"); err != nil {
@@ -256,15 +265,34 @@ func (s *sim) crash() error {
 	return s.deliver()
 }
 
+// back is the server as it goes on from the snapshot: a new one, or with data servers the same.
+func (s *sim) back() (*ps.Core, error) {
+	if len(s.stores) > 0 {
+		err := s.core.Rollback(s.saved)
+		s.core.Answers() // they die with the connections, too
+		return s.core, err
+	}
+	core, err := ps.NewCore(make([]float32, len(s.initial)), s.Rule, s.options())
+	if err != nil {
+		return nil, err
+	}
+	return core, core.Restore(s.saved)
+}
+
 // serve lets a call arrive at the core.
 func (s *sim) serve(c call) error {
 	r := reply{call: c}
 	wait := false
+	if c.shard.kind != whole {
+		r.err = s.serveShard(&r)
+		s.replies = append(s.replies, r)
+		return nil
+	}
 	if c.ask > 0 {
 		r.unit, r.turn, r.err = s.core.Next(c.w.id, c.life, c.ask)
 		wait = r.err == nil && r.turn == ps.Wait
 	} else {
-		r.ack, wait, r.err = s.core.Commit(c.commit, c.dst)
+		r.ack, wait, r.err = s.commit(c)
 		if r.err == nil && !wait && !r.ack.Duplicate && c.commit.Seq > 0 {
 			s.book(c.commit, r.ack)
 		}

@@ -3,6 +3,7 @@ package pstest
 import (
 	"math"
 	"math/rand/v2"
+	"os"
 	"testing"
 
 	"dkpipe/ps"
@@ -10,9 +11,9 @@ import (
 
 // 10,000 runs with random faults: no acknowledged commit is lost or doubled, every sample counts once, every run ends.
 func TestRandomFaultsKeepEveryPromise(t *testing.T) {
-	runs := 10000
-	if testing.Short() {
-		runs = 500
+	runs := 800
+	if os.Getenv("DKPIPE_FULL") != "" {
+		runs = 10000
 	}
 	rng := rand.New(rand.NewPCG(7, 7))
 	var total ps.Stats
@@ -26,6 +27,9 @@ func TestRandomFaultsKeepEveryPromise(t *testing.T) {
 			o.Rule = Elastic{Alpha: 0.25}
 		case i%3 == 0:
 			policies(&o, rng)
+		}
+		if i%5 < 2 {
+			o.Servers = 1 + rng.IntN(3)
 		}
 		if i%7 == 0 {
 			o.StopAfter = 1 + rng.IntN(10)
@@ -64,6 +68,7 @@ func TestRoundsAreBitEqualInAnyOrder(t *testing.T) {
 		{Workers: 3, Shards: 5, Epochs: 2, Rows: 6, Window: 4, Params: 5},
 		{Workers: 4, Shards: 2, Epochs: 3, Rows: 5, Window: 2, Params: 5},
 		{Workers: 2, Shards: 5, Epochs: 3, Rows: 5, Window: 0, Params: 5},
+		{Workers: 3, Shards: 5, Epochs: 2, Rows: 6, Window: 4, Params: 11},
 	} {
 		o.Mode = ps.Rounds
 		want, err := Simulate(o)
@@ -72,6 +77,7 @@ func TestRoundsAreBitEqualInAnyOrder(t *testing.T) {
 		}
 		for seed := range uint64(300) {
 			o.Seed = seed + 1
+			o.Servers = int(seed) % 4 // nor does it matter where the parameters are
 			got, err := Simulate(o)
 			if err != nil {
 				t.Fatal(err)

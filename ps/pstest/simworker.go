@@ -42,6 +42,7 @@ type simWorker struct {
 
 	waiting bool
 	call    call
+	shard   progress // of the call, with data servers
 }
 
 func (w *simWorker) join() error {
@@ -51,6 +52,7 @@ func (w *simWorker) join() error {
 	}
 	*w = simWorker{id: w.id, sim: w.sim, state: running, life: life}
 	w.sim.lives[w.id] = life
+	w.joined()
 	return w.sim.deliver()
 }
 
@@ -65,7 +67,7 @@ func (w *simWorker) act() error {
 	case w.state != running:
 	case w.waiting:
 		if s.chance(3) { // a reply may be lost: say it again
-			s.calls = append(s.calls, w.again())
+			w.repeat()
 		}
 	case !w.pulled:
 		w.send(call{commit: ps.Commit{Worker: w.id, Incarnation: w.life}})
@@ -94,7 +96,8 @@ func (w *simWorker) act() error {
 func (w *simWorker) send(c call) {
 	c.w, c.life = w, w.life
 	w.waiting, w.call = true, c
-	w.sim.calls = append(w.sim.calls, w.again())
+	w.begin()
+	w.repeat()
 }
 
 // again is the call with a reply buffer of its own: two deliveries of one call do not share memory.
@@ -143,7 +146,7 @@ func (w *simWorker) delta() []float32 {
 // receive takes a reply; one that the worker does not wait for is dropped.
 func (w *simWorker) receive(r reply) error {
 	s := w.sim
-	if w.state != running || !w.waiting || r.life != w.life || r.ask != w.call.ask || r.commit.Seq != w.call.commit.Seq {
+	if w.state != running || !w.waiting || r.life != w.life || r.ask != w.call.ask || r.commit.Seq != w.call.commit.Seq || !w.expects(r) {
 		return nil
 	}
 	if r.err != nil {
@@ -152,8 +155,15 @@ func (w *simWorker) receive(r reply) error {
 			return w.join()
 		case errors.Is(r.err, ps.ErrProtocol) && s.Faults > 0:
 			return nil // an old message that arrived late; the present one is answered apart
+		case errors.Is(r.err, ps.ErrSuperseded) && r.shard.kind == fetch:
+			w.shard.kind, w.shard.left = whole, 0 // another reply took its place: ask for one more
+			w.repeat()
+			return nil
 		}
 		return fmt.Errorf("worker %d: %w", w.id, r.err)
+	}
+	if !w.advance(&r) {
+		return nil
 	}
 	w.waiting = false
 	if r.ask > 0 {
