@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"dkpipe/pipeline"
 	"dkpipe/ps"
 )
 
@@ -94,7 +95,7 @@ func (o *overseer) start(ctx context.Context, srv *ps.Server) {
 }
 
 // finish waits until everything is measured, unless the run failed or was interrupted, and fills in what is known.
-func (o *overseer) finish(r *Result, err error) error {
+func (o *overseer) finish(ctx context.Context, r *Result, err error) error {
 	r.Ended = Ending{Reason: EndComplete}
 	switch {
 	case err != nil:
@@ -112,6 +113,9 @@ func (o *overseer) finish(r *Result, err error) error {
 	o.mu.Unlock()
 	close(o.done)
 	o.wait.Wait()
+	if o.Checkpoint != nil && (r.Interrupted && !o.decided || err != nil && kindOf(err) != pipeline.Diverged) {
+		o.checkpoint(context.WithoutCancel(ctx)) // everything that was acknowledged: nothing has to be done again
+	}
 	if err != nil {
 		return err
 	}

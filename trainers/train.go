@@ -98,7 +98,7 @@ func Train(ctx context.Context, cfg Config) (Result, error) {
 	result := Result{Lost: r.lost, Snapshot: srv.Snapshot()}
 	result.Params = result.Snapshot.Centre
 	result.Interrupted = err == nil && result.Snapshot.Epoch < cfg.Epochs
-	err = watch.overseer.finish(&result, err)
+	err = watch.overseer.finish(ctx, &result, err)
 	if err == nil {
 		result.State, err = r.state(ctx, result.Params, result.Ended.Epoch > 0)
 	}

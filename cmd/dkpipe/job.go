@@ -33,6 +33,8 @@ type job struct {
 	temp      *runFolder         // nil until local files are needed
 	id        string             // names the run in manifests and bundles
 	started   time.Time
+
+	training training // of commands that train
 }
 
 // newJob opens what a job needs before it does anything.

@@ -28,6 +28,7 @@ type report struct {
 	Skipped  bool                        `json:"skipped"`
 	Shards   int                         `json:"shards,omitempty"`
 	Epochs   int                         `json:"epochs,omitempty"`
+	Ended    *trainers.Ending            `json:"ended,omitempty"` // why training ended
 	Dropped  int64                       `json:"dropped_rows,omitempty"`
 	PeakMiB  float64                     `json:"peak_mib,omitempty"` // largest resident memory of this process, where the system tells
 	Warnings []string                    `json:"warnings,omitempty"`
@@ -99,6 +100,9 @@ func (a *app) printTable(r *report) {
 	}
 	if r.Epochs > 0 {
 		row("epochs", "%d", r.Epochs)
+	}
+	if r.Ended != nil && r.Ended.Text != "" {
+		row("ended", "%s", r.Ended.Text)
 	}
 	row("seconds", "%.2f", r.Seconds)
 	if r.PeakMiB > 0 {

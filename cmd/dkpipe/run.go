@@ -12,6 +12,7 @@ import (
 
 func (a *app) runCommand() *cobra.Command {
 	var flags specFlags
+	var look watchFlags
 	c := &cobra.Command{
 		Use:   "run -f SPEC",
 		Short: "Do the whole job: preprocess, train, evaluate, publish",
@@ -24,11 +25,13 @@ func (a *app) runCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			j.training.flags = look
 			return j.finish(c.Context(), j.runAll(c.Context()))
 		},
 	}
 	flags.register(c)
 	flags.registerForce(c)
+	look.register(c)
 	return c
 }
 

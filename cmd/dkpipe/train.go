@@ -25,21 +25,31 @@ import (
 
 func (a *app) trainCommand() *cobra.Command {
 	var flags specFlags
+	var look watchFlags
 	c := &cobra.Command{
-		Use:     "train -f SPEC",
-		Short:   "Train a model on the newest dataset and publish it",
-		Example: "  dkpipe train -f job.yaml\n  dkpipe train -f job.yaml --set train.workers=4,train.launch=process",
-		Args:    cobra.NoArgs,
+		Use:   "train -f SPEC",
+		Short: "Train a model on the newest dataset and publish it",
+		Long: "Trains the model of a spec on the newest dataset and publishes it. While it trains, the model is measured on the\n" +
+			"validation rows, if there are any; train.early_stopping, train.target, train.max_steps and train.max_seconds end it.\n" +
+			"With train.checkpoint, --resume goes on where a run was interrupted or killed, also with another number of workers:\n" +
+			"what was acknowledged is not trained on again. Optimizers of workers begin with empty moments, as after the loss of\n" +
+			"a worker.",
+		Example: "  dkpipe train -f job.yaml\n  dkpipe train -f job.yaml --set train.workers=4,train.launch=process\n" +
+			"  dkpipe train -f job.yaml --resume --report run.html",
+		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			j, err := a.newJob("train", &flags, spec.ForTrain)
 			if err != nil {
 				return err
 			}
+			j.training.flags = look
 			return j.finish(c.Context(), j.runTrain(c.Context()))
 		},
 	}
 	flags.register(c)
 	flags.registerForce(c)
+	look.register(c)
+	look.registerResume(c)
 	return c
 }
 
@@ -49,6 +59,9 @@ func (j *job) runTrain(ctx context.Context) error {
 			return err
 		}
 		if j.spec.Dataset.Live {
+			if j.training.flags.resume {
+				return usage("train without --resume, or write files with dataset.live: false", "--resume: the rows of dataset.live are gone with the run that streamed them")
+			}
 			p, err := j.prepareLive(ctx)
 			if err != nil {
 				return err
@@ -59,7 +72,11 @@ func (j *job) runTrain(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		p, warnings, err := openDataset(ctx, data, "")
+		version, err := j.versionToTrain(ctx, data)
+		if err != nil {
+			return err
+		}
+		p, warnings, err := openDataset(ctx, data, version)
 		j.report.Warnings = append(j.report.Warnings, warnings...)
 		if err != nil {
 			return err
@@ -105,6 +122,8 @@ func (j *job) trainAndPublish(ctx context.Context, root place, lock *publish.Loc
 		return err
 	}
 	defer unpin()
+	defer j.writeReport(ctx, p)
+	defer j.closeCheckpoints(ctx)
 	t, err := j.train(ctx, p)
 	if t != nil && err != nil {
 		return j.keep(ctx, root, lock, p, t, err)
@@ -130,6 +149,9 @@ func (j *job) trainAndPublish(ctx context.Context, root place, lock *publish.Loc
 		return err
 	}
 	j.report.Model = root.join(version.String()).String()
+	if !t.result.Interrupted {
+		j.training.kept.complete(save)
+	}
 	switch {
 	case t.result.Interrupted:
 		return &pipeline.Error{Kind: pipeline.Interrupted, Message: fmt.Sprintf("interrupted after %s of %s samples; what was learned is in %s",
@@ -234,8 +256,10 @@ func (j *job) train(ctx context.Context, p prepared) (*trained, error) {
 		j.report.Warnings = append(j.report.Warnings, w)
 		j.app.log.Warn(w)
 	}
-	watch := &trainWatch{job: j, bar: j.bars.start("train", 0)}
-	cfg.Observer = watch
+	if err := j.lookAfter(ctx, p, m, &cfg); err != nil {
+		return nil, err
+	}
+	defer j.training.watch.close(false) // where it does not come to training
 	if j.spec.Train.Launch == "process" {
 		stop, err := j.launchProcesses(ctx, p, &cfg)
 		if err != nil {
@@ -243,9 +267,12 @@ func (j *job) train(ctx context.Context, p prepared) (*trained, error) {
 		}
 		defer stop()
 	}
+	j.training.watch.begin()
 	result, err := trainers.Train(ctx, cfg)
-	watch.bar.done(err == nil && !result.Interrupted, "")
+	j.training.watch.close(err == nil && !result.Interrupted)
+	j.training.result = &result
 	j.reportWorkers(result)
+	j.reportEnd(result)
 	if err != nil && (result.Samples == 0 || !blameless(err)) {
 		return nil, p.inDataset(err)
 	}
@@ -257,7 +284,7 @@ func (j *job) train(ctx context.Context, p prepared) (*trained, error) {
 	if state, _ := m.def.StateLayout(); err != nil && len(state) > 0 {
 		return nil, p.inDataset(err) // the state is computed when a run is complete
 	}
-	j.report.Epochs = j.spec.Train.Epochs
+	j.report.Epochs = result.Snapshot.Epoch
 	return t, p.inDataset(err)
 }
 
@@ -378,32 +405,6 @@ func firstOr(list []string, otherwise string) string {
 		return list[0]
 	}
 	return otherwise
-}
-
-// trainWatch shows a run while it goes on.
-type trainWatch struct {
-	job *job
-	bar *bar
-}
-
-// Progress implements trainers.Observer.
-func (w *trainWatch) Progress(p trainers.Progress) {
-	w.bar.set(p.Samples, p.Of, fmt.Sprintf("epoch %d  loss %.4f  %s samples/s", p.Epoch, p.Loss, thousands(int64(float64(p.Samples)/max(p.Seconds, 1e-9)))))
-	if p.Commits%100 == 0 {
-		w.job.events.add("progress", map[string]any{"worker": p.Worker, "epoch": p.Epoch, "loss": trainers.Number(p.Loss), "samples": p.Samples, "of": p.Of, "commits": p.Commits})
-	}
-}
-
-// EpochDone implements trainers.Observer.
-func (w *trainWatch) EpochDone(e trainers.Epoch, _ []float32) {
-	w.job.events.add("epoch", map[string]any{"epoch": e.Epoch, "loss": e.Loss, "samples": e.Samples, "seconds": e.Seconds, "staleness_mean": e.StalenessMean})
-	w.job.app.crash(fmt.Sprintf("epoch %d", e.Epoch))
-}
-
-// WorkerLost implements trainers.Observer.
-func (w *trainWatch) WorkerLost(id ps.Worker, err error) {
-	w.job.app.log.Warn("a worker was lost; the others finish its data", "worker", id, "error", err)
-	w.job.events.add("worker_lost", map[string]any{"worker": id, "error": err.Error()})
 }
 
 func pipelineKind(err error) pipeline.Kind {
