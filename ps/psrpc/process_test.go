@@ -14,11 +14,13 @@ import (
 	"go.uber.org/goleak"
 
 	"dkpipe/ps"
+	"dkpipe/ps/pstest"
 )
 
 const (
 	envAddress = "DKPIPE_TEST_ADDRESS"
 	envTicket  = "DKPIPE_TEST_TICKET"
+	envData    = "DKPIPE_TEST_DATA"
 )
 
 // TestMain makes the test binary a worker when it is started with an address, and else looks for leaked goroutines.
@@ -30,7 +32,32 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	if address := os.Getenv(envData); address != "" {
+		if err := beDataServer(address); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	goleak.VerifyTestMain(m)
+}
+
+// beDataServer serves until it is killed, and says where.
+func beDataServer(address string) error {
+	ticket, err := ParseTicket(os.Getenv(envTicket))
+	if err != nil {
+		return err
+	}
+	s, err := NewDataServer(pstest.Add{}, DataOptions{Ticket: ticket})
+	if err != nil {
+		return err
+	}
+	l, err := Listen(address)
+	if err != nil {
+		return err
+	}
+	fmt.Println(l.Addr())
+	return s.Serve(l)
 }
 
 // beWorker joins, takes a unit, says so, waits for a line on stdin, and tries to commit the unit.
