@@ -123,7 +123,7 @@ func (s *Store) Apply(epoch uint64, d Decree) error {
 		return stale(epoch, s.state.Epoch)
 	case d.Number <= s.last:
 		return nil
-	case d.Number != s.last+1 || len(d.Parts) == 0:
+	case d.Number != s.last+1 || len(d.Parts) == 0 || len(d.Parts) > 1 && (d.Read || !d.Mean):
 		return &Error{Kind: "internal", Message: fmt.Sprintf("data server at decree %d was told decree %d of %d deltas", s.last, d.Number, len(d.Parts)), Err: ErrProtocol}
 	}
 	if d.Read {
@@ -151,8 +151,11 @@ func (s *Store) read(d Decree) {
 
 func (s *Store) step(d Decree) error {
 	s.deltas = s.deltas[:0]
-	for _, p := range d.Parts {
+	for i, p := range d.Parts {
 		m := s.members[p.Worker]
+		if i > 0 && p.Worker <= d.Parts[i-1].Worker {
+			return protocol(p.Worker, "its delta is in a decree twice, or out of order")
+		}
 		if m == nil || m.incarnation != p.Incarnation || m.delta == nil || m.seq != p.Seq {
 			return &Error{Kind: "internal", Message: fmt.Sprintf("data server has no delta of worker %d, incarnation %d, commit %d", p.Worker, p.Incarnation, p.Seq), Err: ErrProtocol}
 		}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"dkpipe/ps"
@@ -32,7 +33,8 @@ type BenchCase struct {
 // BenchExchange measures what an exchange costs over loopback TCP and over a unix socket: a delta of all parameters up, an
 // addition on the server, the new centre down. The limit is the same number of bytes written to a bare loopback TCP
 // connection and read back from it, in the same round; what a bare unix socket does is given beside it. It also counts the
-// bytes that both ends together allocate for each byte that goes over the wire.
+// bytes that both ends together allocate for each byte that goes over the wire, and measures each codec and two data servers
+// beside that: their speeds are those of the whole float32 vectors, and so are the bytes that they are said to save.
 func BenchExchange(ctx context.Context, o BenchOptions) (cases []BenchCase, err error) {
 	if o.Floats <= 0 {
 		o.Floats = 4798010
@@ -63,13 +65,29 @@ func BenchExchange(ctx context.Context, o BenchOptions) (cases []BenchCase, err 
 			return nil, err
 		}
 	}
-	var m measured
+	coded := make([]*exchanger, len(benchedCodecs()))
+	defer func() {
+		for _, e := range coded {
+			err = errors.Join(err, e.close())
+		}
+	}()
+	for i, b := range benchedCodecs() {
+		if coded[i], err = newSharded(ctx, "127.0.0.1:0", o.Floats, b.servers, b.codec); err != nil {
+			return nil, err
+		}
+	}
+	m := measured{coded: make([]codedRounds, len(coded))}
 	for round := range o.Rounds + 1 {
 		if round == 1 {
-			m = measured{} // the first round warms connections, pools and windows up
+			m = measured{coded: make([]codedRounds, len(coded))} // the first round warms connections, pools and windows up
 		}
 		for i := range bare {
 			if err := m.round(ctx, i, bare[i], ex[i]); err != nil {
+				return nil, err
+			}
+		}
+		for i, e := range coded {
+			if err := m.coded[i].round(ctx, e); err != nil {
 				return nil, err
 			}
 		}
@@ -78,7 +96,39 @@ func BenchExchange(ctx context.Context, o BenchOptions) (cases []BenchCase, err 
 }
 
 // measured holds the seconds and the allocated bytes of each round, of TCP at 0 and unix sockets at 1.
-type measured struct{ bare, exchange, allocated [2][]float64 }
+type measured struct {
+	bare, exchange, allocated [2][]float64
+	coded                     []codedRounds
+}
+
+// codedRounds are those of one codec: seconds, allocated bytes, and the bytes that went up and down.
+type codedRounds struct{ seconds, allocated, up, down []float64 }
+
+// benched is one way of exchanging.
+type benched struct {
+	name    string
+	codec   Codec
+	servers int
+}
+
+func benchedCodecs() []benched {
+	return []benched{{"bf16", BF16, 0}, {"int8", Int8, 0}, {"top_k", TopK, 0}, {"servers_2", FP32, 2}}
+}
+
+func (m *codedRounds) round(ctx context.Context, e *exchanger) error {
+	var before, after runtime.MemStats
+	up, down := e.wire.up.Load(), e.wire.down.Load()
+	runtime.ReadMemStats(&before)
+	took, err := e.round(ctx)
+	if err != nil {
+		return err
+	}
+	runtime.ReadMemStats(&after)
+	m.seconds = append(m.seconds, took.Seconds())
+	m.allocated = append(m.allocated, float64(after.TotalAlloc-before.TotalAlloc))
+	m.up, m.down = append(m.up, float64(e.wire.up.Load()-up)), append(m.down, float64(e.wire.down.Load()-down))
+	return nil
+}
 
 func (m *measured) round(ctx context.Context, i int, bare *raw, ex *exchanger) error {
 	took, err := bare.round()
@@ -113,6 +163,14 @@ func (m *measured) cases(bytes float64) []BenchCase {
 		out = append(out, speed(name, m.exchange[i]),
 			BenchCase{Name: name + "/rate", Value: 1 / median(m.exchange[i]), Unit: "exchanges/s"},
 			BenchCase{Name: name + "/allocated", Value: median(m.allocated[i]) / bytes, Unit: "B/B"})
+	}
+	for i, b := range benchedCodecs() {
+		name, c := "exchange/tcp/"+b.name, &m.coded[i]
+		up, down := median(c.up), median(c.down)
+		out = append(out, speed(name, c.seconds),
+			BenchCase{Name: name + "/commit", Value: bytes / 2 / up, Unit: "x fewer bytes"},
+			BenchCase{Name: name + "/reply", Value: bytes / 2 / down, Unit: "x fewer bytes"},
+			BenchCase{Name: name + "/allocated", Value: median(c.allocated) / (up + down), Unit: "B/B"})
 	}
 	return append(out, speed("bare/unix", m.bare[1]))
 }
@@ -198,6 +256,39 @@ type exchanger struct {
 	client *Client
 	commit ps.Commit
 	dst    []float32
+	wire   traffic
+	data   []*DataServer
+	keep   []*Keeper
+}
+
+// traffic counts what goes over the sockets of listeners: up is to the servers.
+type traffic struct{ up, down atomic.Int64 }
+
+type countedListener struct {
+	net.Listener
+	t *traffic
+}
+
+func (l countedListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	return countedConn{c, l.t}, err
+}
+
+type countedConn struct {
+	net.Conn
+	t *traffic
+}
+
+func (c countedConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.t.up.Add(int64(n))
+	return n, err
+}
+
+func (c countedConn) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	c.t.down.Add(int64(n))
+	return n, err
 }
 
 type addRule struct{}
@@ -213,21 +304,54 @@ func (addRule) Apply(centre, _, delta, reply []float32, _ ps.Commit) {
 }
 
 func newExchanger(ctx context.Context, address string, floats int) (*exchanger, error) {
+	return newSharded(ctx, address, floats, 0, FP32)
+}
+
+// spread starts data servers for srv and gives their addresses.
+func (e *exchanger) spread(srv *ps.Server, n int, ticket Ticket) (addresses []string, err error) {
+	var keepers []ps.Keeper
+	for range n {
+		d, err := NewDataServer(srv.Rule(), DataOptions{Ticket: ticket})
+		if err != nil {
+			return nil, err
+		}
+		l, err := Listen("127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		e.data = append(e.data, d)
+		go func() { e.served <- d.Serve(countedListener{l, &e.wire}) }()
+		k, err := DialKeeper(KeeperOptions{Address: l.Addr().String(), Ticket: ticket, Lost: srv.Abort})
+		if err != nil {
+			return nil, err
+		}
+		e.keep, keepers, addresses = append(e.keep, k), append(keepers, k), append(addresses, l.Addr().String())
+	}
+	_, err = srv.Spread(keepers)
+	return addresses, err
+}
+
+func newSharded(ctx context.Context, address string, floats, servers int, codec Codec) (*exchanger, error) {
 	core, err := ps.NewCore(make([]float32, floats), addRule{}, ps.Options{})
 	if err != nil {
 		return nil, err
 	}
 	ticket := NewTicket()
-	e := &exchanger{served: make(chan error, 1), dst: make([]float32, floats)}
-	if e.srv, err = NewServer(ps.NewServer(core, nil), ServerOptions{Ticket: ticket}); err != nil {
-		return nil, err
+	e := &exchanger{served: make(chan error, 1+servers), dst: make([]float32, floats)}
+	o, srv := ServerOptions{Ticket: ticket, Codec: codec}, ps.NewServer(core, nil)
+	if servers > 0 {
+		if o.Data, err = e.spread(srv, servers, ticket); err != nil {
+			return nil, errors.Join(err, e.close())
+		}
 	}
 	l, err := Listen(address)
 	if err != nil {
-		e.srv.Close(ctx)
-		return nil, err
+		return nil, errors.Join(err, e.close())
 	}
-	go func() { e.served <- e.srv.Serve(l) }()
+	if e.srv, err = NewServer(srv, o); err != nil {
+		return nil, errors.Join(err, l.Close(), e.close())
+	}
+	go func() { e.served <- e.srv.Serve(countedListener{l, &e.wire}) }()
 	if address = l.Addr().String(); l.Addr().Network() == "unix" {
 		address = "unix:" + address
 	}
@@ -257,6 +381,19 @@ func (e *exchanger) close() error {
 	if e.client != nil {
 		err = e.client.Close()
 	}
-	e.srv.Close(context.Background())
-	return errors.Join(err, <-e.served)
+	serving := len(e.data)
+	if e.srv != nil {
+		e.srv.Close(context.Background())
+		serving++
+	}
+	for _, k := range e.keep {
+		err = errors.Join(err, k.Close())
+	}
+	for _, d := range e.data {
+		d.Close()
+	}
+	for range serving {
+		err = errors.Join(err, <-e.served)
+	}
+	return err
 }

@@ -1,6 +1,7 @@
 package psrpc
 
 import (
+	"strings"
 	"testing"
 )
 
@@ -15,8 +16,8 @@ func BenchmarkExchange(b *testing.B) {
 		switch c.Unit {
 		case "GB/s":
 			b.ReportMetric(c.Ratio, c.Name+"/bare-tcp")
-		case "B/B":
-			b.ReportMetric(c.Value, c.Name)
+		default:
+			b.ReportMetric(c.Value, c.Name+"_"+strings.ReplaceAll(c.Unit, " ", "_"))
 		}
 	}
 }
@@ -28,7 +29,7 @@ func TestBenchExchangeMeasures(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(cases) != 7 {
+	if len(cases) != 7+4*len(benchedCodecs()) {
 		t.Fatalf("%d cases", len(cases))
 	}
 	for _, c := range cases {

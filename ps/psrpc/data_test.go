@@ -11,7 +11,10 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"dkpipe/ps"
+	"dkpipe/ps/pspb"
 	"dkpipe/ps/pstest"
 )
 
@@ -247,4 +250,46 @@ func TestCodecsOverDataServers(t *testing.T) {
 			t.Fatalf("element %d: %g of %g", i, v, sum[i])
 		}
 	}
+}
+
+// Decrees that a coordinator does not send are refused; none makes a data server panic or forget what it has staged.
+func FuzzDecree(f *testing.F) {
+	for _, d := range []ps.Decree{
+		{Number: 1, Version: 1, Parts: []ps.Part{{Incarnation: 1, Seq: 1, Scale: 1}}},
+		{Number: 1, Version: 1, Mean: true, Share: 2, Parts: []ps.Part{{Incarnation: 1, Seq: 1, Scale: 1}, {Worker: 1, Incarnation: 2, Seq: 1, Scale: 0.5}}},
+		{Number: 1, Read: true, Parts: []ps.Part{{Worker: 9, Incarnation: 1}}},
+	} {
+		b, err := proto.Marshal(toDecree(d))
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var p pspb.Decree
+		if proto.Unmarshal(b, &p) != nil {
+			return
+		}
+		s, err := ps.NewStore(pstest.Elastic{Alpha: 0.5})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Load(ps.State{Epoch: 1, Block: 2, Centre: make([]float32, 3), Slots: make([]float32, 3)}); err != nil {
+			t.Fatal(err)
+		}
+		for w, life := range []uint64{1, 2} {
+			if _, err := s.Stage(t.Context(), ps.Task{Worker: ps.Worker(w), Incarnation: life, Seq: 1, Epoch: 1}, []float32{1, 2, 3}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		d := fromDecree(&p)
+		if s.Apply(1, d) != nil || d.Number == 0 {
+			return
+		}
+		for _, q := range d.Parts {
+			if err := s.Fetch(t.Context(), ps.Task{Worker: q.Worker, Incarnation: q.Incarnation, Seq: q.Seq, Decree: d.Number, Epoch: 1}, make([]float32, 3)); err != nil {
+				t.Errorf("%+v was applied and has no reply: %v", d, err)
+			}
+		}
+	})
 }

@@ -99,6 +99,12 @@ func FuzzIncoming(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(b.Materialize(), 3, true)
+	for _, codec := range lossy() {
+		fb := &feedback{codec: codec}
+		fb.begin(1, 10)
+		frame := &outgoing{codec: codec, count: 10, packed: fb.piece(0, make([]float32, 10)), pool: new(framePool)}
+		f.Add(frame.coded().Materialize(), 5, false)
+	}
 	f.Fuzz(func(t *testing.T, b []byte, size int, control bool) {
 		in := incoming{vector: make([]float32, 10)}
 		var push pspb.Push
