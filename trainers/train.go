@@ -52,6 +52,7 @@ type Result struct {
 	Lost        []Lost        // workers that ended with an error while the run went on
 	History     []Epoch       // complete epochs, and then those that were begun
 	Snapshot    *ps.Snapshot  // for Config.From
+	OrderLogErr error         // of writing Config.OrderLog, which is not whole then; the run is not affected
 }
 
 // Lost is a worker that was given up.
@@ -87,7 +88,13 @@ func Train(ctx context.Context, cfg Config) (Result, error) {
 		return Result{}, err
 	}
 	watch := newWatch(cfg, shards)
-	srv, err := cfg.server(first.Params(), shards, watch)
+	var observer ps.Observer = watch
+	var log *orderLog
+	if cfg.OrderLog != nil {
+		log = newOrderLog(cfg.OrderLog, watch)
+		observer = log
+	}
+	srv, err := cfg.server(first.Params(), shards, observer)
 	if err != nil {
 		return Result{}, err
 	}
@@ -98,6 +105,9 @@ func Train(ctx context.Context, cfg Config) (Result, error) {
 	result := Result{Lost: r.lost, Snapshot: srv.Snapshot()}
 	result.Params = result.Snapshot.Centre
 	result.Interrupted = err == nil && result.Snapshot.Epoch < cfg.Epochs
+	if err == nil {
+		result.OrderLogErr = log.finish(result.Snapshot.Version, result.Snapshot.Centre)
+	}
 	err = watch.overseer.finish(ctx, &result, err)
 	if err == nil {
 		result.State, err = r.state(ctx, result.Params, result.Ended.Epoch > 0)

@@ -28,7 +28,8 @@ type WorkerConfig struct {
 	MaxRejects  int           // rejected commits in a row that count as divergence; 0 means 3
 	Grace       time.Duration // for the last commit after the run was asked to stop; 0 means 10 seconds
 
-	clock func() time.Time // of a simulated worker; nil: the real one
+	clock func() time.Time     // of a simulated worker; nil: the real one
+	full  func(steps int) bool // of a replayed worker: ends windows where they ended; nil: as configured
 }
 
 // WorkerStats says what one worker did. Samples are those of acknowledged commits.
@@ -293,6 +294,8 @@ func (w *worker) step(b *pipeline.Batch) error {
 // full reports whether the open window ends here.
 func (w *worker) full(now time.Time) bool {
 	switch {
+	case w.cfg.full != nil:
+		return w.cfg.full(w.steps)
 	case w.due != nil:
 		return w.due.Due(w.steps, now.Sub(w.began).Seconds())
 	case w.every > 0:

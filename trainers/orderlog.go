@@ -1,0 +1,201 @@
+package trainers
+
+import (
+	"bufio"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"math"
+
+	"dkpipe/pipeline"
+	"dkpipe/ps"
+)
+
+// An order log says in which order a parameter server took the calls of its workers: all that an asynchronous run has of
+// chance. It is a line of text, then records:
+//
+//	tag                 uvarint: kind + 8 (worker + 1)
+//	steps, staleness    uvarints, of a commit
+//
+// and at the end a record of kind 0 with the version (uvarint) and the digest of the centre. A commit takes four bytes as a
+// rule, a pull or a unit of data one or two.
+const orderMagic = "dkpipe-order/1\n"
+
+const (
+	orderEnd = iota
+	orderPull
+	orderCommit
+	orderNext
+	orderWithdraw
+	orderStop
+	orderJoin
+	orderLeave
+)
+
+// order is one record.
+type order struct {
+	kind      uint8
+	worker    ps.Worker // -1: of no worker
+	steps     int
+	staleness uint64
+}
+
+func (o order) String() string {
+	name := []string{"the end", "a pull", "a commit", "a call for data", "a call taken back", "the stop of the run", "joining", "leaving"}[o.kind]
+	switch {
+	case o.worker < 0:
+		return name
+	case o.kind == orderCommit:
+		return fmt.Sprintf("a commit of worker %d, %d steps, staleness %d", o.worker, o.steps, o.staleness)
+	}
+	return fmt.Sprintf("%s of worker %d", name, o.worker)
+}
+
+// orderLog writes an order log beside another observer. Its methods are called under the server's lock.
+type orderLog struct {
+	ps.Observer
+	out *bufio.Writer
+	buf []byte
+	err error // of the first write that failed; nothing is written after it
+}
+
+var _ ps.Recorder = (*orderLog)(nil)
+
+func newOrderLog(w io.Writer, beside ps.Observer) *orderLog {
+	l := &orderLog{Observer: beside, out: bufio.NewWriterSize(w, 1<<15)}
+	_, l.err = l.out.WriteString(orderMagic)
+	return l
+}
+
+// kinds of the server's calls in the log.
+func orderKind(k ps.CallKind) uint8 {
+	switch k {
+	case ps.CallPull:
+		return orderPull
+	case ps.CallCommit:
+		return orderCommit
+	case ps.CallNext:
+		return orderNext
+	case ps.CallWithdraw:
+		return orderWithdraw
+	}
+	return orderStop
+}
+
+// Took implements ps.Recorder.
+func (l *orderLog) Took(c ps.Call) {
+	l.write(order{kind: orderKind(c.Kind), worker: c.Worker, steps: c.Steps, staleness: c.Staleness})
+}
+
+// Membership implements ps.Observer.
+func (l *orderLog) Membership(w ps.Worker, incarnation uint64, joined bool, why string) {
+	o := order{kind: orderLeave, worker: w}
+	if joined {
+		o.kind = orderJoin
+	}
+	l.write(o)
+	l.Observer.Membership(w, incarnation, joined, why)
+}
+
+func (l *orderLog) write(o order) {
+	if l.err != nil {
+		return
+	}
+	l.buf = binary.AppendUvarint(l.buf[:0], uint64(o.kind)+8*uint64(o.worker+1))
+	if o.kind == orderCommit {
+		l.buf = binary.AppendUvarint(l.buf, uint64(max(0, o.steps)))
+		l.buf = binary.AppendUvarint(l.buf, o.staleness)
+	}
+	_, l.err = l.out.Write(l.buf)
+}
+
+// finish writes the end, of a run that came to one.
+func (l *orderLog) finish(version uint64, centre []float32) error {
+	if l == nil {
+		return nil
+	}
+	l.write(order{kind: orderEnd, worker: -1})
+	if l.err == nil {
+		l.buf = binary.AppendUvarint(l.buf[:0], version)
+		_, l.err = l.out.Write(append(l.buf, digest(centre)...))
+	}
+	if l.err == nil {
+		l.err = l.out.Flush()
+	}
+	if l.err != nil {
+		return &pipeline.Error{Kind: pipeline.NoSpace, Message: "the order log of the run could not be written", Err: l.err,
+			Hint: "make room, or run without it; the model is not affected"}
+	}
+	return nil
+}
+
+// digest is the SHA-256 of the bits of a vector.
+func digest(x []float32) []byte {
+	h := sha256.New()
+	var block [4096]byte
+	for len(x) > 0 {
+		n := min(len(x), len(block)/4)
+		for i, v := range x[:n] {
+			binary.LittleEndian.PutUint32(block[4*i:], math.Float32bits(v))
+		}
+		_, _ = h.Write(block[:4*n]) // never fails
+		x = x[n:]
+	}
+	return h.Sum(nil)
+}
+
+// orders is an order log that was read.
+type orders struct {
+	all     []order
+	version uint64
+	digest  []byte
+}
+
+// readOrders reads an order log. It trusts nothing about the bytes.
+func readOrders(r io.Reader) (orders, error) {
+	bad := func(format string, args ...any) (orders, error) {
+		return orders{}, &pipeline.Error{Kind: pipeline.Corrupt, Message: "order log: " + fmt.Sprintf(format, args...),
+			Hint: "only a run that came to its end has a whole log"}
+	}
+	in := bufio.NewReader(r)
+	magic := make([]byte, len(orderMagic))
+	if _, err := io.ReadFull(in, magic); err != nil || string(magic) != orderMagic {
+		return bad("it does not begin with %q", orderMagic)
+	}
+	var log orders
+	for {
+		tag, err := binary.ReadUvarint(in)
+		if err != nil {
+			return bad("it breaks off after %d records", len(log.all))
+		}
+		o := order{kind: uint8(tag % 8), worker: ps.Worker(tag/8) - 1}
+		if tag/8 > math.MaxInt32 || (o.worker < 0) != (o.kind == orderEnd || o.kind == orderStop) {
+			return bad("record %d has kind %d and worker %d", len(log.all), o.kind, o.worker)
+		}
+		switch o.kind {
+		case orderEnd:
+			if log.version, err = binary.ReadUvarint(in); err != nil {
+				return bad("it breaks off in its last record")
+			}
+			log.digest = make([]byte, sha256.Size)
+			if _, err := io.ReadFull(in, log.digest); err != nil {
+				return bad("it breaks off in its last record")
+			}
+			if _, err := in.ReadByte(); err != io.EOF {
+				return bad("it goes on after its end")
+			}
+			return log, nil
+		case orderCommit:
+			steps, err := binary.ReadUvarint(in)
+			if err == nil {
+				o.staleness, err = binary.ReadUvarint(in)
+			}
+			if err != nil || steps > math.MaxInt32 {
+				return bad("it breaks off after %d records", len(log.all))
+			}
+			o.steps = int(steps)
+		}
+		log.all = append(log.all, o)
+	}
+}
