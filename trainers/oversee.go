@@ -272,13 +272,13 @@ func (o *overseer) decide(c centreOf) {
 // keepTime watches limits and keeps checkpoints.
 func (o *overseer) keepTime(ctx context.Context) {
 	var limit, beat <-chan time.Time
-	if o.Limits.Seconds > 0 {
-		t := time.NewTimer(time.Until(o.begun.Add(o.Limits.Seconds)))
+	if o.Limits.Time > 0 {
+		t := time.NewTimer(time.Until(o.begun.Add(o.Limits.Time)))
 		defer t.Stop()
 		limit = t.C
 	}
-	if o.Checkpoint != nil && o.Checkpoint.EverySeconds > 0 {
-		t := time.NewTicker(o.Checkpoint.EverySeconds)
+	if o.Checkpoint != nil && o.Checkpoint.Every > 0 {
+		t := time.NewTicker(o.Checkpoint.Every)
 		defer t.Stop()
 		beat = t.C
 	}
@@ -287,7 +287,7 @@ func (o *overseer) keepTime(ctx context.Context) {
 		case <-o.done:
 			return
 		case <-limit:
-			o.end(Ending{Reason: EndSeconds, Text: fmt.Sprintf("%v were over", o.Limits.Seconds)}, nil)
+			o.end(Ending{Reason: EndSeconds, Text: fmt.Sprintf("%v were over", o.Limits.Time)}, nil)
 		case <-beat:
 			o.checkpoint(ctx)
 		case <-o.tick:
@@ -308,7 +308,7 @@ func (o *overseer) reached(ctx context.Context) {
 		o.checkpoint(ctx)
 	}
 	if limit := o.Limits.Steps; limit > 0 && steps >= limit {
-		o.end(Ending{Reason: EndSteps, Text: fmt.Sprintf("%d steps were done", steps)}, nil)
+		o.end(Ending{Reason: EndSteps, Text: fmt.Sprintf("the limit of %d steps was reached", limit)}, nil)
 	}
 }
 

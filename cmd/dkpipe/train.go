@@ -115,14 +115,14 @@ type trained struct {
 }
 
 // trainAndPublish trains on a dataset version, evaluates, asks the gate, and publishes.
-func (j *job) trainAndPublish(ctx context.Context, root place, lock *publish.Lock, p prepared) error {
+func (j *job) trainAndPublish(ctx context.Context, root place, lock *publish.Lock, p prepared) (err error) {
 	j.describe(p)
 	unpin, err := j.pin(ctx, p)
 	if err != nil {
 		return err
 	}
 	defer unpin()
-	defer j.writeReport(ctx, p)
+	defer func() { j.writeReport(ctx, p, err) }()
 	defer j.closeCheckpoints(ctx)
 	t, err := j.train(ctx, p)
 	if t != nil && err != nil {

@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"os"
 	"path"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -93,8 +95,26 @@ func (j *job) reportEnd(r trainers.Result) {
 	}
 }
 
-// openListeners starts what was asked for by flags.
-func (j *job) openListeners(ctx context.Context, w *trainWatch) error { return nil }
-
-// writeReport writes the page that --report asks for, whatever the end of the run was.
-func (j *job) writeReport(ctx context.Context, p prepared) {}
+// openListeners starts what was asked for by flags. Who listens is closed with the watch.
+func (j *job) openListeners(ctx context.Context, w *trainWatch) error {
+	if name := j.training.flags.report; name != "" { // rather now than after hours
+		if info, err := os.Stat(filepath.Dir(name)); err != nil || !info.IsDir() {
+			return usage("make the folder first", "--report %s: there is no folder %s", name, filepath.Dir(name))
+		}
+	}
+	if dir := j.training.flags.tensorboard; dir != "" {
+		t, err := j.openTensorBoard(dir)
+		if err != nil {
+			return err
+		}
+		w.hear.add(t)
+	}
+	if address := j.training.flags.metrics; address != "" {
+		m, err := j.openMetrics(ctx, address, w)
+		if err != nil {
+			return err
+		}
+		w.hear.add(m)
+	}
+	return nil
+}
