@@ -52,8 +52,8 @@ type Target struct {
 
 // Limits end a run at the first commit, or round, that reaches one. 0 is no limit.
 type Limits struct {
-	Steps   int64         // local steps of all workers together, those before a resume included
-	Seconds time.Duration // since the start, the time before a resume included
+	Steps int64         // local steps of all workers together, those before a resume included
+	Time  time.Duration // since the start, the time before a resume included
 }
 
 // Ending says why a run ended.
@@ -89,8 +89,8 @@ type Past struct {
 
 // Checkpointing saves the state of a run while it goes on.
 type Checkpointing struct {
-	EverySteps   int64         // local steps of all workers together between two checkpoints; 0: none
-	EverySeconds time.Duration // time between two; 0: none
+	EverySteps int64         // local steps of all workers together between two checkpoints; 0: none
+	Every      time.Duration // time between two; 0: none
 	// Save keeps a checkpoint. It is called by one goroutine. Both belong to it. An error is Save's own to report: a
 	// run does not end because a checkpoint cannot be kept.
 	Save func(ctx context.Context, s *ps.Snapshot, p *Past)

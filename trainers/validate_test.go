@@ -139,7 +139,7 @@ func TestAValidationThatFailsEndsTheRunWithItsError(t *testing.T) {
 func TestLimitsEndARun(t *testing.T) {
 	for name, limits := range map[string]trainers.Limits{
 		trainers.EndSteps:   {Steps: 1000},
-		trainers.EndSeconds: {Seconds: time.Millisecond},
+		trainers.EndSeconds: {Time: time.Millisecond},
 	} {
 		cfg, _ := runConfig(trainers.LocalSGD{}, 2)
 		cfg.Epochs, cfg.Limits, cfg.Window = 1_000_000, limits, 5

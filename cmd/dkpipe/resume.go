@@ -141,7 +141,7 @@ func (c *checkpoints) oversee(cfg *trainers.Config) {
 		return
 	}
 	s := c.job.spec.Train.Checkpoint
-	cfg.Checkpoint = &trainers.Checkpointing{EverySteps: s.EverySteps, EverySeconds: time.Duration(s.EverySeconds * float64(time.Second)), Save: c.save}
+	cfg.Checkpoint = &trainers.Checkpointing{EverySteps: s.EverySteps, Every: time.Duration(s.EverySeconds * float64(time.Second)), Save: c.save}
 }
 
 // save is a trainers.Checkpointing.Save. What goes wrong is said and does not end the run: the checkpoint before is still

@@ -15,7 +15,7 @@ import (
 // oversee fills in what goes on beside the workers of a run: validation, and what ends it.
 func (j *job) oversee(ctx context.Context, p prepared, m startModel, cfg *trainers.Config) error {
 	t := j.spec.Train
-	cfg.Limits = trainers.Limits{Steps: t.MaxSteps, Seconds: time.Duration(t.MaxSeconds * float64(time.Second))}
+	cfg.Limits = trainers.Limits{Steps: t.MaxSteps, Time: time.Duration(t.MaxSeconds * float64(time.Second))}
 	v := &trainers.Validation{}
 	if t.Validate != nil {
 		v.Every = t.Validate.Every
