@@ -33,6 +33,9 @@ type Options struct {
 	// Window, when not 0, makes the core assign local steps by speed (dynamic local updates: Liu et al. 2024, arXiv
 	// 2401.09135): the fastest worker does Window steps between two commits, one of half its speed half as many.
 	Window int
+	// Sharing lets a worker that has no units of its own left take those of others that are still at work, in Rounds mode too.
+	// Who does what then depends on who is quick, so a run does not repeat itself bit for bit.
+	Sharing bool
 	// Block is the number of parameters in a block; 0 means DefaultBlock.
 	Block int
 	// Generation tells the lives of the server apart: it must be greater after every Restore, so that a worker that
@@ -150,7 +153,7 @@ func NewCore(params []float32, rule Rule, o Options) (*Core, error) {
 		slots:  make([]float32, rule.Slots()*len(params)),
 		lives:  uint64(o.Generation) << 32,
 		work:   work{workers: o.Workers, shards: o.Shards, epochs: o.Epochs},
-		policy: policy{quorum: o.Quorum, bound: uint64(o.Bound), staleness: o.Staleness, warmUp: o.WarmUp, window: o.Window},
+		policy: policy{quorum: o.Quorum, bound: uint64(o.Bound), staleness: o.Staleness, warmUp: o.WarmUp, window: o.Window, sharing: o.Sharing},
 	}
 	if r, ok := rule.(CentreRule); ok {
 		c.centred = r.RepliesCentre()

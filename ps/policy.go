@@ -34,6 +34,7 @@ type policy struct {
 	staleness Staleness
 	warmUp    int64
 	window    int
+	sharing   bool
 }
 
 // check refuses options that make no sense.

@@ -122,9 +122,9 @@ func (w *work) advance() {
 
 // Next answers a worker that wants a unit of data, or defers the answer (Wait).
 //
-// While a worker warms up, the others wait. Asynchronous workers take the units of the earliest epoch that has free ones: first those that they are preferred
-// for, in shard order, then others'. In rounds, only the earliest incomplete epoch is open, and of others' units only
-// those of workers that are gone are taken.
+// While a worker warms up, the others wait. Asynchronous workers take the units of the earliest epoch that has free ones:
+// first those that they are preferred for, in shard order, then others'. In rounds, only the earliest incomplete epoch is
+// open, and of others' units only those of workers that are gone are taken, unless Options.Sharing is set.
 //
 // ask numbers the calls of an incarnation 1, 2, 3, … so that a repeat gets the same answer and not a second unit;
 // 0 does without.
@@ -204,7 +204,7 @@ func (c *Core) take(m *member) (Unit, bool) {
 }
 
 func (c *Core) mayTake(owner Worker) bool {
-	return c.mode == Async || c.warming() || c.find(owner).state == gone
+	return c.mode == Async || c.policy.sharing || c.warming() || c.find(owner).state == gone
 }
 
 // release answers those who wait in Next and can be answered now. It says whether there were any.

@@ -19,6 +19,7 @@ func policyChecks() []check {
 		{"a delta that is too stale is dropped, and its data is spent", testDrop},
 		{"the others wait while one worker warms up", testWarmUp},
 		{"warming up goes on with the next worker when the first dies", testWarmUpLeave},
+		{"rounds that share let a quick worker take units of a slow one", testSharing},
 		{"windows are assigned by speed", testAssignedWindows},
 		{"a rule sees what the worker started from", testBase},
 		{"a rule sees how many workers there are", testPeers},
@@ -215,6 +216,28 @@ func testWarmUpLeave(t *testing.T, start Start) {
 	if res := <-out; res.w != 2 || res.t != ps.Done {
 		t.Errorf("worker %d got turn %d", res.w, res.t)
 	}
+}
+
+func testSharing(t *testing.T, start Start) {
+	r := newRig(t, start, []float32{0}, Add{}, ps.Options{Mode: ps.Rounds, Workers: 2, Shards: 4, Epochs: 1, Sharing: true})
+	p, q := r.peer(0), r.peer(1)
+	slow, _ := q.next()
+	var at []ps.Position
+	for range 3 {
+		u, turn := p.next()
+		if turn != ps.Work || u.ID == slow.ID {
+			t.Fatalf("unit %+v, turn %d", u, turn)
+		}
+		at = append(at, ps.Position{Unit: u.ID, Done: true})
+	}
+	out := make(chan result, 1)
+	p.pushing(out, 0, []float32{2}, at...)
+	r.waiting(1)
+	if a := q.must(q.push(0, []float32{4}, ps.Position{Unit: slow.ID, Done: true})); !a.Stop {
+		t.Errorf("%+v", a)
+	}
+	<-out
+	r.centre(3)
 }
 
 func testAssignedWindows(t *testing.T, start Start) {

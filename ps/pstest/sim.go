@@ -21,11 +21,12 @@ type Sim struct {
 	Epochs  int
 	Rows    int // samples of the longest shard; shard s has Rows - s mod 3, at least 0
 	Window  int // steps between commits; 0: a worker commits when it is told to flush
-	// Quorum, Bound, Staleness and WarmUp are as in ps.Options.
+	// Quorum, Bound, Staleness, WarmUp and Sharing are as in ps.Options.
 	Quorum    int
 	Bound     int
 	Staleness ps.Staleness
 	WarmUp    int64
+	Sharing   bool
 	Params    int
 	// Servers spreads the parameters over that many data servers; 0 keeps them at the coordinator.
 	Servers int
@@ -146,7 +147,7 @@ func newSim(o Sim) (*sim, error) {
 
 func (s *sim) options() ps.Options {
 	return ps.Options{Mode: s.Mode, Workers: s.Workers, Shards: s.Shards, Epochs: s.Epochs, Block: 3, Generation: s.crashes,
-		Quorum: s.Quorum, Bound: s.Bound, Staleness: s.Staleness, WarmUp: s.WarmUp}
+		Quorum: s.Quorum, Bound: s.Bound, Staleness: s.Staleness, WarmUp: s.WarmUp, Sharing: s.Sharing}
 }
 
 func (s *sim) rows(unit int) int { return max(0, s.Rows-(unit%s.Shards)%3) }

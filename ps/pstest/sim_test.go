@@ -58,6 +58,7 @@ func policies(o *Sim, rng *rand.Rand) {
 	}
 	o.Staleness = ps.Staleness{Power: float64(rng.IntN(3)) / 2, Drop: uint64(rng.IntN(4))}
 	o.WarmUp = int64(rng.IntN(8))
+	o.Sharing = rng.IntN(2) > 0
 }
 
 // Rounds: the same bits whatever the order in which messages arrive and workers get to run (bulk synchronous, mean in
