@@ -31,6 +31,7 @@ var mayImport = map[string][]string{
 	"ps":                                 {},
 	"ps/pspb":                            {},
 	"ps/psrpc":                           {"ps", "ps/pspb"},
+	"ps/checkpoint":                      {"ps"},
 	"ps/pstest":                          {"ps"},
 	"trainers":                           {"pipeline", "ps", "trainers/model", "trainers/optim"},
 	"trainers/trainertest":               {"pipeline", "ps", "trainers", "trainers/model", "trainers/optim"},
