@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"dkpipe/hdfsio/publish"
+	"dkpipe/pipeline"
 	"dkpipe/pipeline/spec"
 	"dkpipe/trainers"
 )
@@ -66,6 +67,10 @@ func (j *job) checkTraining(ctx context.Context) error {
 	_, optErr := buildOptimizer(t, nil)
 	if err := spec.Join(algErr, optErr); err != nil {
 		return err
+	}
+	if _, ok := alg.(trainers.Ensemble); ok {
+		return placed(t.Pos, &pipeline.Error{Kind: pipeline.Unsupported, Message: "trainer ensemble is for Go programs",
+			Hint: "call trainers.TrainEnsemble; or train several models with different train.seed and compare them"})
 	}
 	if c, ok := alg.(trainers.Checker); ok {
 		if _, err := c.Check(t.Workers, t.Window); err != nil {
