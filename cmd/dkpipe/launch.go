@@ -8,13 +8,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"dkpipe/pipeline"
 	"dkpipe/ps"
@@ -35,36 +40,48 @@ type workerJob struct {
 	Dir     string            `json:"dir,omitempty"`  // local folder for copies of live shards; it goes with the run
 }
 
-// Environment of a worker process.
-const ticketVariable = "DKPIPE_TICKET"
-
 // stopGrace is how long a worker process may take to commit what it has and end, after it was asked to.
 const stopGrace = 12 * time.Second
 
 // leaveGrace is how long a worker process may take to end by itself when the run is complete.
 const leaveGrace = 3 * time.Second
 
-// processes starts the workers of a run as processes of their own, which exchange with the parameter server in this
-// one over a unix socket.
-type processes struct {
-	job    *job
-	binary string
-	dir    string // of the socket, readable by its owner only
-	ticket psrpc.Ticket
-	blob   []byte
-
-	start  sync.Once
-	server *psrpc.Server
-	served chan error
-	err    error
+// registerLaunch adds the flags that say where workers run, for people who try one after the other.
+func (*specFlags) registerLaunch(c *cobra.Command) {
+	c.Flags().Var(fieldFlag{c.Flags(), "train.launch"}, "launch", "where workers run, instead of train.launch: `in-process`, process, join or spark")
+	c.Flags().Var(fieldFlag{c.Flags(), "train.listen"}, "listen", "where workers find the run, `HOST:PORT`, instead of train.listen")
 }
 
-// launchProcesses makes cfg start its workers as processes. The caller calls stop in the end.
-func (j *job) launchProcesses(ctx context.Context, p prepared, cfg *trainers.Config) (stop func(), err error) {
-	binary, err := os.Executable()
-	if err != nil {
-		return nil, err
+// fieldFlag is a flag that overrules one field of the spec: a short form of --set.
+type fieldFlag struct {
+	flags *pflag.FlagSet
+	field string
+}
+
+func (v fieldFlag) String() string { return "" }
+func (v fieldFlag) Type() string   { return "text" }
+
+// Set takes the value as text, whatever it looks like.
+func (v fieldFlag) Set(value string) error {
+	return v.flags.Set("set", v.field+"="+strconv.Quote(value))
+}
+
+// launchWorkers makes cfg start its workers as train.launch says. The caller calls stop in the end.
+func (j *job) launchWorkers(ctx context.Context, p prepared, cfg *trainers.Config) (stop func(), err error) {
+	cfg.MinWorkers = j.spec.Train.MinWorkers
+	switch j.spec.Train.Launch {
+	case "process":
+		return j.launchProcesses(ctx, p, cfg)
+	case "join":
+		return j.launchJoin(ctx, p, cfg)
+	case "spark":
+		return j.launchSpark(ctx, p, cfg)
 	}
+	return func() {}, nil
+}
+
+// workerBlob is the workerJob of this run. Workers on this machine may use dir, if it is not empty.
+func (j *job) workerBlob(p prepared, dir string) ([]byte, error) {
 	file, err := filepath.Abs(j.spec.File)
 	if err != nil {
 		return nil, err
@@ -73,58 +90,100 @@ func (j *job) launchProcesses(ctx context.Context, p prepared, cfg *trainers.Con
 	if err != nil {
 		return nil, err
 	}
+	data := p.folder.String()
+	if !strings.Contains(data, ":") { // a worker may have another working directory
+		if data, err = filepath.Abs(data); err != nil {
+			return nil, err
+		}
+	}
+	wj := workerJob{File: file, Spec: j.spec.Bytes, Params: opt.Params, Set: opt.Set, Slot: opt.Slot, Dataset: data}
+	if p.live != nil {
+		wj.Live, wj.Dir = &p.live.Live, dir
+	}
+	return json.Marshal(wj)
+}
+
+// door is the socket at which the workers of a run join it.
+type door struct {
+	listener net.Listener
+	ticket   psrpc.Ticket
+	identity psrpc.Identity // zero where nobody but this machine can reach the socket
+	blob     []byte
+
+	start  sync.Once
+	server *psrpc.Server
+	served chan error
+	err    error
+}
+
+func newDoor(l net.Listener, ticket psrpc.Ticket, blob []byte) *door {
+	return &door{listener: l, ticket: ticket, blob: blob, served: make(chan error, 1)}
+}
+
+// open puts the run's parameter server on the socket, once.
+func (d *door) open(srv *ps.Server) error {
+	d.start.Do(func() {
+		if d.server, d.err = psrpc.NewServer(srv, psrpc.ServerOptions{Ticket: d.ticket, Identity: d.identity, Job: d.blob}); d.err != nil {
+			return
+		}
+		go func() { d.served <- d.server.Serve(d.listener) }()
+	})
+	return d.err
+}
+
+// close waits a moment for workers to leave by themselves.
+func (d *door) close() {
+	if d.server == nil {
+		_ = d.listener.Close() // nobody came in by it
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	d.server.Close(ctx)
+	<-d.served
+}
+
+// processes starts the workers of a run as processes of their own, which exchange with the parameter server in this
+// one over a unix socket.
+type processes struct {
+	*door
+	job    *job
+	binary string
+	dir    string // of the socket, readable by its owner only
+}
+
+// launchProcesses makes cfg start its workers as processes. The caller calls stop in the end.
+func (j *job) launchProcesses(_ context.Context, p prepared, cfg *trainers.Config) (stop func(), err error) {
+	binary, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
 	dir, err := j.folder()
 	if err != nil {
 		return nil, err
 	}
-	wj := workerJob{File: file, Spec: j.spec.Bytes, Params: opt.Params, Set: opt.Set, Slot: opt.Slot, Dataset: p.folder.String()}
-	if p.live != nil {
-		wj.Live, wj.Dir = &p.live.Live, dir
-	}
-	blob, err := json.Marshal(wj)
+	blob, err := j.workerBlob(p, dir)
 	if err != nil {
 		return nil, err
 	}
-	l := &processes{job: j, binary: binary, dir: dir, ticket: psrpc.NewTicket(), blob: blob, served: make(chan error, 1)}
+	l := &processes{job: j, binary: binary, dir: dir}
+	listener, err := psrpc.Listen(l.address())
+	if err != nil {
+		return nil, err
+	}
+	l.door = newDoor(listener, psrpc.NewTicket(), blob)
 	cfg.Launch = l.launch
-	return l.stop, nil
+	return l.close, nil
 }
 
 func (l *processes) address() string { return "unix:" + filepath.Join(l.dir, "ps.sock") }
 
-// serve puts the run's parameter server on the socket, once.
-func (l *processes) serve(srv *ps.Server) error {
-	l.start.Do(func() {
-		if l.server, l.err = psrpc.NewServer(srv, psrpc.ServerOptions{Ticket: l.ticket, Job: l.blob}); l.err != nil {
-			return
-		}
-		listener, err := psrpc.Listen(l.address())
-		if err != nil {
-			l.err = err
-			return
-		}
-		go func() { l.served <- l.server.Serve(listener) }()
-	})
-	return l.err
-}
-
-func (l *processes) stop() {
-	if l.server != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		l.server.Close(ctx)
-		if l.err == nil {
-			<-l.served
-		}
-	}
-}
-
 // launch is a trainers.Config.Launch: it runs one worker process to its end.
 func (l *processes) launch(ctx context.Context, srv *ps.Server, w ps.Worker) error {
-	if err := l.serve(srv); err != nil {
+	if err := l.open(srv); err != nil {
 		return err
 	}
-	cmd := exec.Command(l.binary, "worker", "--connect", l.address(), "--worker", strconv.Itoa(int(w)), "--json")
+	cmd := exec.Command(l.binary, "worker", "--connect", l.address(), "--worker", strconv.Itoa(int(w)), "--stdin", "--json")
 	cmd.Env = append(os.Environ(), ticketVariable+"="+l.ticket.Text())
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is ours to pass on
 	var stdout bytes.Buffer

@@ -33,6 +33,7 @@ func (a *app) runCommand() *cobra.Command {
 	flags.register(c)
 	flags.registerForce(c)
 	look.register(c)
+	flags.registerLaunch(c)
 	return c
 }
 

@@ -50,6 +50,7 @@ func (a *app) trainCommand() *cobra.Command {
 	flags.registerForce(c)
 	look.register(c)
 	look.registerResume(c)
+	flags.registerLaunch(c)
 	return c
 }
 
@@ -260,13 +261,11 @@ func (j *job) train(ctx context.Context, p prepared) (*trained, error) {
 		return nil, err
 	}
 	defer j.training.watch.close(false) // where it does not come to training
-	if j.spec.Train.Launch == "process" {
-		stop, err := j.launchProcesses(ctx, p, &cfg)
-		if err != nil {
-			return nil, err
-		}
-		defer stop()
+	stop, err := j.launchWorkers(ctx, p, &cfg)
+	if err != nil {
+		return nil, err
 	}
+	defer stop()
 	j.training.watch.begin()
 	result, err := trainers.Train(ctx, cfg)
 	j.training.watch.close(err == nil && !result.Interrupted)

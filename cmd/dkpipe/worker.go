@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -17,22 +18,34 @@ import (
 	"dkpipe/trainers"
 )
 
+// workerFlags say which run a worker joins, and how long it lives.
+type workerFlags struct {
+	address    string
+	number     int
+	ticketFile string
+	patience   time.Duration
+	stdin      bool
+	stay       bool
+}
+
 func (a *app) workerCommand() *cobra.Command {
-	var address string
-	var number int
+	var f workerFlags
 	c := &cobra.Command{
 		Use:   "worker --connect ADDRESS",
 		Short: "Be one worker of a run that goes on elsewhere",
-		Long: "Joins the parameter server at ADDRESS, gets the job from it, and trains until the run is over. The ticket of the run is\n" +
-			"read from the environment variable " + ticketVariable + ". The command that starts a run with launch: process starts its\n" +
-			"workers itself; a worker ends when its standard input does.",
-		Example: "  " + ticketVariable + "=… dkpipe worker --connect unix:/run/dkpipe/ps.sock",
+		Long: "Joins the parameter server at ADDRESS, gets the job from it, and trains until the run is over. It may come late, and\n" +
+			"leave early: what it has not committed is done by others. Data and model files are read by the names that the\n" +
+			"coordinator has for them, so keep them where every worker can read.\n\n" +
+			"The ticket of the run is read from the environment variable " + ticketVariable + " or from a file, never from the command\n" +
+			"line, which other users of a machine can see. Runs with launch: process or spark start their workers themselves; one\n" +
+			"with launch: join prints the command to start them with.",
+		Example: "  " + ticketVariable + "=… dkpipe worker --connect 127.0.0.1:7070\n  dkpipe worker --connect unix:/run/dkpipe/ps.sock --ticket-file ticket",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if address == "" {
-				return usage("a run that is started with train.launch=process starts its workers itself", "worker needs --connect")
+			if f.address == "" {
+				return usage("a run that is started with --launch join prints the command", "worker needs --connect")
 			}
-			stats, err := a.runWorker(c.Context(), os.Stdin, address, ps.Worker(number))
+			stats, err := a.runWorker(c.Context(), os.Stdin, f)
 			if err != nil {
 				return err
 			}
@@ -42,35 +55,62 @@ func (a *app) workerCommand() *cobra.Command {
 			return nil
 		},
 	}
-	c.Flags().StringVar(&address, "connect", "", "the parameter server, `ADDRESS` such as 127.0.0.1:7070 or unix:/path")
-	c.Flags().IntVar(&number, "worker", -1, "which worker to be; -1 takes the lowest free number")
+	c.Flags().StringVar(&f.address, "connect", "", "the parameter server, `ADDRESS` such as 127.0.0.1:7070 or unix:/path")
+	c.Flags().IntVar(&f.number, "worker", -1, "which worker to be; -1 takes the lowest free number")
+	c.Flags().StringVar(&f.ticketFile, "ticket-file", "", "the `FILE` that holds the ticket, instead of "+ticketVariable)
+	c.Flags().DurationVar(&f.patience, "patience", 30*time.Second, "how long to try while the server cannot be reached")
+	c.Flags().BoolVar(&f.stdin, "stdin", false, "end when standard input does")
+	c.Flags().BoolVar(&f.stay, "stay", false, "with --stdin: and not before")
+	c.AddCommand(a.ticketCommand())
 	return c
 }
 
-// runWorker takes part in a run until it is over or stdin ends.
-func (a *app) runWorker(ctx context.Context, stdin io.Reader, address string, w ps.Worker) (trainers.WorkerStats, error) {
-	ticket, err := psrpc.ParseTicket(a.env(ticketVariable))
+// lastCommit is how long a worker whose starter has gone may take to commit what it has.
+const lastCommit = time.Second
+
+// runWorker takes part in a run until it is over or, if that is asked for, stdin ends.
+func (a *app) runWorker(ctx context.Context, stdin io.Reader, f workerFlags) (trainers.WorkerStats, error) {
+	none := trainers.WorkerStats{ID: ps.Worker(f.number)}
+	ticket, err := a.readTicket(f.ticketFile)
 	if err != nil {
-		return trainers.WorkerStats{}, usage("the coordinator of the run hands it to its workers", "%s: %v", ticketVariable, err)
+		return none, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	orphaned := make(chan struct{})
-	go func() { // ends with the process at the latest: a read of stdin cannot be interrupted
-		_, _ = io.Copy(io.Discard, stdin)
-		close(orphaned)
-		cancel()
-	}()
-	client, err := psrpc.Join(ctx, psrpc.ClientOptions{Address: address, Ticket: ticket, Worker: w})
-	if err != nil {
-		return trainers.WorkerStats{}, err
+	orphaned := make(chan struct{}) // closed when stdin has ended, if that is of any interest
+	if f.stdin {
+		go func() { // ends with the process at the latest: a read of stdin cannot be interrupted
+			_, _ = io.Copy(io.Discard, stdin)
+			close(orphaned)
+			cancel()
+		}()
 	}
+	client, err := psrpc.Join(ctx, psrpc.ClientOptions{Address: f.address, Ticket: ticket, Worker: ps.Worker(f.number), Retry: f.patience})
+	if err != nil {
+		return none, err
+	}
+	stats, err := a.workFor(ctx, client, orphaned)
+	if err == nil && f.stdin && f.stay {
+		<-ctx.Done()
+	}
+	return stats, err
+}
+
+// workFor does a worker's part and leaves the run.
+func (a *app) workFor(ctx context.Context, client *psrpc.Client, orphaned <-chan struct{}) (trainers.WorkerStats, error) {
 	defer client.Close()
 	over := make(chan struct{})
 	var watcher sync.WaitGroup
-	watcher.Go(func() { // whoever started this worker is gone, and the server with it: a last commit has nowhere to go
+	watcher.Go(func() { // whoever started this worker is gone, and perhaps the server with it: there is no use in trying for long
 		select {
 		case <-orphaned:
+		case <-over:
+			return
+		}
+		t := time.NewTimer(lastCommit)
+		defer t.Stop()
+		select {
+		case <-t.C:
 			_ = client.Close()
 		case <-over:
 		}
@@ -79,7 +119,7 @@ func (a *app) runWorker(ctx context.Context, stdin io.Reader, address string, w 
 	defer close(over)
 	j, cfg, err := a.workerConfig(ctx, client)
 	if err != nil {
-		return trainers.WorkerStats{}, err
+		return trainers.WorkerStats{ID: client.Worker()}, err
 	}
 	stats, err := trainers.Work(ctx, cfg)
 	return stats, errors.Join(err, j.closeWorker(ctx))
