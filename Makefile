@@ -1,4 +1,6 @@
 # make test    everything, on a real Spark Connect server and a real HDFS (the README's second command)
+# make test-full     the long runs, too: every seed, ten thousand runs with random faults
+# make test-compat   Spark's part on the versions of SPARKS (downloads each once)
 # make check   formatting, vet, staticcheck, import policy, docs
 # make race    the concurrent packages under the race detector
 # make bench   the benchmarks of BENCHMARKS.md
@@ -7,13 +9,27 @@
 GO ?= go
 export CGO_ENABLED ?= 0
 
-.PHONY: build test check race bench bench-peers fuzz clean
+.PHONY: build test test-full test-compat check race bench bench-peers fuzz clean
 
 build:
 	$(GO) build -trimpath -ldflags "-s -w" -o bin/dkpipe ./cmd/dkpipe
 
 test:
 	.ci/python .ci/servers $(GO) test -timeout 20m ./...
+
+test-full: export DKPIPE_FULL = 1
+test-full:
+	.ci/python .ci/servers $(GO) test -timeout 3h ./...
+
+SPARKS ?= 3.5.7 4.1.3 4.2.0
+
+test-compat: export DKPIPE_REQUIRE = spark,hdfs
+test-compat:
+	for version in $(SPARKS); do \
+		echo "Spark $$version"; \
+		DKPIPE_SPARK=$$version .ci/servers $(GO) test -count 1 -timeout 30m ./sparkconn/... || exit 1; \
+		DKPIPE_SPARK=$$version .ci/servers $(GO) test -count 1 -timeout 30m -run 'Live|Slots|Parameters|Cluster' ./cmd/dkpipe || exit 1; \
+	done
 
 race: export CGO_ENABLED = 1
 race:
