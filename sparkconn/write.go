@@ -328,11 +328,16 @@ func (r *run) writeFiles(ctx context.Context, c *chain, outputs []output, stage 
 	w := p.in("command.write_operation").set("source", "parquet").set("path", stageFolder(stage)).setEnum("mode", "SAVE_MODE_ERROR_IF_EXISTS")
 	sqlRelation(w.in("input"), rowsSQL(c, outputs, r.p.Shards, false))
 	w.append("partitioning_columns", partColumn, shardColumn)
-	w.put("options", map[string]string{
+	w.put("options", fileOptions())
+	return r.checked(ctx, r.s.execute(ctx, "writing shards", r.tag, p, watch(r.progress, int64(c.parts*max(1, r.p.Shards)))), avro)
+}
+
+// fileOptions are what Spark's writer of Parquet is told.
+func fileOptions() map[string]string {
+	return map[string]string{
 		"compression": "none", "maxRecordsPerFile": "0", "parquet.enable.dictionary": "false",
 		"parquet.block.size": strconv.Itoa(groupBytes), "parquet.page.size": strconv.Itoa(pageBytes),
-	})
-	return r.checked(ctx, r.s.execute(ctx, "writing shards", r.tag, p, watch(r.progress, int64(c.parts*max(1, r.p.Shards)))), avro)
+	}
 }
 
 // checked turns the error that a bad row raised into one about that row.
