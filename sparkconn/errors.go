@@ -417,7 +417,7 @@ func classify(e *ServerError) (pipeline.Kind, string) {
 		return pipeline.Data, "correct the row"
 	case strings.HasPrefix(e.SQLState, "22"):
 		return pipeline.Data, "correct the value, or filter the row out"
-	case strings.HasPrefix(e.SQLState, "42"), e.is("PARSE_SYNTAX_ERROR", "DATATYPE_MISMATCH"):
+	case strings.HasPrefix(e.SQLState, "42"), e.is("PARSE_SYNTAX_ERROR", "DATATYPE_MISMATCH", "PATH_ALREADY_EXISTS"):
 		return pipeline.BadSpec, "correct the statement"
 	case e.Code == codes.InvalidArgument:
 		return pipeline.BadSpec, ""

@@ -11,6 +11,9 @@ import (
 // need the place in what they have written, and nothing of what was put round it.
 func TestErrorsAreShownWhereTheyStandInTheSource(t *testing.T) {
 	s := dialReal(t)
+	if major(t, s) < 4 {
+		t.Skip("Spark 3.5 tells less, in other words")
+	}
 	for _, c := range []struct{ sql, want string }{
 		{"SELECT id\nFROM nosuch.events", "source: [TABLE_OR_VIEW_NOT_FOUND] The table or view `nosuch`.`events` cannot be found. " +
 			"Verify the spelling and correctness of the schema and catalog. SQLSTATE: 42P01 (source.sql, line 2, column 6: nosuch.events)"},

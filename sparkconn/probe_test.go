@@ -24,7 +24,8 @@ func TestAServerTellsItsSettingsItsClockAndItsUser(t *testing.T) {
 	if err != nil || now.Before(before.Add(-time.Second)) || now.After(time.Now().Add(time.Second)) {
 		t.Errorf("the clock of the same machine says %v at %v, %v", now, before, err)
 	}
-	if avro, err := s.HasAvro(t.Context()); err != nil || !avro {
+	// Spark 3.5 does not know to_avro in SQL, and not every repository has spark-avro for every version.
+	if avro, err := s.HasAvro(t.Context()); err != nil || !avro && os.Getenv("DKPIPE_SPARK") == "" {
 		t.Errorf("spark-avro: %v, %v", avro, err)
 	}
 	user, err := s.StoreUser(t.Context())

@@ -83,6 +83,10 @@ func TestErrorsOfSparkCarryClassStateAndPlace(t *testing.T) {
 		"SELECT raise_error(repeat('long ', 2000))":         {pipeline.Data, "USER_RAISED_EXCEPTION", "P0001", "long long"},
 	} {
 		err := s.Query(t.Context(), "", sql, func(arrow.RecordBatch) error { return nil })
+		if major(t, s) < 4 { // Spark 3.5 has no details
+			wantError(t, err, want.kind)
+			continue
+		}
 		wantError(t, err, want.kind, want.words)
 		var e *ServerError
 		if !errors.As(err, &e) || e.Class != want.class || e.SQLState != want.state {
