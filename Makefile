@@ -1,8 +1,9 @@
 # make test    everything, on a real Spark Connect server and a real HDFS (the README's second command)
-# make test-full     the long runs, too: every seed, ten thousand runs with random faults
+# make test-full     the long runs, too: more seeds, ten thousand runs with random faults, every fuzz target, races everywhere
 # make test-compat   Spark's part on the versions of SPARKS (downloads each once)
 # make check   formatting, vet, staticcheck, import policy, docs
 # make race    the concurrent packages under the race detector
+# make fuzz    every fuzz target for ten seconds
 # make bench   the benchmarks of BENCHMARKS.md
 # make bench-peers   training steps beside those of JAX, PyTorch and TensorFlow (downloads them once; several GB)
 
@@ -20,15 +21,20 @@ test:
 test-full: export DKPIPE_FULL = 1
 test-full:
 	.ci/python .ci/servers $(GO) test -timeout 3h ./...
+	.ci/fuzz
+	CGO_ENABLED=1 .ci/servers $(GO) test -race -timeout 3h ./...
 
-SPARKS ?= 3.5.7 4.1.3 4.2.0
+fuzz:
+	.ci/fuzz
+
+SPARKS ?= 3.5.7 4.1.2 4.2.0
 
 test-compat: export DKPIPE_REQUIRE = spark,hdfs
 test-compat:
 	for version in $(SPARKS); do \
 		echo "Spark $$version"; \
-		DKPIPE_SPARK=$$version .ci/servers $(GO) test -count 1 -timeout 30m ./sparkconn/... || exit 1; \
-		DKPIPE_SPARK=$$version .ci/servers $(GO) test -count 1 -timeout 30m -run 'Live|Slots|Parameters|Cluster' ./cmd/dkpipe || exit 1; \
+		DKPIPE_SPARK=$$version .ci/servers sh -ec '$(GO) test -count 1 -timeout 30m ./sparkconn/...; \
+			$(GO) test -count 1 -timeout 30m -run "Live|SlotsInSQL|Parameters|ClusterJob" ./cmd/dkpipe' || exit 1; \
 	done
 
 race: export CGO_ENABLED = 1

@@ -2,6 +2,7 @@ package sparkconn
 
 import (
 	"math"
+	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -155,7 +156,11 @@ func TestSparkEvaluatesRandomTreesAsGoDoes(t *testing.T) {
 		return []func(int) *expr.Node{g.number, g.vector, g.text, g.truth}[g.pick(4)](rapid.IntRange(1, 4).Draw(t, "depth"))
 	})
 	row := rapid.Custom(func(t *rapid.T) []expr.Value { return trees{t}.row() })
-	const queries, perQuery, rows = 12, 25, 20
+	const perQuery, rows = 25, 20
+	queries := 12
+	if os.Getenv("DKPIPE_FULL") != "" {
+		queries = 200
+	}
 	for q := range queries {
 		var values [][]expr.Value
 		for i := range rows {
