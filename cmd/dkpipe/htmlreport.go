@@ -234,12 +234,13 @@ func plots(history []trainers.Epoch, points []point, r *trainers.Result) []plot 
 func overTime(points []point) []plot {
 	loss := series{Name: "loss"}
 	var workers []series
+	every := max(1, len(points)/60) // throughput is over a stretch: over single commits it is noise
 	for i, p := range points {
 		loss.X, loss.Y = append(loss.X, p.Seconds), append(loss.Y, p.Loss)
-		if i == 0 {
+		if i == 0 || i%every != 0 {
 			continue
 		}
-		before := points[i-1]
+		before := points[i-every]
 		for k, n := range p.Workers {
 			for len(workers) <= k {
 				workers = append(workers, series{Name: fmt.Sprintf("worker %d", len(workers))})

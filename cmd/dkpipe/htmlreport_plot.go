@@ -124,6 +124,7 @@ func frame(b *strings.Builder, title string, x, y axis, xName string) {
 
 // linePlot draws series over a common axis; empty when there is nothing to see.
 func linePlot(title, xName string, zero bool, all ...series) template.HTML {
+	all = slices.DeleteFunc(all, func(s series) bool { return len(s.X) < 2 && !s.Dots }) // nothing to see
 	var xs, ys []float64
 	for _, s := range all {
 		xs, ys = append(xs, s.X...), append(ys, s.Y...)
@@ -154,7 +155,10 @@ func linePlot(title, xName string, zero bool, all ...series) template.HTML {
 					template.HTMLEscapeString(s.Name), tickText(s.X[k]), tickText(s.Y[k]))
 			}
 		}
-		fmt.Fprintf(&b, `<path d="%s"/></g>`, path.String())
+		if len(s.X) > 1 {
+			fmt.Fprintf(&b, `<path d="%s"/>`, path.String())
+		}
+		b.WriteString("</g>")
 	}
 	b.WriteString("</svg>")
 	b.WriteString(legend(all))

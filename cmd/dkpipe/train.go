@@ -150,14 +150,12 @@ func (j *job) trainAndPublish(ctx context.Context, root place, lock *publish.Loc
 		return err
 	}
 	j.report.Model = root.join(version.String()).String()
-	if !t.result.Interrupted {
-		j.training.kept.complete(save)
-	}
 	switch {
 	case t.result.Interrupted:
 		return &pipeline.Error{Kind: pipeline.Interrupted, Message: fmt.Sprintf("interrupted after %s of %s samples; what was learned is in %s",
 			thousands(t.result.Samples), thousands(j.samplesOf(p)), j.report.Model), Hint: "LATEST was not moved; run the same command again for a whole run"}
 	case gateErr != nil:
+		j.training.kept.complete(save)
 		if _, err := lock.Retain(save, j.spec.Output.KeepVersions); err != nil {
 			return err
 		}
@@ -167,6 +165,7 @@ func (j *job) trainAndPublish(ctx context.Context, root place, lock *publish.Loc
 		return err
 	}
 	j.report.latest = true
+	j.training.kept.complete(save) // not before: who is killed until now has something to go on from
 	j.nextSteps(root)
 	_, err = lock.Retain(save, j.spec.Output.KeepVersions)
 	return err

@@ -74,6 +74,7 @@ func (w *trainWatch) Progress(p trainers.Progress) {
 	w.mu.Lock()
 	w.note(p)
 	loss := w.loss
+	w.curve.add(p.Seconds, loss, p.Samples, w.done)
 	w.mu.Unlock()
 	now := time.Now()
 	if now.Sub(w.shown) < showEvery && p.Samples < p.Of {
@@ -82,7 +83,6 @@ func (w *trainWatch) Progress(p trainers.Progress) {
 	w.shown = now
 	rate := float64(p.Samples) / max(p.Seconds, 1e-9)
 	w.mu.Lock()
-	w.curve.add(p.Seconds, loss, p.Samples, w.done)
 	line := w.curve.sparkline(16)
 	w.mu.Unlock()
 	w.all.set(p.Samples, p.Of, fmt.Sprintf("epoch %d  loss %.4f %s %s samples/s", p.Epoch, loss, line, thousands(int64(rate))))
@@ -240,12 +240,14 @@ func (l *listeners) close() {
 	l.list = nil
 }
 
-// curve is a run over time, in a bounded number of points.
+// curve is a run over time, in a bounded number of points. It begins dense; each time that it is full, every second point
+// goes, and later ones are twice as far apart.
 type curve struct {
 	points []point
-	every  int // of the looks, one in so many becomes a point; 0 means 1
-	skip   int
+	gap    float64 // seconds between two points; 0 means firstGap
 }
+
+const firstGap = 0.02
 
 // point is a run at one moment.
 type point struct {
@@ -255,13 +257,14 @@ type point struct {
 	Workers []int64 // samples of each
 }
 
-const maxPoints = 600
+const maxPoints = 400
 
+// add takes in a point, unless the last one is nearer than the gap.
 func (c *curve) add(seconds, loss float64, samples int64, done []trainers.WorkerStats) {
-	if c.skip++; c.skip < c.every {
+	c.gap = max(c.gap, firstGap)
+	if n := len(c.points); n > 0 && seconds-c.points[n-1].Seconds < c.gap {
 		return
 	}
-	c.skip = 0
 	p := point{Seconds: seconds, Loss: loss, Samples: samples}
 	for _, d := range done {
 		p.Workers = append(p.Workers, d.Samples)
@@ -270,11 +273,11 @@ func (c *curve) add(seconds, loss float64, samples int64, done []trainers.Worker
 	if len(c.points) < maxPoints {
 		return
 	}
-	for i := range maxPoints / 2 { // half as many, twice as far apart
+	for i := range maxPoints / 2 {
 		c.points[i] = c.points[2*i+1]
 	}
 	c.points = c.points[:maxPoints/2]
-	c.every = max(1, c.every) * 2
+	c.gap *= 2
 }
 
 // sparkline draws the loss in one line of text.
