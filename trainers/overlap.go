@@ -95,9 +95,15 @@ func (w *worker) commitAhead(ctx context.Context) error {
 	w.positions, a.positions = a.positions[:0], w.sent.Positions
 	w.cursors, a.cursors = a.cursors[:0], w.cursors
 	x, base := w.x, w.base[:len(w.x)]
+	var zero float32 // unless some number is not finite
 	for i, u := range w.delta[:len(x)] {
 		v := base[i] + u
 		x[i], base[i] = v, v
+		zero += v - v
+	}
+	if zero != 0 { // the server will refuse it, and there is nothing to go on from before it has
+		a.flown = false
+		return w.send(ctx)
 	}
 	w.version = w.under
 	a.flying, a.flown = true, true

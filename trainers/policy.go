@@ -9,7 +9,9 @@ import (
 )
 
 // Policy is what every algorithm may ask of the engine. An algorithm that embeds it takes these fields in the trainer's
-// item of a job file beside its own; the zero value asks for nothing.
+// item of a job file beside its own; the zero value asks for nothing. With a quorum, windows in seconds or dynamic windows
+// quick workers also take over data of slow ones, and who does what depends on time: such a run repeats itself bit for bit
+// only by its order log (Replay), in rounds as well.
 type Policy struct {
 	// Every is how long a window is, in the place of train.window: a number of steps, or {steps: 10}, or {seconds: 0.5}.
 	// With equal seconds a slow worker does fewer steps a window and holds nobody up.
@@ -173,5 +175,7 @@ func (p Policy) server(a Algorithm, workers, window int, samples int64) ps.Optio
 	if p.Dynamic {
 		o.Window = window
 	}
+	// These are for workers of unequal speed, who should not have equal parts of the data either.
+	o.Sharing = p.Quorum > 0 || p.Dynamic || p.Every.Seconds > 0
 	return o
 }

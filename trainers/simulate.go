@@ -191,6 +191,9 @@ func (s *sim) run(ctx context.Context) (SimResult, error) {
 		all.Go(func() { w.work(ctx) })
 	}
 	all.Wait()
+	if s.err == nil {
+		s.err = ctx.Err() // workers that hear of it end in order
+	}
 	r := s.result
 	r.Params = make([]float32, s.core.Len())
 	if _, err := s.core.Centre(r.Params); err != nil && s.err == nil {

@@ -82,7 +82,8 @@ func (c Case) config(n int) (cfg trainers.Config, feed *Feed, minimum []float32)
 		Algorithm: c.Algorithm, Workers: n, Window: c.Window, Epochs: c.Epochs, Feed: feed, Optimizer: opt,
 		Replica: func(w ps.Worker) (model.Replica, error) { return NewLinear(inputs, outputs, uint64(w)), nil },
 	}
-	if n > 1 && c.Algorithm.Mode() == ps.Async {
+	if p, ok := c.Algorithm.(trainers.Configured); n > 1 && c.Algorithm.Mode() == ps.Async && !(ok && p.Settings().Bound > 0) {
+		// A bound keeps workers together itself; two that do it by different books would wait for each other.
 		cfg.Launch = newPace().launch(cfg)
 	}
 	return cfg, feed, minimum
