@@ -162,7 +162,8 @@ func (c *Core) assign(m *member, cm *Commit) int {
 			fastest = max(fastest, o.speed)
 		}
 	}
-	return max(1, int(float64(c.policy.window)*(m.speed/fastest)))
+	const slack = 0.01 // speeds are measured: half of the fastest may be a little less
+	return max(1, int(float64(c.policy.window)*(m.speed/fastest)+slack))
 }
 
 // remember keeps the centre that m gets, for a rule that looks back at it.
