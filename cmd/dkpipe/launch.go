@@ -35,9 +35,10 @@ type workerJob struct {
 	Params  map[string]string `json:"params,omitempty"`
 	Set     []string          `json:"set,omitempty"`
 	Slot    string            `json:"slot,omitempty"`
-	Dataset string            `json:"dataset"`        // the version that is trained on
-	Live    *sparkconn.Live   `json:"live,omitempty"` // its rows, when they are not on disk
-	Dir     string            `json:"dir,omitempty"`  // local folder for copies of live shards; it goes with the run
+	Dataset string            `json:"dataset"`         // the version that is trained on
+	Live    *sparkconn.Live   `json:"live,omitempty"`  // its rows, when they are not on disk
+	Steps   float64           `json:"steps,omitempty"` // that a worker did before the run was resumed: schedules go on from there
+	Dir     string            `json:"dir,omitempty"`   // local folder for copies of live shards; it goes with the run
 }
 
 // stopGrace is how long a worker process may take to commit what it has and end, after it was asked to.
@@ -96,7 +97,7 @@ func (j *job) workerBlob(p prepared, dir string) ([]byte, error) {
 			return nil, err
 		}
 	}
-	wj := workerJob{File: file, Spec: j.spec.Bytes, Params: opt.Params, Set: opt.Set, Slot: opt.Slot, Dataset: data}
+	wj := workerJob{File: file, Spec: j.spec.Bytes, Params: opt.Params, Set: opt.Set, Slot: opt.Slot, Dataset: data, Steps: j.training.steps}
 	if p.live != nil {
 		wj.Live, wj.Dir = &p.live.Live, dir
 	}

@@ -325,6 +325,9 @@ func (r *resumed) restore(ctx context.Context, j *job, p prepared, m startModel,
 		}
 	}
 	cfg.From, cfg.Past = s, past
+	if past != nil {
+		j.training.steps = float64(past.Steps) / float64(max(1, r.index.Workers))
+	}
 	j.app.log.Info("the run goes on from a checkpoint", "checkpoint", r.at.String(), "samples", r.index.Samples, "epochs", s.Epoch, "workers then", r.index.Workers)
 	j.events.add("resumed", map[string]any{"checkpoint": r.at.String(), "run": r.index.Run, "samples": r.index.Samples, "epochs": s.Epoch})
 	return nil

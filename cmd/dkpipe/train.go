@@ -237,7 +237,9 @@ func (j *job) trainingParts(ctx context.Context, p prepared) (trainers.Config, s
 			if err != nil {
 				return nil, err
 			}
-			return buildOptimizer(t, layout)
+			from := t
+			from.Optimizer.Decode = optim.StartingAt(j.training.steps, t.Optimizer.Decode)
+			return buildOptimizer(from, layout)
 		},
 	}, m, nil
 }

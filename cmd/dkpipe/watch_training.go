@@ -18,6 +18,7 @@ type training struct {
 	watch  *trainWatch      // nil before training
 	kept   *checkpoints     // nil unless the spec asks for them
 	from   *resumed         // nil unless the run goes on from a checkpoint
+	steps  float64          // that each worker did before the checkpoint
 	result *trainers.Result // nil before the end
 }
 

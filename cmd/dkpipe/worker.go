@@ -155,6 +155,7 @@ func (a *app) workerConfig(ctx context.Context, client *psrpc.Client) (*job, tra
 
 func (j *job) workerParts(ctx context.Context, wj workerJob, client *psrpc.Client) (trainers.WorkerConfig, error) {
 	var none trainers.WorkerConfig
+	j.training.steps = wj.Steps
 	at, err := openPlace(ctx, j.stores, wj.Dataset)
 	if err != nil {
 		return none, err
