@@ -112,8 +112,8 @@ type Unit struct {
 	Epoch  int
 	Shard  int
 	Cursor []byte // where to start: nil at the beginning, else as the last applied commit left it; the caller's own
-	// Pull is set in Rounds mode when the centre is no longer the one that the worker got last, because rounds went
-	// on while it waited: it pulls (Seq 0) before the first step, so that all members start from the same point.
+	// Pull is set when the worker waited for the unit and the centre is no longer the one that it got last: it pulls
+	// (Seq 0) before the first step. In rounds all members so start from the same point.
 	Pull bool
 }
 

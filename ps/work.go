@@ -164,7 +164,7 @@ func (c *Core) grant(m *member) (Unit, Turn, error) {
 	} else if got, ok := c.take(m); ok {
 		u, turn = got, Work
 		// With a quorum, rounds go on while a worker computes: only one that waited here has no window open.
-		u.Pull = c.mode == Rounds && m.seen != c.version+1 && (c.policy.quorum == 0 || m.state == parked)
+		u.Pull = m.seen != c.version+1 && (m.state == parked || c.mode == Rounds && c.policy.quorum == 0)
 		if m.state == parked {
 			c.catchUp(m)
 		}

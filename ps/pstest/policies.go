@@ -188,7 +188,7 @@ func testWarmUp(t *testing.T, start Start) {
 			p.must(p.push(uint64(i), []float32{1}, a))
 		}
 		res := <-out
-		if res.err != nil || res.t != ps.Work || res.u.Pull != (mode == ps.Rounds) {
+		if res.err != nil || res.t != ps.Work || !res.u.Pull {
 			t.Errorf("mode %d: %+v, turn %d, %v", mode, res.u, res.t, res.err)
 		}
 	}

@@ -395,8 +395,8 @@ func testHandBack(t *testing.T, start Start) {
 		if res.err != nil || res.t != ps.Work || res.u.ID != u.ID || !slices.Equal(res.u.Cursor, []byte{7, 7}) {
 			t.Fatalf("mode %d: %+v, turn %d, %v", mode, res.u, res.t, res.err)
 		}
-		if want := mode == ps.Rounds; res.u.Pull != want {
-			t.Errorf("mode %d: pull first: %v", mode, res.u.Pull)
+		if !res.u.Pull {
+			t.Errorf("mode %d: the worker is not told to pull first", mode)
 		}
 		if a := q.must(q.push(1, []float32{1}, ps.Position{Unit: u.ID, Done: true})); !a.Stop {
 			t.Errorf("mode %d: %+v", mode, a)
