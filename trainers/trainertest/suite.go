@@ -28,6 +28,7 @@ type Case struct {
 	Epochs    int                                // 0 means 40
 	Optimizer func(int) (optim.Optimizer, error) // nil: Descent with Rate
 	Tolerance float64                            // of every parameter at the end; 0 means 0.001
+	Timed     bool                               // windows depend on time: runs do not repeat themselves
 }
 
 const (
@@ -60,8 +61,10 @@ func Run(t *testing.T, c Case) {
 	for _, n := range c.Workers {
 		t.Run(fmt.Sprintf("converges with %d workers", n), func(t *testing.T) { c.converges(t, n) })
 	}
-	t.Run("one worker repeats bit for bit", func(t *testing.T) { c.repeats(t, 1) })
-	if c.Algorithm.Mode() == ps.Rounds {
+	if !c.Timed {
+		t.Run("one worker repeats bit for bit", func(t *testing.T) { c.repeats(t, 1) })
+	}
+	if c.Algorithm.Mode() == ps.Rounds && !c.Timed {
 		t.Run(fmt.Sprintf("%d workers in rounds repeat bit for bit", most), func(t *testing.T) { c.repeats(t, most) })
 	}
 	t.Run("stops and resumes at cursors", func(t *testing.T) { c.resumes(t, most) })
