@@ -53,8 +53,8 @@ const (
 	heartbeatRows  = 10_000_000 // for each task: 57 days
 )
 
-// word is what may stand in a shell line as it is.
-var word = regexp.MustCompile(`^[A-Za-z0-9_./:=,@%+-]+$`)
+// word is what may stand between double quotes in a shell line.
+var word = regexp.MustCompile(`^[][A-Za-z0-9_./:=,@%+-]+$`)
 
 // Installed is a Program whose files are where executors find them.
 type Installed struct {
@@ -117,7 +117,7 @@ func (s *Session) serverID() string {
 // shellLine checks the program and becomes it. ADD FILE may put it beside the folder of the session.
 func shellLine(binary, sum string, args []string, files map[string]string) (string, error) {
 	line := []string{"b=" + binary + "; [ -e $b ] || b=./" + path.Base(binary) + ";",
-		"echo \"" + sum + "  $b\" | sha256sum -c --status ||",
+		"echo \"" + sum + "  $b\" | sha256sum -c --status 2>/dev/null ||",
 		"{ echo \"dkpipe: $b is not the program that was installed\" >&2; exit 90; };",
 		"exec $b"}
 	for _, a := range args {
@@ -127,7 +127,7 @@ func shellLine(binary, sum string, args []string, files map[string]string) (stri
 		if !word.MatchString(a) {
 			return "", &pipeline.Error{Kind: pipeline.Internal, Message: fmt.Sprintf("the argument %q of a program for executors", a)}
 		}
-		line = append(line, a)
+		line = append(line, `"`+a+`"`)
 	}
 	return strings.Join(line, " "), nil
 }
