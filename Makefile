@@ -16,7 +16,7 @@ build:
 	$(GO) build -trimpath -ldflags "-s -w" -o bin/dkpipe ./cmd/dkpipe
 
 test:
-	.ci/python .ci/servers $(GO) test -timeout 20m ./...
+	.ci/python .ci/servers $(GO) test -timeout 60m ./...
 
 test-full: export DKPIPE_FULL = 1
 test-full:
