@@ -287,7 +287,7 @@ func (o *overseer) keepTime(ctx context.Context) {
 		case <-o.done:
 			return
 		case <-limit:
-			o.end(Ending{Reason: EndSeconds, Text: fmt.Sprintf("%v were over", o.Limits.Time)}, nil)
+			o.end(Ending{Reason: EndSeconds, Text: fmt.Sprintf("the limit of %v was reached", o.Limits.Time)}, nil)
 		case <-beat:
 			o.checkpoint(ctx)
 		case <-o.tick:

@@ -85,7 +85,7 @@ func (w *trainWatch) Progress(p trainers.Progress) {
 	w.mu.Lock()
 	line := w.curve.sparkline(16)
 	w.mu.Unlock()
-	w.all.set(p.Samples, p.Of, fmt.Sprintf("epoch %d  loss %.4f %s %s samples/s", p.Epoch, loss, line, thousands(int64(rate))))
+	w.all.set(p.Samples, p.Of, fmt.Sprintf("epoch %d  loss %.4g %s %s samples/s", p.Epoch, loss, line, thousands(int64(rate))))
 	w.showWorkers(p)
 	w.job.events.add("progress", map[string]any{"worker": p.Worker, "epoch": p.Epoch, "loss": trainers.Number(p.Loss), "samples": p.Samples, "of": p.Of,
 		"commits": p.Commits, "steps": p.Steps, "staleness": p.Staleness, "samples_per_s": trainers.Number(rate)})
