@@ -79,7 +79,7 @@ func TestAlgorithmsFindTheMinimum(t *testing.T) {
 		{name: "agn", Case: trainertest.Case{Window: 3, Rate: 0.2}},
 		{name: "distance_adag", fields: "gamma: 0.01", Case: trainertest.Case{Window: 3, Rate: 0.2}},
 		{name: "dynsgd", Case: trainertest.Case{Window: 3}},
-		{name: "aeasgd", Case: trainertest.Case{Window: 3}},
+		{name: "aeasgd", Case: trainertest.Case{Window: 3, Epochs: 160}},
 		{name: "eamsgd", fields: "momentum: 0.5", Case: trainertest.Case{Window: 3, Rate: 0.05}},
 		{name: "sync_sgd", Case: trainertest.Case{Epochs: 80, Rate: 0.3}},
 		{name: "local_sgd", Case: trainertest.Case{Window: 3}},
