@@ -80,7 +80,7 @@ func TestTheBestCentreIsTheResult(t *testing.T) {
 }
 
 func TestTheBestCentreIsTheResultOfACompleteRun(t *testing.T) {
-	cfg, _ := runConfig(trainers.AGN{}, 2)
+	cfg, _ := runConfig(trainers.LocalSGD{}, 2)
 	cfg.Window = 1 // many commits follow the first epoch
 	v := scores(0.9, 0.5)
 	v.EarlyStopping = &trainers.EarlyStopping{Patience: 9, RestoreBest: true}
