@@ -53,6 +53,12 @@ func (*specFlags) registerLaunch(c *cobra.Command) {
 	c.Flags().Var(fieldFlag{c.Flags(), "train.listen"}, "listen", "where workers find the run, `HOST:PORT`, instead of train.listen")
 }
 
+// registerRecord adds the flag for runs that are to be repeated later.
+func (*specFlags) registerRecord(c *cobra.Command) {
+	c.Flags().String("record", "", "keep in `DIR` what dkpipe replay needs to repeat the training bit for bit")
+	_ = c.MarkFlagDirname("record")
+}
+
 // fieldFlag is a flag that overrules one field of the spec: a short form of --set.
 type fieldFlag struct {
 	flags *pflag.FlagSet
@@ -70,6 +76,24 @@ func (v fieldFlag) Set(value string) error {
 // launchWorkers makes cfg start its workers as train.launch says. The caller calls stop in the end.
 func (j *job) launchWorkers(ctx context.Context, p prepared, cfg *trainers.Config) (stop func(), err error) {
 	cfg.MinWorkers = j.spec.Train.MinWorkers
+	launched, err := j.launcher(ctx, p, cfg)
+	dir := j.flags.recordFolder()
+	if err != nil || dir == "" {
+		return launched, err
+	}
+	recorded, err := j.record(dir, p, cfg)
+	if err != nil {
+		launched()
+		return nil, err
+	}
+	return func() {
+		launched()
+		recorded()
+	}, nil
+}
+
+// launcher is launchWorkers without recording.
+func (j *job) launcher(ctx context.Context, p prepared, cfg *trainers.Config) (stop func(), err error) {
 	switch j.spec.Train.Launch {
 	case "process":
 		return j.launchProcesses(ctx, p, cfg)

@@ -34,6 +34,7 @@ func (a *app) runCommand() *cobra.Command {
 	flags.registerForce(c)
 	look.register(c)
 	flags.registerLaunch(c)
+	flags.registerRecord(c)
 	return c
 }
 

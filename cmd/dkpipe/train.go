@@ -51,6 +51,7 @@ func (a *app) trainCommand() *cobra.Command {
 	look.register(c)
 	look.registerResume(c)
 	flags.registerLaunch(c)
+	flags.registerRecord(c)
 	return c
 }
 

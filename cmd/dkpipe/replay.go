@@ -1,0 +1,211 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"dkpipe/pipeline"
+	"dkpipe/pipeline/spec"
+	"dkpipe/trainers"
+)
+
+// A recorded run is a folder with these files: what was trained, as workers are told it, and in which order the parameter
+// server took their calls.
+const (
+	recordedJob   = "job.json"
+	recordedOrder = "order.log"
+)
+
+// maxRecordedJob bounds what is read of a recorded job.
+const maxRecordedJob = 16 << 20
+
+// replayReport is what dkpipe replay --json prints.
+type replayReport struct {
+	Command       string  `json:"command"`
+	Status        string  `json:"status"`
+	Dataset       string  `json:"dataset"`
+	Samples       int64   `json:"samples"`
+	Commits       uint64  `json:"commits"`
+	Seconds       float64 `json:"seconds"`
+	Parameters    int     `json:"parameters"`
+	SHA256        string  `json:"parameters_sha256"` // of their bits, little-endian
+	LogBytes      int64   `json:"log_bytes"`         // of the order log
+	ExchangeBytes uint64  `json:"exchange_bytes"`    // of parameters that the run's commits and replies were
+	Equal         *bool   `json:"equal,omitempty"`   // to the model that was named
+}
+
+func (a *app) replayCommand() *cobra.Command {
+	var model string
+	c := &cobra.Command{
+		Use:   "replay DIR",
+		Short: "Repeat a recorded training, bit for bit",
+		Long: "Repeats a training that was run with --record DIR, in this process: workers make the same calls in the same order, so an\n" +
+			"asynchronous run, which never comes out the same twice, gives the same bits again, wherever its workers were. The\n" +
+			"dataset version must still be there, and the machine must have the same kernels. With --model the parameters are compared with those of a model.",
+		Example: "  dkpipe train -f job.yaml --record runs/1\n  dkpipe replay runs/1 --model out/model/v000001",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			r, err := a.runReplay(c.Context(), args[0], model)
+			if err != nil {
+				return err
+			}
+			if a.json {
+				a.printJSON(r)
+				return nil
+			}
+			fmt.Fprintf(a.stdout, "repeated %s samples and %s commits in %.2f s: the parameters are the same to the bit\n", thousands(r.Samples), thousands(int64(r.Commits)), r.Seconds)
+			fmt.Fprintf(a.stdout, "  sha256 of %s parameters: %s\n", thousands(int64(r.Parameters)), r.SHA256)
+			return nil
+		},
+	}
+	c.Flags().StringVar(&model, "model", "", "compare with the parameters of the model at `URI`")
+	return c
+}
+
+// recordFolder is where this run is recorded; empty: nowhere.
+func (f *specFlags) recordFolder() string {
+	if f.flags == nil {
+		return ""
+	}
+	if v := f.flags.Lookup("record"); v != nil {
+		return v.Value.String()
+	}
+	return ""
+}
+
+// record makes cfg keep what replay needs. The caller calls stop in the end.
+func (j *job) record(dir string, p prepared, cfg *trainers.Config) (stop func(), err error) {
+	switch {
+	case cfg.From != nil:
+		return nil, usage("record the run from its beginning", "--record does not go with --resume: the replay would lack what was before")
+	case p.live != nil:
+		return nil, usage("set dataset.live to false and preprocess", "--record needs rows that stay, and dataset.live is true")
+	}
+	blob, err := j.workerBlob(p, "")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, usage("name a folder that can be made", "--record: %v", err)
+	}
+	out, err := os.OpenFile(filepath.Join(dir, recordedOrder), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+	if err != nil {
+		return nil, usage("name a folder that has no recorded run", "--record: %v", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, recordedJob), blob, 0o644); err != nil {
+		return nil, errors.Join(usage("name a folder that can be written", "--record: %v", err), out.Close())
+	}
+	cfg.OrderLog = out
+	return func() {
+		if err := out.Close(); err != nil {
+			j.app.log.Warn("the recorded order may not be whole", "error", err)
+		}
+	}, nil
+}
+
+// runReplay repeats the run of a folder.
+func (a *app) runReplay(ctx context.Context, dir, model string) (*replayReport, error) {
+	blob, err := readRecorded(filepath.Join(dir, recordedJob), maxRecordedJob)
+	if err != nil {
+		return nil, err
+	}
+	var wj workerJob
+	if err := json.Unmarshal(blob, &wj); err != nil {
+		return nil, &pipeline.Error{Kind: pipeline.Corrupt, Message: filepath.Join(dir, recordedJob), Err: err}
+	}
+	log, err := os.Open(filepath.Join(dir, recordedOrder))
+	if err != nil {
+		return nil, usage("name the folder that was given to --record", "%v", err)
+	}
+	defer log.Close()
+	info, err := log.Stat()
+	if err != nil {
+		return nil, err
+	}
+	j, p, err := a.recordedJobOf(ctx, wj)
+	if err != nil {
+		return nil, err
+	}
+	defer j.closeQuietly(ctx)
+	cfg, _, err := j.trainingParts(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	result, err := trainers.Replay(ctx, cfg, log)
+	if err != nil {
+		return nil, p.inDataset(err)
+	}
+	r := &replayReport{Command: "replay", Status: "ok", Dataset: p.folder.String(), Samples: result.Samples, Seconds: result.Seconds,
+		Commits: result.Snapshot.Stats.Commits, Parameters: len(result.Params), SHA256: bitsOf(result.Params), LogBytes: info.Size()}
+	r.ExchangeBytes = r.Commits * 2 * 4 * uint64(r.Parameters)
+	if model == "" {
+		return r, nil
+	}
+	b, _, err := j.openBundle(ctx, model)
+	if err != nil {
+		return nil, err
+	}
+	equal := slices.EqualFunc(b.Params, result.Params, func(x, y float32) bool { return math.Float32bits(x) == math.Float32bits(y) })
+	if r.Equal = &equal; !equal {
+		return nil, &pipeline.Error{Kind: pipeline.Changed, Message: fmt.Sprintf("the parameters of %s are not those of the recorded run in %s", model, dir),
+			Hint: "name the model that the recorded run has published; early stopping publishes an earlier state than the last"}
+	}
+	return r, nil
+}
+
+// recordedJobOf opens the job and the dataset of a recorded run.
+func (a *app) recordedJobOf(ctx context.Context, wj workerJob) (*job, prepared, error) {
+	s, err := spec.Read(wj.File, wj.Spec, spec.Options{Params: wj.Params, Set: wj.Set, Slot: wj.Slot, Env: a.env, Need: spec.ForTrain})
+	if err != nil {
+		return nil, prepared{}, err
+	}
+	s.Train.Kernel = a.kernel(s.Train.Kernel)
+	j, err := a.commandJob("replay")
+	if err != nil {
+		return nil, prepared{}, err
+	}
+	j.spec = s
+	at, err := openPlace(ctx, j.stores, wj.Dataset)
+	if err == nil {
+		var p prepared
+		if p, err = readDataset(ctx, at); err == nil {
+			return j, p, nil
+		}
+	}
+	j.closeQuietly(ctx)
+	return nil, prepared{}, err
+}
+
+// readRecorded reads a small file of a recorded run.
+func readRecorded(name string, limit int64) ([]byte, error) {
+	info, err := os.Stat(name)
+	if err != nil {
+		return nil, usage("name the folder that was given to --record", "%v", err)
+	}
+	if info.Size() > limit {
+		return nil, &pipeline.Error{Kind: pipeline.Corrupt, Message: fmt.Sprintf("%s has %d bytes", name, info.Size())}
+	}
+	return os.ReadFile(name)
+}
+
+// bitsOf is the SHA-256 of the bits of parameters.
+func bitsOf(x []float32) string {
+	var b bytes.Buffer
+	for _, v := range x {
+		_ = binary.Write(&b, binary.LittleEndian, math.Float32bits(v)) // a buffer takes everything
+	}
+	sum := sha256.Sum256(b.Bytes())
+	return hex.EncodeToString(sum[:])
+}
