@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -12,6 +14,7 @@ import (
 	"dkpipe/trainers"
 	"dkpipe/trainers/model"
 	"dkpipe/trainers/optim"
+	"dkpipe/trainers/trainertest"
 )
 
 // BenchmarkEngine compares an epoch of one AGN worker against a loop that reads the same batches and calls Step and
@@ -95,10 +98,12 @@ func plainEpoch(ctx context.Context, feed pipeline.Feed, m model.Replica, opt op
 func BenchmarkDelta(b *testing.B) {
 	const n = 1 << 20
 	x, base, delta := make([]float32, n), make([]float32, n), make([]float32, n)
-	for _, a := range []trainers.Algorithm{trainers.Single{}, trainers.Downpour{}, trainers.AGN{}} {
-		b.Run(a.Name(), func(b *testing.B) {
-			local := a.Local(4, nil)
+	for _, name := range trainers.Names() {
+		b.Run(name, func(b *testing.B) {
+			local := algorithm(b, name, "").Local(4, trainertest.Descent{Rate: 0})
+			local.Step(x, base) // makes what it keeps
 			b.SetBytes(4 * n)
+			b.ReportAllocs()
 			for b.Loop() {
 				local.Delta(delta, x, base, 10)
 				local.Adopt(x, base)
@@ -110,14 +115,102 @@ func BenchmarkDelta(b *testing.B) {
 // BenchmarkRule is the server's half, block by block as the server calls it.
 func BenchmarkRule(b *testing.B) {
 	const n = ps.DefaultBlock
-	centre, delta, reply := make([]float32, n), make([]float32, n), make([]float32, n)
-	for _, a := range []trainers.Algorithm{trainers.Single{}, trainers.AGN{}} {
-		b.Run(a.Name(), func(b *testing.B) {
-			rule := a.Rule(4)
+	centre, delta, reply, from := make([]float32, n), make([]float32, n), make([]float32, n), make([]float32, n)
+	for _, name := range trainers.Names() {
+		b.Run(name, func(b *testing.B) {
+			rule, err := trainers.Rule(algorithm(b, name, ""), 4, adam)
+			if err != nil {
+				b.Fatal(err)
+			}
+			slots := make([]float32, rule.Slots()*n)
+			version := uint64(0)
 			b.SetBytes(4 * n)
+			b.ReportAllocs()
 			for b.Loop() {
-				rule.Apply(centre, nil, delta, reply, ps.Commit{})
+				rule.Apply(centre, slots, delta, reply, ps.Commit{Base: version, Scale: 1, Peers: 4, From: from})
+				version++
 			}
 		})
 	}
+}
+
+// BenchmarkManyWorkers is the rate of exchanges of a model of a million parameters, and how evenly the workers share it
+// (Jain's index), with nothing to compute: 8 workers, and 200, on one server and on four in this process.
+func BenchmarkManyWorkers(b *testing.B) {
+	const params = 1 << 20
+	for _, servers := range []int{1, 4} {
+		for _, workers := range []int{8, 200} {
+			b.Run(fmt.Sprintf("servers=%d/workers=%d", servers, workers), func(b *testing.B) { manyWorkers(b, params, servers, workers) })
+		}
+	}
+}
+
+func manyWorkers(b *testing.B, params, servers, workers int) {
+	rule := trainers.AGN{}.Rule(workers)
+	core, err := ps.NewCore(make([]float32, params), rule, ps.Options{Workers: workers})
+	if err != nil {
+		b.Fatal(err)
+	}
+	srv := ps.NewServer(core, nil)
+	var keepers []ps.Keeper
+	var blocks []ps.Blocks
+	for range servers {
+		s, err := ps.NewStore(rule)
+		if err != nil {
+			b.Fatal(err)
+		}
+		keepers, blocks = append(keepers, s), append(blocks, s)
+	}
+	if _, err := srv.Spread(keepers); err != nil {
+		b.Fatal(err)
+	}
+	table, _ := srv.Table()
+	delta := make([]float32, params)
+	counts := make([]int64, workers)
+	var left atomic.Int64
+	left.Store(int64(b.N) + int64(workers))
+	var started, done sync.WaitGroup
+	start := make(chan struct{})
+	started.Add(workers)
+	for w := range ps.Worker(workers) {
+		sharded, err := ps.NewSharded(params, table, blocks)
+		if err != nil {
+			b.Fatal(err)
+		}
+		life, err := srv.Join(w)
+		if err != nil {
+			b.Fatal(err)
+		}
+		done.Go(func() {
+			conn, dst := spreadConn{sharded, srv}, make([]float32, params)
+			c := ps.Commit{Worker: w, Incarnation: life, Steps: 1, Samples: 1, Delta: delta}
+			for first := true; left.Add(-1) >= 0; first = false {
+				c.Seq++
+				a, err := conn.Exchange(context.Background(), c, dst)
+				if err != nil {
+					b.Error(err)
+					return
+				}
+				c.Base = a.Version
+				if first { // buffers are made
+					started.Done()
+					<-start
+					continue
+				}
+				counts[w]++
+			}
+		})
+	}
+	started.Wait()
+	b.ResetTimer()
+	close(start)
+	done.Wait()
+	b.StopTimer()
+	var sum, squares float64
+	for _, n := range counts {
+		sum += float64(n)
+		squares += float64(n) * float64(n)
+	}
+	b.ReportMetric(sum/b.Elapsed().Seconds(), "exchanges/s")
+	b.ReportMetric(sum*sum/(float64(workers)*squares), "Jain")
 }
