@@ -61,7 +61,7 @@ func (a *app) boxUpCommand() *cobra.Command {
 	f.BoolVar(&o.Separate, "separate", false, "NameNode, DataNodes and Spark as processes of their own")
 	f.BoolVar(&o.HA, "ha", false, "two NameNodes")
 	f.IntVar(&o.Executors, "executors", 0, "number of executor processes; 0 keeps Spark's tasks in its own JVM")
-	f.StringVar(&o.SparkVersion, "spark", box.DefaultSpark, "`VERSION` of Spark, of 3.5, 4.0, 4.1 or 4.2")
+	f.StringVar(&o.SparkVersion, "spark", box.DefaultSpark, "`VERSION` of Spark, of 4.0, 4.1, 4.2 or 3.5 (which listens on all addresses of the machine)")
 	f.BoolVar(&o.Optimize, "optimize", true, "compile what runs long as well as Java can; off, the start takes a few seconds less")
 	f.StringVar(&o.SparkUser, "spark-user", "", "the HDFS user that Spark is (default: the user of this command)")
 	f.BoolVar(&foreground, "foreground", false, "stay, and stop the servers when this command ends")
