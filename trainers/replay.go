@@ -229,8 +229,8 @@ func (r *replay) live(parent context.Context, w ps.Worker, i, record int) error 
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.ended = append(r.ended, l)
-	if err != nil && !errors.Is(err, errOver) && ctx.Err() == nil {
-		return err
+	if err != nil && !errors.Is(err, errOver) && !errors.Is(err, ps.ErrFenced) && ctx.Err() == nil {
+		return err // a call that waited when the life was ended gets ErrFenced, as it did in the run
 	}
 	if o, more := l.peek(); more && r.err == nil {
 		return differs("worker %d ended, the log has %v next", w, o)
