@@ -7,9 +7,9 @@ import (
 	"dkpipe/trainers/optim"
 )
 
-// AsyncLocal is asynchronous local SGD with delayed Nesterov momentum (Liu et al. 2024, arXiv 2401.09135, algorithm 3, with
-// its c = 0). Each of n workers commits when it is ready and weighs 1/n; the momentum, which is what goes wrong with late
-// commits, moves once every N commits by the mean of them all:
+// AsyncLocal is asynchronous local SGD with delayed Nesterov momentum (Liu et al. 2024, arXiv 2401.09135, with its c = 0).
+// Each of n workers commits when it is ready and weighs 1/n; the momentum, which is what goes wrong with late commits,
+// moves once every N commits by the mean of them all:
 //
 //	worker: u = x - b
 //	server: c = c + (e/n) u,   a = a + u

@@ -9,7 +9,7 @@ import (
 )
 
 // DistanceADAG is the ADAG of Hermans' thesis (On Scalable Deep Learning and Parallelizing Gradient Descent, Maastricht
-// 2017, section 5.3, algorithm 2) on top of AGN: a commit counts the less in a parameter the farther the centre has moved
+// 2017, algorithm 2: the server remembers what each worker pulled) on top of AGN: a commit counts the less in a parameter the farther the centre has moved
 // there since the worker got it.
 //
 //	worker: u = (x - b) / steps

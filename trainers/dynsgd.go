@@ -6,7 +6,7 @@ import (
 )
 
 // DynSGD scales every commit by its delay (Jiang, Cui, Zhang, Yu: Heterogeneity-aware Distributed Parameter Servers,
-// SIGMOD 2017, section 5, in the form of distributed Keras, which keeps no aggregate of its own for each version):
+// SIGMOD 2017, in the form of distributed Keras, which keeps no aggregate of its own for each version):
 //
 //	worker: u = x - b
 //	server: c = c + u / (tau + 1)        tau: updates of others since the worker got b

@@ -9,7 +9,7 @@ import (
 )
 
 // EAMSGD is AEASGD with Nesterov's momentum in the worker (Zhang, Choromanska, LeCun, NIPS 2015, arXiv 1412.6651,
-// algorithm 2 and equation 5):
+// algorithm 2):
 //
 //	v = mu v + s(x + mu v)
 //	x = x + v

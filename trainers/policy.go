@@ -31,7 +31,7 @@ type Policy struct {
 	// "warmstarting"). 0.01 to 0.05 are usual; 0 starts all at once.
 	WarmUp float64 `yaml:"warm_up" spec:"min=0,max=0.9"`
 	// Dynamic gives slower workers shorter windows, in proportion to their measured speed (dynamic local updates: Liu et al.
-	// 2024, arXiv 2401.09135, section 5.2). The fastest has the window that is set.
+	// 2024, arXiv 2401.09135). The fastest has the window that is set.
 	Dynamic bool `yaml:"dynamic_window"`
 	// Overlap lets a worker go on with its next window while the commit of the last one is on its way. What others learned
 	// reaches it one window later.

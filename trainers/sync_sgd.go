@@ -6,14 +6,14 @@ import (
 )
 
 // SyncSGD is synchronous data-parallel SGD: every round the workers' gradients at the same point are averaged, and the
-// server takes one step of the job's optimizer with the mean (Chen et al. 2016, arXiv 1604.00981, equation 1). With equal
+// server takes one step of the job's optimizer with the mean (Chen et al. 2016, arXiv 1604.00981). With equal
 // batches it is the sequential method with a batch n times as large.
 //
 //	worker: u = (1/steps) Σ g(c)        of its batches; one batch, unless the window is longer
 //	server: c = c + s((1/n) Σ u_i)      s: the step of train.optimizer
 //
-// With Policy.Quorum the slowest workers of a round are backups, and what they bring too late is dropped (section 3.1
-// there), unless staleness_drop says from which staleness on.
+// With Policy.Quorum the slowest workers of a round are the paper's backup workers: what they bring too late is dropped,
+// unless staleness_drop says from which staleness on.
 type SyncSGD struct {
 	Policy `yaml:",inline"`
 }
