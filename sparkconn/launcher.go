@@ -9,7 +9,6 @@ import (
 	"hash/crc32"
 	"io"
 	"os"
-	"path"
 	"regexp"
 	"strings"
 	"time"
@@ -26,13 +25,11 @@ import (
 // writes to standard output is thrown away; the end of standard error becomes the error when it fails.
 type Program struct {
 	Binary string // a local file, of the executors' system and architecture
-	// URI is where executors find the same file, for example hdfs://ns/apps/dkpipe-1f2e…; empty: it is sent with the
-	// session.
-	URI string
 	// Args are its arguments. They stand in the statement, which others can read: no secrets. A word {file:NAME} becomes
 	// the path of a file of Files.
 	Args []string
-	// Files are small files that only the processes of this session are given.
+	// Files are small files that the processes of this session are given. Whoever may read the executors' working
+	// directories can read them.
 	Files map[string][]byte
 }
 
@@ -84,23 +81,11 @@ func (s *Session) Install(ctx context.Context, p Program) (*Installed, error) {
 		}
 		paths[name] = s.artifact(at)
 	}
-	binary := ""
-	if p.URI != "" {
-		if strings.ContainsAny(p.URI, "'\\$") {
-			return nil, unsupported("give the file another name", "the name %s of a program", p.URI)
-		}
-		if err := s.Exec(ctx, "", "ADD FILE '"+p.URI+"'"); err != nil {
-			return nil, err
-		}
-		binary = s.artifact(path.Base(p.URI))
-	} else {
-		name := "dkpipe-" + sum[:16]
-		if err := s.sendBinary(ctx, name, p.Binary); err != nil {
-			return nil, err
-		}
-		binary = s.artifact(name)
+	name := "dkpipe-" + sum[:16]
+	if err := s.sendBinary(ctx, name, p.Binary); err != nil {
+		return nil, err
 	}
-	script, err := shellLine(binary, sum, p.Args, paths)
+	script, err := shellLine(s.artifact(name), sum, p.Args, paths)
 	return &Installed{s: s, script: script}, err
 }
 
@@ -114,9 +99,9 @@ func (s *Session) serverID() string {
 	return s.server
 }
 
-// shellLine checks the program and becomes it. ADD FILE may put it beside the folder of the session.
+// shellLine checks the program and becomes it. Executors fetch it once each.
 func shellLine(binary, sum string, args []string, files map[string]string) (string, error) {
-	line := []string{"b=" + binary + "; [ -e $b ] || b=./" + path.Base(binary) + ";",
+	line := []string{"b=" + binary + ";",
 		"echo \"" + sum + "  $b\" | sha256sum -c --status 2>/dev/null ||",
 		"{ echo \"dkpipe: $b is not the program that was installed\" >&2; exit 90; };",
 		"exec $b"}

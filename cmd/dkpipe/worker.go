@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -85,6 +87,11 @@ func (a *app) runWorker(ctx context.Context, stdin io.Reader, f workerFlags) (tr
 			cancel()
 		}()
 	}
+	if f.stay {
+		if err := answers(ctx, f.address); err != nil {
+			return none, err
+		}
+	}
 	client, err := psrpc.Join(ctx, psrpc.ClientOptions{Address: f.address, Ticket: ticket, Worker: ps.Worker(f.number), Retry: f.patience})
 	if err != nil {
 		return none, err
@@ -94,6 +101,22 @@ func (a *app) runWorker(ctx context.Context, stdin io.Reader, f workerFlags) (tr
 		<-ctx.Done()
 	}
 	return stats, err
+}
+
+// answers finds out at once whether a coordinator is gone that has started this worker: it listened before. A cluster that
+// starts lost workers again and again has its slots back sooner.
+func answers(ctx context.Context, address string) error {
+	network, addr := "tcp", address
+	if path, ok := strings.CutPrefix(address, "unix:"); ok {
+		network, addr = "unix", path
+	}
+	d := net.Dialer{Timeout: 5 * time.Second}
+	c, err := d.DialContext(ctx, network, addr)
+	if err != nil {
+		return &pipeline.Error{Kind: pipeline.Unreachable, Message: "the coordinator of the run at " + address + " is gone, or out of reach of this machine", Err: err,
+			Hint: "give an address that workers reach: train.listen, train.advertise"}
+	}
+	return c.Close()
 }
 
 // workFor does a worker's part and leaves the run.
