@@ -20,7 +20,7 @@ import (
 type AsyncLocal struct {
 	Policy       `yaml:",inline"`
 	LearningRate float64 `yaml:"learning_rate" spec:"min=0"`       // e of the server; New gives 0.7
-	Momentum     float64 `yaml:"momentum" spec:"min=0,max=0.9999"` // beta; New gives 0.5, with which e/(1-beta) is 1.4
+	Momentum     float64 `yaml:"momentum" spec:"min=0,max=0.9999"` // beta; New gives 0.3, with which e/(1-beta) is 1
 	Period       int     `yaml:"momentum_every" spec:"min=0"`      // N; 0 means the number of workers
 }
 
@@ -59,7 +59,7 @@ func (a AsyncLocal) Check(workers, _ int) ([]string, error) {
 	if gain, limit := a.LearningRate/n, a.limit(workers); gain >= limit {
 		return unstable(a.Name(), workers, gain, limit, fmt.Sprintf("set the trainer's learning_rate to %.2g or less", limit*n/2)), nil
 	}
-	if slow := a.LearningRate / (1 - a.Momentum); workers > 1 && slow > safeMomentum {
+	if slow := a.LearningRate / (1 - a.Momentum); workers > 1 && a.Momentum > 0 && slow > safeMomentum {
 		return []string{fmt.Sprintf("async_local: learning_rate %g over 1 - momentum %g is %.3g; late commits ring when it is above %g: set momentum to %.2g or less",
 			a.LearningRate, a.Momentum, slow, safeMomentum, max(0, 1-a.LearningRate/safeMomentum))}, nil
 	}

@@ -31,7 +31,7 @@ func makers() []maker {
 		{"sync_sgd", nil, from(SyncSGD{})},
 		{"local_sgd", nil, from(LocalSGD{})},
 		{"diloco", nil, from(DiLoCo{LearningRate: 0.7, Momentum: 0.9})},
-		{"async_local", nil, from(AsyncLocal{Policy: Policy{Dynamic: true}, LearningRate: 0.7, Momentum: 0.5})},
+		{"async_local", nil, from(AsyncLocal{Policy: Policy{Dynamic: true}, LearningRate: 0.7, Momentum: 0.3})},
 	}
 }
 

@@ -21,10 +21,10 @@ func TestWorkersThatGoOnDuringAnExchangePassTheSuite(t *testing.T) {
 		trainertest.Case
 	}{
 		{name: "downpour", fields: "overlap: true", Case: trainertest.Case{Window: 2, Rate: 0.02, Epochs: 80}},
-		{name: "agn", fields: "overlap: true", Case: trainertest.Case{Window: 5, Rate: 0.2, Epochs: 120}},
+		{name: "agn", fields: "overlap: true", Case: trainertest.Case{Window: 8, Rate: 0.1, Epochs: 200}},
 		{name: "dynsgd", fields: "overlap: true", Case: trainertest.Case{Window: 3, Epochs: 60}},
 		{name: "async_local", fields: "overlap: true", Case: trainertest.Case{Window: 3, Epochs: 100, Rate: 0.05}},
-		{name: "agn", fields: "{overlap: true, staleness_bound: 2}", Case: trainertest.Case{Window: 5, Rate: 0.2, Epochs: 120}},
+		{name: "agn", fields: "{overlap: true, staleness_bound: 2}", Case: trainertest.Case{Window: 8, Rate: 0.1, Epochs: 200}},
 	} {
 		t.Run(c.name+" "+c.fields, func(t *testing.T) {
 			c.Algorithm = algorithm(t, c.name, c.fields)

@@ -2,6 +2,7 @@ package trainertest
 
 import (
 	"context"
+	"runtime"
 	"sync"
 
 	"dkpipe/ps"
@@ -13,15 +14,11 @@ import (
 // with a delta that is hundreds of versions old.
 type pace struct {
 	mu      sync.Mutex
-	moved   *sync.Cond
-	commits map[ps.Worker]int // of workers that are computing, or about to commit
+	commits map[ps.Worker]int  // of workers that are at work
+	asking  map[ps.Worker]bool // those of them that are in Next
 }
 
-func newPace() *pace {
-	p := &pace{commits: map[ps.Worker]int{}}
-	p.moved = sync.NewCond(&p.mu)
-	return p
-}
+func newPace() *pace { return &pace{commits: map[ps.Worker]int{}, asking: map[ps.Worker]bool{}} }
 
 // launch runs a worker in this process at the pace of the others.
 func (p *pace) launch(cfg trainers.Config) func(context.Context, *ps.Server, ps.Worker) error {
@@ -48,44 +45,63 @@ func (p *pace) launch(cfg trainers.Config) func(context.Context, *ps.Server, ps.
 	}
 }
 
-func (p *pace) slowest() int {
-	least := -1
-	for _, n := range p.commits {
-		if least < 0 || n < least {
-			least = n
+// slowest is the least number of commits of the others.
+func (p *pace) slowest(w ps.Worker, asking bool) (least int, any bool) {
+	for o, n := range p.commits {
+		if o != w && (asking || !p.asking[o]) && (!any || n < least) {
+			least, any = n, true
 		}
 	}
-	return max(least, 0)
+	return least, any
 }
 
 // enter makes the others wait for w, which starts level with the slowest.
 func (p *pace) enter(w ps.Worker) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.commits[w] = p.slowest()
+	p.commits[w], _ = p.slowest(w, true)
 }
 
 func (p *pace) leave(w ps.Worker) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.commits, w)
-	p.moved.Broadcast()
 }
 
-// wait lets w commit when no other is behind it.
-func (p *pace) wait(w ps.Worker) {
+// wait lets w commit when no other is behind it. Those in Next count unless they wait there for somebody's data.
+func (p *pace) wait(w ps.Worker, srv *ps.Server) {
+	for !p.may(w, srv.Progress().Waiting) {
+		runtime.Gosched()
+	}
+}
+
+func (p *pace) may(w ps.Worker, waiting int) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for p.commits[w] > p.slowest() {
-		p.moved.Wait()
-	}
+	least, any := p.slowest(w, waiting < len(p.asking))
+	return !any || p.commits[w] <= least
 }
 
 func (p *pace) committed(w ps.Worker) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.commits[w]++
-	p.moved.Broadcast()
+}
+
+func (p *pace) asks(w ps.Worker) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.asking[w] = true
+}
+
+// answered lets w go on, level with the others if they went on without it.
+func (p *pace) answered(w ps.Worker) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.asking, w)
+	if least, any := p.slowest(w, true); any && least > p.commits[w]+1 {
+		p.commits[w] = least
+	}
 }
 
 // paced is a server that is used at the pace of the others.
@@ -97,14 +113,15 @@ type paced struct {
 var _ trainers.Server = (*paced)(nil)
 
 func (s *paced) Exchange(ctx context.Context, c ps.Commit, dst []float32) (ps.Ack, error) {
-	s.pace.wait(c.Worker)
-	ack, err := s.srv.Exchange(ctx, c, dst)
-	s.pace.committed(c.Worker)
-	return ack, err
+	if c.Seq > 0 {
+		s.pace.wait(c.Worker, s.srv)
+		defer s.pace.committed(c.Worker)
+	}
+	return s.srv.Exchange(ctx, c, dst)
 }
 
 func (s *paced) Next(ctx context.Context, w ps.Worker, incarnation uint64) (ps.Unit, ps.Turn, error) {
-	s.pace.leave(w) // it may wait for the others here
-	defer s.pace.enter(w)
+	s.pace.asks(w)
+	defer s.pace.answered(w)
 	return s.srv.Next(ctx, w, incarnation)
 }
