@@ -258,6 +258,8 @@ func TestReadersOfALoadedTableNeverSeeAPart(t *testing.T) {
 	var wg sync.WaitGroup
 	stop := make(chan struct{})
 	looks := 0
+	const want = 3
+	enough := make(chan struct{})
 	wg.Go(func() {
 		for {
 			select {
@@ -272,16 +274,23 @@ func TestReadersOfALoadedTableNeverSeeAPart(t *testing.T) {
 			if n := got.cols[0].ints[0]; n%1000 != 0 || n == 0 {
 				t.Errorf("a reader sees %d rows", n)
 			}
-			looks++
+			if looks++; looks == want {
+				close(enough)
+			}
 		}
 	})
-	for range 3 {
+	for round, done := 1, false; !done && round <= 100; round++ { // how many looks fall into a load depends on who is the faster one
 		load(t, s, name, LoadOverwrite, 0, 1000)
 		load(t, s, name, LoadAppend, 1000, 2000)
+		select {
+		case <-enough:
+			done = round >= 3
+		default:
+		}
 	}
 	close(stop)
 	wg.Wait()
-	if looks < 3 {
+	if looks < want {
 		t.Errorf("only %d looks", looks)
 	}
 }

@@ -213,26 +213,42 @@ func (s *supervisor) flip(words []string) (string, error) {
 		return "", &Error{Kind: kindUsage, Message: fmt.Sprintf("%s has %d blocks, there is no block %d", path, len(blocks), number)}
 	}
 	block := blocks[number]
-	replicas := block.Replicas
-	if which != "all" {
-		i, err := strconv.Atoi(which)
-		if err != nil || i < 0 || i >= len(replicas) {
-			return "", &Error{Kind: kindUsage, Message: fmt.Sprintf("%s has %d replicas, there is no replica %s", block.Name, len(replicas), which)}
-		}
-		replicas = replicas[i : i+1]
+	files, err := s.replicaFiles(block, which)
+	if err != nil {
+		return "", err
 	}
-	var files []string
-	for _, address := range replicas {
-		file, err := s.blockFile(address, block.Name)
-		if err != nil {
-			return "", err
-		}
+	for _, file := range files {
 		if err := invertByte(file, offset); err != nil {
 			return "", &Error{Kind: kindUsage, Message: "flip in " + block.Name, Err: err}
 		}
-		files = append(files, file)
 	}
 	return strings.Join(files, "\n"), nil
+}
+
+// replicaFiles finds the files of one replica of a block, or of all. A file is complete as soon as the namenode knows of
+// one replica of its last block, so that all are looked for where datanodes keep them.
+func (s *supervisor) replicaFiles(block Block, which string) (files []string, err error) {
+	if which != "all" {
+		i, err := strconv.Atoi(which)
+		if err != nil || i < 0 || i >= len(block.Replicas) {
+			return nil, &Error{Kind: kindUsage, Message: fmt.Sprintf("%s has %d replicas, there is no replica %s", block.Name, len(block.Replicas), which)}
+		}
+		file, err := s.blockFile(block.Replicas[i], block.Name)
+		return []string{file}, err
+	}
+	for _, d := range s.snapshot().Datanodes {
+		file, err := s.blockFile(d.Address, block.Name)
+		if err != nil && !slices.Contains(block.Replicas, d.Address) {
+			file, err = s.blockFile(d.Address, block.Name) // it may have been moved to where complete blocks are, behind the first look
+		}
+		switch {
+		case err == nil:
+			files = append(files, file)
+		case slices.Contains(block.Replicas, d.Address):
+			return nil, err
+		}
+	}
+	return files, nil
 }
 
 // blockFile finds the file of a block in the folder of the datanode with that address.
