@@ -5,12 +5,14 @@
 # make race    the concurrent packages under the race detector
 # make fuzz    every fuzz target for ten seconds
 # make bench   the benchmarks of BENCHMARKS.md
+# make bench-trainers   every trainer: accuracy, sweeps, speed, beside PyTorch and JAX; writes README's table (an hour, and an
+#              idle machine for bench-speed, its second half). Results that are in trainers/testdata/results are not repeated
 # make bench-peers   training steps beside those of JAX, PyTorch and TensorFlow (downloads them once; several GB)
 
 GO ?= go
 export CGO_ENABLED ?= 0
 
-.PHONY: build test test-full test-compat check race bench bench-peers fuzz clean
+.PHONY: build test test-full test-compat check race bench bench-peers bench-trainers bench-accuracy bench-speed bench-table fuzz clean
 
 build:
 	$(GO) build -trimpath -ldflags "-s -w" -o bin/dkpipe ./cmd/dkpipe
@@ -61,6 +63,28 @@ out/peers/requirements.txt: $(PEERS)/requirements.txt
 	python3 -m venv out/peers
 	out/peers/bin/pip install --quiet --requirement $<
 	cp $< $@
+
+RESULTS = $(CURDIR)/trainers/testdata/results
+FLEET = out/peers/bin/python $(PEERS)/fleet.py --ours out/peers/fleet --results $(RESULTS)
+
+bench-trainers: bench-accuracy bench-speed bench-table
+
+bench-accuracy:
+	mkdir -p $(RESULTS)
+	DKPIPE_RESULTS=$(RESULTS) $(GO) test ./trainers -count 1 -timeout 12h -v -run 'TestEveryTrainerLearnsFashion|TestSweepsOfWorkersAndWindows|TestASlowWorkerCostsLittle'
+	DKPIPE_FULL=1 $(GO) test ./cmd/dkpipe -count 1 -timeout 1h -v -run TestInt8CommitsLoseNothing
+
+bench-speed: build out/peers/requirements.txt
+	$(GO) build -o out/peers/fleet $(PEERS)/fleet.go
+	DKPIPE_RESULTS=$(RESULTS) $(GO) test ./trainers -count 1 -timeout 1h -v -run TestTimeEveryTrainer
+	$(FLEET) speed
+	$(FLEET) target
+	out/peers/bin/python $(PEERS)/launch.py --dkpipe bin/dkpipe --spark --results $(RESULTS)
+	$(GO) test ./trainers -run '^$$' -bench 'ManyWorkers/.*/200-against-8' -benchtime 5x
+	bin/dkpipe bench exchange
+
+bench-table:
+	$(GO) test ./trainers -count 1 -run TestTableOfTrainersIsMeasured -update
 
 clean:
 	rm -rf bin out examples/*/out

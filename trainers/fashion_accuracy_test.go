@@ -1,0 +1,118 @@
+package trainers_test
+
+import (
+	"cmp"
+	"errors"
+	"slices"
+	"testing"
+
+	"dkpipe/pipeline"
+)
+
+// contender is a trainer with a window, as it is compared with single.
+type contender struct {
+	name, fields string
+	window       int
+	rates        [3]float64
+	floor        float64 // points of accuracy that it must reach, from single's on
+}
+
+// contenders are all trainers, each with a window that its documentation recommends. Averaging workers lets them take
+// greater steps, and so does dividing what a window learned by its steps.
+func contenders() []contender {
+	alone, averaged := [3]float64{0.02, 0.05, 0.1}, [3]float64{0.05, 0.1, 0.2}
+	return []contender{
+		{"single", "", 0, alone, 0},
+		{"sync_sgd", "", 1, averaged, -0.5},
+		{"local_sgd", "", 16, averaged, -0.5},
+		{"diloco", "", 30, alone, -0.5},
+		{"averaging", "", 0, averaged, -0.5},
+		{"aeasgd", "", 32, averaged, -0.5},
+		{"eamsgd", "", 32, averaged, -0.5},
+		{"async_local", "", 16, averaged, -0.5},
+		{"dynsgd", "", 5, averaged, -0.5},
+		{"downpour", "", 1, alone, -0.5},
+		{"agn", "", 10, averaged, -1.5},
+		{"distance_adag", "", 10, averaged, -1.5},
+		{"ensemble", "", 0, alone, 0},
+	}
+}
+
+// workers is how many workers a contender has.
+func (c contender) workers() int {
+	if c.name == "single" {
+		return 1
+	}
+	return 2
+}
+
+// diverged says whether a training ended because its numbers are beyond saving. Any other error ends the test.
+func diverged(t testing.TB, err error) bool {
+	t.Helper()
+	var e *pipeline.Error
+	if err != nil && !(errors.As(err, &e) && e.Kind == pipeline.Diverged) {
+		t.Fatal(err)
+	}
+	return err != nil
+}
+
+// Every rate is tried with the first seeds, and the best one with all of them.
+const firstSeeds, allSeeds = 2, 5
+
+// training is one training of a contender.
+func (c contender) training(rate float64, seed uint64) trained {
+	return trained{Trainer: c.name, Fields: c.fields, Workers: c.workers(), Window: c.window, Rate: rate, Seed: seed}
+}
+
+// mean is the mean accuracy and the lowest one of the first so many seeds.
+func (c contender) mean(all map[string]trained, rate float64, seeds uint64) (mean, lowest float64) {
+	lowest = 100
+	for seed := range seeds {
+		a := all[c.training(rate, seed+1).key()].Accuracy
+		mean += a / float64(seeds)
+		lowest = min(lowest, a)
+	}
+	return mean, lowest
+}
+
+// best is the best of a contender's rates.
+func (c contender) best(all map[string]trained) float64 {
+	return slices.MaxFunc(c.rates[:], func(a, b float64) int {
+		x, _ := c.mean(all, a, firstSeeds)
+		y, _ := c.mean(all, b, firstSeeds)
+		return cmp.Compare(x, y)
+	})
+}
+
+// TestEveryTrainerLearnsFashion: M1 on Fashion-MNIST, two workers, five epochs for everybody, each at the best of its three
+// rates, means of five seeds, against one worker. An ensemble has two members, each of which sees what single sees.
+func TestEveryTrainerLearnsFashion(t *testing.T) {
+	full(t)
+	train, test := fashion(t)
+	all := contenders()
+	kept := openResults(t, "accuracy.jsonl")
+	run := func(c contender, rate float64, seed uint64) {
+		kept.once(t, c.training(rate, seed), func(r *trained) { trainFashion(t, train, test, r) })
+	}
+	for seed := range uint64(firstSeeds) {
+		for _, c := range all {
+			for _, rate := range c.rates {
+				run(c, rate, seed+1)
+			}
+		}
+	}
+	for seed := range uint64(allSeeds) {
+		for _, c := range all {
+			run(c, c.best(kept.by), seed+1)
+		}
+	}
+	single, _ := all[0].mean(kept.by, all[0].best(kept.by), allSeeds)
+	for _, c := range all {
+		rate := c.best(kept.by)
+		mean, lowest := c.mean(kept.by, rate, allSeeds)
+		t.Logf("%s, window %d: %.2f %%, lowest %.2f %%, at rate %g, %+.2f points", c.name, c.window, mean, lowest, rate, mean-single)
+		if mean < single+c.floor {
+			t.Errorf("%s: %.2f %%, and %.2f %% is promised", c.name, mean, single+c.floor)
+		}
+	}
+}
