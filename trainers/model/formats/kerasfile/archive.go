@@ -192,7 +192,7 @@ func Write(w io.Writer, m *Model, saved time.Time) error {
 	if err := kerasjson.Portable(m.Definition); err != nil {
 		return err
 	}
-	config, err := kerasjson.Marshal(m.Definition)
+	config, err := kerasjson.Marshal(inKerasOrder(m.Definition))
 	if err != nil {
 		return err
 	}
