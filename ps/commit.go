@@ -45,7 +45,7 @@ func (c *Core) commit(cm Commit, dst []float32, rejected string) (ack Ack, defer
 	switch {
 	case cm.Seq == 0:
 		c.give(m, dst)
-		ack, err := Ack{Version: c.version, Stop: c.over(), Decree: m.at}, c.failed
+		ack, err := Ack{Version: c.version, Rate: c.steering.Rate, Stop: c.over(), Decree: m.at}, c.failed
 		c.settle()
 		return ack, false, err
 	case cm.Seq == m.seq:
@@ -67,7 +67,7 @@ func (c *Core) commit(cm Commit, dst []float32, rejected string) (ack Ack, defer
 // push applies an asynchronous commit and fills dst with the reply.
 func (c *Core) push(m *member, cm Commit, dst []float32, rejected string) Ack {
 	cm.Staleness = c.version - cm.Base
-	cm.Scale, cm.Peers = c.policy.staleness.Scale(cm.Staleness), c.peers()
+	cm.Scale, cm.Peers, cm.Rate = c.policy.staleness.Scale(cm.Staleness), c.peers(), c.steering.Rate
 	if rejected == "" && cm.Delta != nil && cm.Scale > 0 {
 		c.apply(cm, m, dst)
 		c.keep(m, dst)
@@ -223,7 +223,7 @@ func (c *Core) dropped(cm *Commit) bool { return cm.Scale == 0 && cm.Delta != ni
 // acknowledged, so that all acks agree on whether the run is over.
 func (c *Core) acknowledge(m *member, cm *Commit, rejected string) Ack {
 	ack := Ack{Version: c.version, Staleness: cm.Staleness, Rejected: rejected, Dropped: rejected == "" && c.dropped(cm),
-		Window: c.assign(m, cm), Stop: c.over(), Decree: m.at}
+		Window: c.assign(m, cm), Rate: c.steering.Rate, Stop: c.over(), Decree: m.at}
 	if cm.Delta != nil {
 		m.clock++
 	}

@@ -94,6 +94,8 @@ type Core struct {
 	size    int            // parameters
 	plane   *Plane         // holds centre and slots, when it is not nil
 	failed  error          // of the plane
+
+	steering Steering
 }
 
 type state uint8
@@ -295,6 +297,12 @@ func (c *Core) abandon(m *member) {
 // Stop ends the run gently: every ack from now on says Stop, and Next says Done.
 func (c *Core) Stop() {
 	c.stopped = true
+	c.settle()
+}
+
+// Steer tells all workers something, in the place of what they were told before.
+func (c *Core) Steer(s Steering) {
+	c.steering = s
 	c.settle()
 }
 

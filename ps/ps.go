@@ -31,6 +31,7 @@ type Commit struct {
 	// The rest is set by the core before Rule.Apply; what the sender wrote there is not looked at.
 
 	Staleness uint64  // versions that went by since Base
+	Rate      float64 // Steering.Rate, for a rule that takes steps of an optimizer
 	Scale     float32 // what Options.Staleness makes of the delta: Rule.Apply gets it multiplied already
 	Peers     int     // workers that share the run: those expected or in, and those who saw its end
 	// From is, for a BaseRule, the centre that the worker was given last: the same elements as the other vectors.
@@ -60,9 +61,20 @@ type Ack struct {
 	Dropped bool
 	// Window is how many local steps the worker is to do until its next commit; 0 leaves it to the worker.
 	Window int
-	Stop   bool // the run is over: finish, do not start another window
+	Rate   float64 // Steering.Rate
+	Stop   bool    // the run is over: finish, do not start another window
 	// Decree numbers the step in which the data servers made the reply; 0 when there are none. See Sharded.
 	Decree uint64
+}
+
+// Steering is what the coordinator of a run tells all of its workers while it goes on.
+type Steering struct {
+	// Rate is what learning rates are multiplied by; 0 means that nothing was said, which is as 1. It goes out with every
+	// ack and every unit, so all workers have it at the next call that they make.
+	Rate float64
+	// Epochs, when it is not 0, is how many epochs may have begun: who asks for a unit of a later one waits until it
+	// grows. So what is decided at the end of an epoch holds from the next one's first step on.
+	Epochs int
 }
 
 // Rule is the server's half of a training algorithm. It is pure: same arguments, same bytes. It is implemented
@@ -111,7 +123,8 @@ type Unit struct {
 	ID     int // Epoch*shards + Shard
 	Epoch  int
 	Shard  int
-	Cursor []byte // where to start: nil at the beginning, else as the last applied commit left it; the caller's own
+	Cursor []byte  // where to start: nil at the beginning, else as the last applied commit left it; the caller's own
+	Rate   float64 // Steering.Rate
 	// Pull is set when the worker waited for the unit and the centre is no longer the one that it got last: it pulls
 	// (Seq 0) before the first step. In rounds all members so start from the same point.
 	Pull bool

@@ -47,7 +47,7 @@ func (m *member) counts() bool {
 
 // applyRound applies the mean of the round as one commit and fills the reply buffers of all its members.
 func (c *Core) applyRound() {
-	mean := Commit{Worker: -1, Scale: 1, Peers: c.peers()}
+	mean := Commit{Worker: -1, Scale: 1, Peers: c.peers(), Rate: c.steering.Rate}
 	members := 0
 	for _, m := range c.members {
 		if !m.pending {

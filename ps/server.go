@@ -36,6 +36,7 @@ type Call struct {
 	Incarnation uint64
 	Steps       int    // of a commit
 	Staleness   uint64 // of a commit, when it came
+	Steering    Steering
 }
 
 // CallKind says which call it was.
@@ -47,6 +48,7 @@ const (
 	CallNext                         // Next or Ask
 	CallWithdraw                     // the worker's last call waited and was taken back
 	CallStop                         // Stop, of no worker
+	CallSteer                        // Steer, of no worker
 )
 
 // Server makes a Core safe for concurrent use and lets calls wait for their deferred answers. It starts no goroutine.
@@ -213,6 +215,15 @@ func (s *Server) Stop() {
 	defer s.after()
 	s.core.Stop()
 	s.took(Call{Kind: CallStop, Worker: -1})
+}
+
+// Steer tells all workers something with the answer to the next call that each of them makes; see Steering.
+func (s *Server) Steer(to Steering) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer s.after()
+	s.core.Steer(to)
+	s.took(Call{Kind: CallSteer, Worker: -1, Steering: to})
 }
 
 func (s *Server) took(c Call) {

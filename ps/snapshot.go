@@ -155,7 +155,7 @@ func (c *Core) Rollback(s *Snapshot) error {
 		}
 		back.plane, back.centre, back.slots = &p, nil, nil
 	}
-	back.answers, back.log, back.ends, back.stopped = c.answers, c.log, c.ends, c.stopped
+	back.answers, back.log, back.ends, back.stopped, back.steering = c.answers, c.log, c.ends, c.stopped, c.steering
 	for _, m := range c.members {
 		if m.waits() {
 			back.answers = append(back.answers, Answer{Worker: m.id, Incarnation: m.incarnation, Next: m.state == parked,

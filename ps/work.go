@@ -126,6 +126,8 @@ func (w *work) advance() {
 // first those that they are preferred for, in shard order, then others'. In rounds, only the earliest incomplete epoch is
 // open, and of others' units only those of workers that are gone are taken, unless Options.Sharing is set.
 //
+// No unit of an epoch is handed out that Steering does not let begin.
+//
 // ask numbers the calls of an incarnation 1, 2, 3, … so that a repeat gets the same answer and not a second unit;
 // 0 does without.
 func (c *Core) Next(w Worker, incarnation, ask uint64) (Unit, Turn, error) {
@@ -163,6 +165,7 @@ func (c *Core) grant(m *member) (Unit, Turn, error) {
 		m.state = over
 	} else if got, ok := c.take(m); ok {
 		u, turn = got, Work
+		u.Rate = c.steering.Rate
 		// With a quorum, rounds go on while a worker computes: only one that waited here has no window open.
 		u.Pull = m.seen != c.version+1 && (m.state == parked || c.mode == Rounds && c.policy.quorum == 0)
 		if m.state == parked {
@@ -191,6 +194,9 @@ func (c *Core) take(m *member) (Unit, bool) {
 	last := c.work.epochs - 1
 	if c.mode == Rounds {
 		last = c.work.first
+	}
+	if c.steering.Epochs > 0 {
+		last = min(last, c.steering.Epochs-1)
 	}
 	for e := c.work.first; e <= last; e++ {
 		if u, ok := c.work.takeOwn(e, m.id); ok {

@@ -112,12 +112,22 @@ func (w *watch) validated(epoch int, m Metrics) Epoch {
 	return w.history[i]
 }
 
+// paced tells the observer of a new learning rate.
+func (w *watch) paced(epoch int, rate float64, text string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if o, ok := w.observer.(Paced); ok {
+		o.Paced(epoch, rate, text)
+	}
+}
+
 // line makes the line of history of an open epoch.
 func (w *watch) line(epoch int, now time.Time) Epoch {
 	t := w.tally(epoch)
 	e := Epoch{Epoch: epoch + 1, Loss: Number(t.lossSum / float64(t.weight)), Samples: t.samples, Commits: t.commits,
 		Seconds: now.Sub(w.epochEnd).Seconds(), Steps: t.steps, Staleness: slices.Clone(t.staleness), Workers: t.books(),
 		ExchangedMiB: float64(t.commits) * 8 * float64(w.params) / (1 << 20)}
+	e.LearningRate = w.overseer.rate()
 	if t.commits > 0 {
 		e.StalenessMean = t.stale / float64(t.commits)
 	}

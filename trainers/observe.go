@@ -52,7 +52,8 @@ type Epoch struct {
 	ExchangedMiB float64       `json:"exchanged_mib,omitempty"` // of parameters, both ways, as float32: a codec makes it less on the wire
 	Staleness    Staleness     `json:"staleness,omitempty"`
 	Workers      []WorkerEpoch `json:"workers,omitempty"`
-	Validation   Metrics       `json:"validation,omitempty"` // of the centre at the end of the epoch
+	Validation   Metrics       `json:"validation,omitempty"`    // of the centre at the end of the epoch
+	LearningRate float64       `json:"learning_rate,omitempty"` // in it, as the coordinator had it when the epoch was complete; only with Plateau
 }
 
 // watch follows a run from inside the parameter server: it is the ps.Observer that keeps the books of Train.

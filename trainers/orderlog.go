@@ -17,6 +17,7 @@ import (
 //
 //	tag                 uvarint: kind + 8 (worker + 1)
 //	steps, staleness    uvarints, of a commit
+//	rate, epochs        float64 little-endian and uvarint, of what all workers are told: a pull of no worker
 //
 // and at the end a record of kind 0 with the version (uvarint) and the digest of the centre. A commit takes four bytes as a
 // rule, a pull or a unit of data one or two.
@@ -31,6 +32,7 @@ const (
 	orderStop
 	orderJoin
 	orderLeave
+	orderSteer // only here: in the log it is a pull of no worker
 )
 
 // order is one record.
@@ -39,10 +41,11 @@ type order struct {
 	worker    ps.Worker // -1: of no worker
 	steps     int
 	staleness uint64
+	steering  ps.Steering
 }
 
 func (o order) String() string {
-	name := []string{"the end", "a pull", "a commit", "a call for data", "a call taken back", "the stop of the run", "joining", "leaving"}[o.kind]
+	name := []string{"the end", "a pull", "a commit", "a call for data", "a call taken back", "the stop of the run", "joining", "leaving", "a change of the learning rate"}[o.kind]
 	switch {
 	case o.worker < 0:
 		return name
@@ -79,13 +82,15 @@ func orderKind(k ps.CallKind) uint8 {
 		return orderNext
 	case ps.CallWithdraw:
 		return orderWithdraw
+	case ps.CallSteer:
+		return orderSteer
 	}
 	return orderStop
 }
 
 // Took implements ps.Recorder.
 func (l *orderLog) Took(c ps.Call) {
-	l.write(order{kind: orderKind(c.Kind), worker: c.Worker, steps: c.Steps, staleness: c.Staleness})
+	l.write(order{kind: orderKind(c.Kind), worker: c.Worker, steps: c.Steps, staleness: c.Staleness, steering: c.Steering})
 }
 
 // Membership implements ps.Observer.
@@ -100,6 +105,13 @@ func (l *orderLog) Membership(w ps.Worker, incarnation uint64, joined bool, why 
 
 func (l *orderLog) write(o order) {
 	if l.err != nil {
+		return
+	}
+	if o.kind == orderSteer {
+		l.buf = binary.AppendUvarint(l.buf[:0], orderPull)
+		l.buf = binary.LittleEndian.AppendUint64(l.buf, math.Float64bits(o.steering.Rate))
+		l.buf = binary.AppendUvarint(l.buf, uint64(max(0, o.steering.Epochs)))
+		_, l.err = l.out.Write(l.buf)
 		return
 	}
 	l.buf = binary.AppendUvarint(l.buf[:0], uint64(o.kind)+8*uint64(o.worker+1))
@@ -170,7 +182,10 @@ func readOrders(r io.Reader) (orders, error) {
 			return bad("it breaks off after %d records", len(log.all))
 		}
 		o := order{kind: uint8(tag % 8), worker: ps.Worker(tag/8) - 1}
-		if tag/8 > math.MaxInt32 || (o.worker < 0) != (o.kind == orderEnd || o.kind == orderStop) {
+		if tag == orderPull {
+			o.kind = orderSteer
+		}
+		if tag/8 > math.MaxInt32 || (o.worker < 0) != (o.kind == orderEnd || o.kind == orderStop || o.kind == orderSteer) {
 			return bad("record %d has kind %d and worker %d", len(log.all), o.kind, o.worker)
 		}
 		switch o.kind {
@@ -195,6 +210,17 @@ func readOrders(r io.Reader) (orders, error) {
 				return bad("it breaks off after %d records", len(log.all))
 			}
 			o.steps = int(steps)
+		case orderSteer:
+			var rate [8]byte
+			_, err := io.ReadFull(in, rate[:])
+			var epochs uint64
+			if err == nil {
+				epochs, err = binary.ReadUvarint(in)
+			}
+			o.steering = ps.Steering{Rate: math.Float64frombits(binary.LittleEndian.Uint64(rate[:])), Epochs: int(min(epochs, math.MaxInt32))}
+			if r := o.steering.Rate; err != nil || epochs > math.MaxInt32 || !(r >= 0) || math.IsInf(r, 1) {
+				return bad("it breaks off after %d records, or tells workers what cannot be", len(log.all))
+			}
 		}
 		log.all = append(log.all, o)
 	}

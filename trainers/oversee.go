@@ -21,6 +21,7 @@ type overseer struct {
 	srv     *ps.Server
 	watch   *watch
 	epochs  int
+	plateau *plateau  // nil without; its state is under mu
 	begun   time.Time // moved back by the time before a resume
 	done    chan struct{}
 	wait    sync.WaitGroup
@@ -52,7 +53,7 @@ func newOverseer(cfg Config, w *watch) *overseer {
 	if cfg.Validation == nil && cfg.Checkpoint == nil && cfg.Limits == (Limits{}) {
 		return nil
 	}
-	o := &overseer{Oversight: cfg.Oversight, watch: w, epochs: cfg.Epochs, begun: w.start, done: make(chan struct{}),
+	o := &overseer{Oversight: cfg.Oversight, watch: w, epochs: cfg.Epochs, plateau: newPlateau(cfg), begun: w.start, done: make(chan struct{}),
 		measure: make(chan struct{}, 1), tick: make(chan struct{}, 1)}
 	if e := o.early(); e != nil {
 		o.best = e.worst()
@@ -235,7 +236,7 @@ func (o *overseer) take() (centreOf, bool) {
 // decide looks what a measurement means for the run.
 func (o *overseer) decide(c centreOf) {
 	var ending Ending
-	epoch := c.epoch.Epoch
+	epoch, measured := c.epoch.Epoch, c.epoch
 	o.mu.Lock()
 	if e := o.early(); e != nil {
 		if v := c.epoch.value(e.monitor()); e.better(v, o.best) {
@@ -266,7 +267,9 @@ func (o *overseer) decide(c centreOf) {
 	o.mu.Unlock()
 	if ending.Reason != "" {
 		o.end(ending, nil)
+		return
 	}
+	o.reduce(measured)
 }
 
 // keepTime watches limits and keeps checkpoints.
@@ -333,6 +336,10 @@ func (o *overseer) checkpoint(ctx context.Context) {
 	if o.early() != nil && o.best-o.best == 0 { // finite: something was measured
 		best := o.best
 		p.Best, p.Worse, p.BestEpoch, p.BestCentre = &best, o.worse, o.result.epoch.Epoch, slices.Clone(o.result.centre)
+	}
+	if o.plateau != nil {
+		state := o.plateau.state
+		p.Plateau = &state
 	}
 	o.mu.Unlock()
 	o.Checkpoint.Save(ctx, s, p)

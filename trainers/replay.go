@@ -134,6 +134,8 @@ func (r *replay) conduct() {
 		switch {
 		case o.kind == orderStop:
 			r.outside(r.srv.Stop)
+		case o.kind == orderSteer:
+			r.outside(func() { r.srv.Steer(o.steering) })
 		case o.kind == orderLeave:
 			var incarnation uint64
 			if l != nil {
@@ -411,7 +413,7 @@ func (r *replay) advance(o order) {
 
 // Took implements ps.Recorder.
 func (r *replay) Took(c ps.Call) {
-	r.advance(order{kind: orderKind(c.Kind), worker: c.Worker, steps: c.Steps, staleness: c.Staleness})
+	r.advance(order{kind: orderKind(c.Kind), worker: c.Worker, steps: c.Steps, staleness: c.Staleness, steering: c.Steering})
 }
 
 // Membership implements ps.Observer.

@@ -75,6 +75,9 @@ func (r optimizerRule) Apply(centre, slots, delta, reply []float32, c ps.Commit)
 		if taken > 0 {
 			move(o.state, slots, len(centre), taken, false)
 		}
+		if s, ok := o.Optimizer.(Scaler); ok {
+			s.Scale(scaleOf(c.Rate))
+		}
 		o.Apply(centre, delta)
 		move(o.state, slots, len(centre), taken, true)
 		r.idle.put(o, len(centre), taken == 0)

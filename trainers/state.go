@@ -21,13 +21,14 @@ const calibrationRows = 20_000
 // computed at the end instead, as the statistics of the training rows in the centre, which is the estimate that such
 // layers are meant to have (Wu and Johnson, Rethinking "Batch" in BatchNorm, 2021, section 3). The rule is the same for
 // every algorithm and number of workers. A single worker in this process has walked the centre's own way; its moving
-// averages are kept, as Keras keeps them, unless the centre is an earlier one.
+// averages are kept, as Keras keeps them, unless the centre is an earlier one, or the worker has begun in the middle: a
+// checkpoint does not hold them.
 func (r *run) state(ctx context.Context, centre []float32, earlier bool) ([]float32, error) {
 	if len(r.first.State()) == 0 {
 		return nil, nil
 	}
 	copy(r.first.Params(), centre)
-	if r.cfg.Workers > 1 || r.cfg.Launch != nil || earlier {
+	if r.cfg.Workers > 1 || r.cfg.Launch != nil || r.cfg.From != nil || earlier {
 		if ctx.Err() != nil { // a run that was interrupted still gets a model that works, within the time that it has to end
 			var cancel func()
 			ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), r.cfg.grace())

@@ -100,6 +100,9 @@ func Train(ctx context.Context, cfg Config) (Result, error) {
 	}
 	watch.params = srv.Len()
 	r := &run{cfg: cfg, srv: srv, watch: watch, first: first}
+	if s, ok := watch.overseer.steering(cfg); ok {
+		srv.Steer(s)
+	}
 	watch.overseer.start(ctx, srv)
 	err = r.workers(ctx)
 	result := Result{Lost: r.lost, Snapshot: srv.Snapshot()}

@@ -31,6 +31,8 @@ type Validation struct {
 	// EarlyStopping and Target end the run; nil does not.
 	EarlyStopping *EarlyStopping
 	Target        *Target
+	// Plateau reduces the learning rate; nil does not.
+	Plateau *Plateau
 }
 
 // EarlyStopping ends a run that does not get better any more. Its fields mean what those of Keras's EarlyStopping do.
@@ -85,6 +87,8 @@ type Past struct {
 	BestEpoch  int       `json:"best_epoch,omitempty"`
 	Worse      int       `json:"worse,omitempty"`
 	BestCentre []float32 `json:"-"`
+	// Plateau is the state of Validation.Plateau, if there is one.
+	Plateau *PlateauState `json:"plateau,omitempty"`
 }
 
 // Checkpointing saves the state of a run while it goes on.
@@ -123,6 +127,11 @@ func (v *Validation) Check(metrics []string) error {
 		}
 		if e.Patience < 1 || !(e.MinDelta >= 0) {
 			return badWatch("early_stopping", "give a patience of 1 or more and a min_delta of 0 or more", "has patience %d and min_delta %g", e.Patience, e.MinDelta)
+		}
+	}
+	if v.Plateau != nil {
+		if err := v.Plateau.check(metrics); err != nil {
+			return err
 		}
 	}
 	if t := v.Target; t != nil {

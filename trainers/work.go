@@ -107,6 +107,7 @@ type worker struct {
 	sent       ps.Commit // the last commit
 	unanswered bool      // sent has no reply yet
 	rejects    int       // in a row
+	rate       float64   // that learning rates are multiplied by; 0: as they are
 	stopped    bool
 
 	spent    seconds // of the open window
@@ -169,7 +170,7 @@ func (w *worker) pull(ctx context.Context) error {
 	}
 	copy(w.x, w.base)
 	w.version, w.under, w.stopped = ack.Version, ack.Version, ack.Stop
-	return nil
+	return w.pace(ack.Rate)
 }
 
 // units works through what the server hands out.
@@ -189,7 +190,7 @@ func (w *worker) units(ctx context.Context, shards []pipeline.Shard) error {
 		}
 		switch turn {
 		case ps.Work:
-			if u.Pull {
+			if err = w.pace(u.Rate); err == nil && u.Pull {
 				err = w.pull(ctx)
 			}
 			if err == nil {
@@ -390,6 +391,9 @@ func (w *worker) answered(ack ps.Ack) (applied bool, err error) {
 	w.stopped = w.stopped || ack.Stop
 	if ack.Window > 0 {
 		w.window = ack.Window
+	}
+	if err := w.pace(ack.Rate); err != nil {
+		return false, err
 	}
 	if ack.Rejected != "" {
 		w.total.Rejected++

@@ -210,8 +210,8 @@ func (d *decoder) unknown(f field, path string, known []string) string {
 	text, hint := "unknown field; ", ""
 	switch {
 	case f.name == "plateau" || f.name == "reduce_on_plateau" || f.name == "reduce_lr_on_plateau":
-		text += "a learning rate that follows the validation is not supported, because every worker counts its own steps"
-		hint = "use a schedule, such as learning_rate: {cosine_decay: {initial_learning_rate: 0.01, decay_steps: 1000}}, or early_stopping"
+		text += "a learning rate that follows the validation is a field of train, because all workers share it"
+		hint = "write train: {reduce_on_plateau: {monitor: val_loss, factor: 0.1, patience: 5}}"
 	case near != "":
 		text += "did you mean " + near + "?"
 		hint = "write " + near + " instead of " + f.name

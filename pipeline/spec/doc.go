@@ -61,6 +61,7 @@
 //	  class_weight: {0: 1, 1: 5}                 # default: 1 for every class
 //	  validate: {every: 1}                       # epochs; the default where there are validation rows
 //	  early_stopping: {monitor: val_loss, patience: 5, min_delta: 0.001, mode: auto, restore_best: true}   # default: none
+//	  reduce_on_plateau: {monitor: val_loss, factor: 0.1, patience: 10, min_delta: 0.0001, cooldown: 0, min_lr: 0, mode: auto}   # default: none
 //	  target: {metric: val_accuracy, at_least: 0.95}   # or at_most; default: none
 //	  max_steps: 100000                          # of all workers together; default: no limit
 //	  max_seconds: 3600                          # default: no limit

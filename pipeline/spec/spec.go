@@ -139,16 +139,18 @@ type Train struct {
 	MinWorkers  int             `yaml:"min_workers" spec:"min=1,max=10000"`   // fewer of them end the run; default 0: 1
 	JoinSeconds int             `yaml:"join_seconds" spec:"min=1,max=604800"` // how long there may be fewer, with launch join and spark; default 0: 300
 	ClassWeight map[int]float64 `yaml:"class_weight" spec:"min=0"`            // class -> weight of its samples; default: 1 for all
-	// Validate, EarlyStopping, Target, MaxSteps and MaxSeconds watch the model while it is trained, and end training. Where
-	// there are validation rows, the model is measured on them after every epoch.
-	Validate      *Validate      `yaml:"validate"`
-	EarlyStopping *EarlyStopping `yaml:"early_stopping"`
-	Target        *Target        `yaml:"target"`
-	MaxSteps      int64          `yaml:"max_steps" spec:"min=1"`                    // of all workers together; default: no limit
-	MaxSeconds    float64        `yaml:"max_seconds" spec:"above=0,max=1000000000"` // of training; default: no limit
-	Checkpoint    *Checkpoint    `yaml:"checkpoint"`                                // nil: none
-	Seed          int64          `yaml:"seed"`                                      // default 0
-	Kernel        string         `yaml:"kernel"`                                    // auto (the default), or the name of a kernel set
+	// Validate, EarlyStopping, Target, MaxSteps and MaxSeconds watch the model while it is trained, and end training;
+	// ReduceOnPlateau changes the learning rate. Where there are validation rows, the model is measured on them after
+	// every epoch. Each member of an ensemble is watched by itself.
+	Validate        *Validate        `yaml:"validate"`
+	EarlyStopping   *EarlyStopping   `yaml:"early_stopping"`
+	Target          *Target          `yaml:"target"`
+	ReduceOnPlateau *ReduceOnPlateau `yaml:"reduce_on_plateau"`
+	MaxSteps        int64            `yaml:"max_steps" spec:"min=1"`                    // of all workers together; default: no limit
+	MaxSeconds      float64          `yaml:"max_seconds" spec:"above=0,max=1000000000"` // of training; default: no limit
+	Checkpoint      *Checkpoint      `yaml:"checkpoint"`                                // nil: none
+	Seed            int64            `yaml:"seed"`                                      // default 0
+	Kernel          string           `yaml:"kernel"`                                    // auto (the default), or the name of a kernel set
 	// FeedBudgetMB is the memory, in MiB, for read-ahead and shuffling, all workers of a process together; default 256.
 	FeedBudgetMB int `yaml:"feed_budget_mb" spec:"min=1,max=1048576"`
 	Pos          Pos `yaml:"-"`

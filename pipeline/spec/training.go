@@ -14,6 +14,18 @@ type EarlyStopping struct {
 	RestoreBest bool    `yaml:"restore_best"`                   // publish the best model that was measured; default false: the last one
 }
 
+// ReduceOnPlateau makes the learning rate smaller when training does not get better any more. The optimizer's
+// learning_rate must be a number.
+type ReduceOnPlateau struct {
+	Monitor  string   `yaml:"monitor" spec:"filled"`         // as EarlyStopping.Monitor; default val_loss, or loss without validation rows
+	Factor   float64  `yaml:"factor" spec:"above=0,below=1"` // what the rate is multiplied by; default 0.1
+	Patience int      `yaml:"patience" spec:"min=1"`         // measurements without an improvement; default 10
+	MinDelta *float64 `yaml:"min_delta" spec:"min=0"`        // what counts as an improvement; default 0.0001
+	Mode     string   `yaml:"mode" spec:"enum=auto|min|max"` // which is better; default auto: by the metric
+	Cooldown int      `yaml:"cooldown" spec:"min=0"`         // measurements after a reduction that are not counted; default 0
+	MinRate  float64  `yaml:"min_lr" spec:"min=0"`           // the rate does not go below it; default 0
+}
+
 // Target ends training that is good enough.
 type Target struct {
 	Metric  string   `yaml:"metric" spec:"required"` // as EarlyStopping.Monitor
@@ -43,8 +55,29 @@ func (c *checker) training() {
 			p.EverySeconds = 60
 		}
 	}
+	if r := t.ReduceOnPlateau; r != nil {
+		if r.Factor == 0 {
+			r.Factor = 0.1
+		}
+		if r.Patience == 0 {
+			r.Patience = 10
+		}
+		if r.MinDelta == nil {
+			delta := 1e-4
+			r.MinDelta = &delta
+		}
+		if r.Monitor == "" {
+			r.Monitor = "val_loss"
+			if c.spec.Split.Validation == 0 && c.has("split") {
+				r.Monitor = "loss"
+			}
+		}
+	}
 	if !c.fine("train") {
 		return
+	}
+	if r := t.ReduceOnPlateau; r != nil {
+		c.monitor("train.reduce_on_plateau", "train.reduce_on_plateau.monitor", r.Monitor)
 	}
 	if e := t.EarlyStopping; e != nil {
 		if e.Monitor == "" {

@@ -622,6 +622,7 @@ type NextReply struct {
 	Shard         int32                  `protobuf:"varint,4,opt,name=shard,proto3" json:"shard,omitempty"`
 	Cursor        []byte                 `protobuf:"bytes,5,opt,name=cursor,proto3" json:"cursor,omitempty"`
 	Pull          bool                   `protobuf:"varint,6,opt,name=pull,proto3" json:"pull,omitempty"`
+	Rate          float64                `protobuf:"fixed64,7,opt,name=rate,proto3" json:"rate,omitempty"` // what learning rates are multiplied by; 0: nothing was said
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -696,6 +697,13 @@ func (x *NextReply) GetPull() bool {
 		return x.Pull
 	}
 	return false
+}
+
+func (x *NextReply) GetRate() float64 {
+	if x != nil {
+		return x.Rate
+	}
+	return 0
 }
 
 // Push announces a commit; its delta follows in frames when has_delta is set.
@@ -987,6 +995,7 @@ type Pull struct {
 	Dropped       bool                   `protobuf:"varint,7,opt,name=dropped,proto3" json:"dropped,omitempty"`
 	Window        int64                  `protobuf:"varint,8,opt,name=window,proto3" json:"window,omitempty"`
 	Decree        uint64                 `protobuf:"varint,9,opt,name=decree,proto3" json:"decree,omitempty"` // that made the reply at the data servers
+	Rate          float64                `protobuf:"fixed64,10,opt,name=rate,proto3" json:"rate,omitempty"`   // as in NextReply
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1080,6 +1089,13 @@ func (x *Pull) GetWindow() int64 {
 func (x *Pull) GetDecree() uint64 {
 	if x != nil {
 		return x.Decree
+	}
+	return 0
+}
+
+func (x *Pull) GetRate() float64 {
+	if x != nil {
+		return x.Rate
 	}
 	return 0
 }
@@ -1452,6 +1468,7 @@ type Decree struct {
 	Staleness     uint64                 `protobuf:"varint,7,opt,name=staleness,proto3" json:"staleness,omitempty"`
 	Peers         int64                  `protobuf:"varint,8,opt,name=peers,proto3" json:"peers,omitempty"`
 	Parts         []*Part                `protobuf:"bytes,9,rep,name=parts,proto3" json:"parts,omitempty"`
+	Rate          float64                `protobuf:"fixed64,12,opt,name=rate,proto3" json:"rate,omitempty"` // as in NextReply
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1561,6 +1578,13 @@ func (x *Decree) GetParts() []*Part {
 		return x.Parts
 	}
 	return nil
+}
+
+func (x *Decree) GetRate() float64 {
+	if x != nil {
+		return x.Rate
+	}
+	return 0
 }
 
 // Part is one staged delta in a decree.
@@ -1723,14 +1747,15 @@ const file_ps_proto_rawDesc = "" +
 	"\vNextRequest\x12\x16\n" +
 	"\x06worker\x18\x01 \x01(\x05R\x06worker\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\x04R\vincarnation\x12\x10\n" +
-	"\x03ask\x18\x03 \x01(\x04R\x03ask\"\xd0\x01\n" +
+	"\x03ask\x18\x03 \x01(\x04R\x03ask\"\xe4\x01\n" +
 	"\tNextReply\x120\n" +
 	"\x04turn\x18\x01 \x01(\x0e2\x1c.dkpipe.ps.v1.NextReply.TurnR\x04turn\x12\x12\n" +
 	"\x04unit\x18\x02 \x01(\x03R\x04unit\x12\x14\n" +
 	"\x05epoch\x18\x03 \x01(\x05R\x05epoch\x12\x14\n" +
 	"\x05shard\x18\x04 \x01(\x05R\x05shard\x12\x16\n" +
 	"\x06cursor\x18\x05 \x01(\fR\x06cursor\x12\x12\n" +
-	"\x04pull\x18\x06 \x01(\bR\x04pull\"%\n" +
+	"\x04pull\x18\x06 \x01(\bR\x04pull\x12\x12\n" +
+	"\x04rate\x18\a \x01(\x01R\x04rate\"%\n" +
 	"\x04Turn\x12\b\n" +
 	"\x04WORK\x10\x00\x12\t\n" +
 	"\x05FLUSH\x10\x01\x12\b\n" +
@@ -1760,7 +1785,7 @@ const file_ps_proto_rawDesc = "" +
 	"\ametrics\x18\x03 \x03(\x01R\ametrics\x12\x1b\n" +
 	"\tcompute_s\x18\x04 \x01(\x01R\bcomputeS\x12\x15\n" +
 	"\x06wait_s\x18\x05 \x01(\x01R\x05waitS\x12\x15\n" +
-	"\x06feed_s\x18\x06 \x01(\x01R\x05feedS\"\x81\x02\n" +
+	"\x06feed_s\x18\x06 \x01(\x01R\x05feedS\"\x95\x02\n" +
 	"\x04Pull\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12\x1c\n" +
 	"\tstaleness\x18\x02 \x01(\x04R\tstaleness\x12\x1c\n" +
@@ -1770,7 +1795,9 @@ const file_ps_proto_rawDesc = "" +
 	"\x05fault\x18\x06 \x01(\v2\x13.dkpipe.ps.v1.FaultR\x05fault\x12\x18\n" +
 	"\adropped\x18\a \x01(\bR\adropped\x12\x16\n" +
 	"\x06window\x18\b \x01(\x03R\x06window\x12\x16\n" +
-	"\x06decree\x18\t \x01(\x04R\x06decree\"\xc4\x01\n" +
+	"\x06decree\x18\t \x01(\x04R\x06decree\x12\x12\n" +
+	"\x04rate\x18\n" +
+	" \x01(\x01R\x04rate\"\xc4\x01\n" +
 	"\x05Fault\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x12\n" +
@@ -1806,7 +1833,7 @@ const file_ps_proto_rawDesc = "" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12\x1a\n" +
 	"\belements\x18\x02 \x01(\x04R\belements\x12\x14\n" +
 	"\x05slots\x18\x03 \x01(\x04R\x05slots\x12\x14\n" +
-	"\x05block\x18\x04 \x01(\x04R\x05block\"\x9a\x02\n" +
+	"\x05block\x18\x04 \x01(\x04R\x05block\"\xae\x02\n" +
 	"\x06Decree\x12\x16\n" +
 	"\x06number\x18\n" +
 	" \x01(\x04R\x06number\x12\x18\n" +
@@ -1819,7 +1846,8 @@ const file_ps_proto_rawDesc = "" +
 	"\x04base\x18\x06 \x01(\x04R\x04base\x12\x1c\n" +
 	"\tstaleness\x18\a \x01(\x04R\tstaleness\x12\x14\n" +
 	"\x05peers\x18\b \x01(\x03R\x05peers\x12(\n" +
-	"\x05parts\x18\t \x03(\v2\x12.dkpipe.ps.v1.PartR\x05parts\"h\n" +
+	"\x05parts\x18\t \x03(\v2\x12.dkpipe.ps.v1.PartR\x05parts\x12\x12\n" +
+	"\x04rate\x18\f \x01(\x01R\x04rate\"h\n" +
 	"\x04Part\x12\x16\n" +
 	"\x06worker\x18\x01 \x01(\x05R\x06worker\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\x04R\vincarnation\x12\x10\n" +

@@ -43,18 +43,18 @@ func toPull(a ps.Ack, err error) *pspb.Pull {
 	if err != nil {
 		return &pspb.Pull{Fault: toFault(err)}
 	}
-	return &pspb.Pull{Version: a.Version, Staleness: a.Staleness, Duplicate: a.Duplicate, Rejected: a.Rejected, Dropped: a.Dropped, Window: int64(a.Window), Stop: a.Stop, Decree: a.Decree}
+	return &pspb.Pull{Version: a.Version, Staleness: a.Staleness, Duplicate: a.Duplicate, Rejected: a.Rejected, Dropped: a.Dropped, Window: int64(a.Window), Rate: a.Rate, Stop: a.Stop, Decree: a.Decree}
 }
 
 func fromPull(p *pspb.Pull) (ps.Ack, error) {
 	if p.Fault != nil {
 		return ps.Ack{}, fromFault(p.Fault)
 	}
-	return ps.Ack{Version: p.Version, Staleness: p.Staleness, Duplicate: p.Duplicate, Rejected: p.Rejected, Dropped: p.Dropped, Window: int(p.Window), Stop: p.Stop, Decree: p.Decree}, nil
+	return ps.Ack{Version: p.Version, Staleness: p.Staleness, Duplicate: p.Duplicate, Rejected: p.Rejected, Dropped: p.Dropped, Window: int(p.Window), Rate: p.Rate, Stop: p.Stop, Decree: p.Decree}, nil
 }
 
 func toNext(u ps.Unit, t ps.Turn) *pspb.NextReply {
-	r := &pspb.NextReply{Unit: int64(u.ID), Epoch: int32(u.Epoch), Shard: int32(u.Shard), Cursor: u.Cursor, Pull: u.Pull}
+	r := &pspb.NextReply{Unit: int64(u.ID), Epoch: int32(u.Epoch), Shard: int32(u.Shard), Cursor: u.Cursor, Pull: u.Pull, Rate: u.Rate}
 	switch t {
 	case ps.Work:
 		r.Turn = pspb.NextReply_WORK
@@ -67,7 +67,7 @@ func toNext(u ps.Unit, t ps.Turn) *pspb.NextReply {
 }
 
 func fromNext(r *pspb.NextReply) (ps.Unit, ps.Turn, error) {
-	u := ps.Unit{ID: int(r.Unit), Epoch: int(r.Epoch), Shard: int(r.Shard), Pull: r.Pull}
+	u := ps.Unit{ID: int(r.Unit), Epoch: int(r.Epoch), Shard: int(r.Shard), Pull: r.Pull, Rate: r.Rate}
 	if len(r.Cursor) > 0 {
 		u.Cursor = r.Cursor
 	}

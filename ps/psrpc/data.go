@@ -210,7 +210,7 @@ func (s *DataServer) save(order *pspb.Order) (*ps.State, error) {
 
 func toDecree(d ps.Decree) *pspb.Decree {
 	p := &pspb.Decree{Number: d.Number, Version: d.Version, Read: d.Read, Mean: d.Mean, Share: int64(d.Share), Steps: int64(d.Commit.Steps),
-		Samples: d.Commit.Samples, Base: d.Commit.Base, Staleness: d.Commit.Staleness, Peers: int64(d.Commit.Peers)}
+		Samples: d.Commit.Samples, Base: d.Commit.Base, Staleness: d.Commit.Staleness, Peers: int64(d.Commit.Peers), Rate: d.Commit.Rate}
 	for _, q := range d.Parts {
 		p.Parts = append(p.Parts, &pspb.Part{Worker: int32(q.Worker), Incarnation: q.Incarnation, Seq: q.Seq, Scale: q.Scale})
 	}
@@ -222,7 +222,7 @@ func fromDecree(p *pspb.Decree) ps.Decree {
 	for _, q := range p.Parts {
 		d.Parts = append(d.Parts, ps.Part{Worker: ps.Worker(q.GetWorker()), Incarnation: q.GetIncarnation(), Seq: q.GetSeq(), Scale: q.GetScale()})
 	}
-	d.Commit = ps.Commit{Worker: -1, Scale: 1, Steps: int(p.Steps), Samples: p.Samples, Base: p.Base, Staleness: p.Staleness, Peers: int(p.Peers)}
+	d.Commit = ps.Commit{Worker: -1, Scale: 1, Steps: int(p.Steps), Samples: p.Samples, Base: p.Base, Staleness: p.Staleness, Peers: int(p.Peers), Rate: p.Rate}
 	if !d.Mean && len(d.Parts) == 1 {
 		d.Commit.Worker, d.Commit.Incarnation, d.Commit.Seq, d.Commit.Scale = d.Parts[0].Worker, d.Parts[0].Incarnation, d.Parts[0].Seq, d.Parts[0].Scale
 	}

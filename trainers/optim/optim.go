@@ -119,7 +119,7 @@ func (m maker) make(decode func(any) error, tensors []int) (Optimizer, error) {
 	for _, t := range tensors {
 		n += t
 	}
-	o := &optimizer{Common: *s.shared(), rule: s.rule(n), count: make(counter, 2), tensors: []int{n}}
+	o := &optimizer{Common: *s.shared(), rule: s.rule(n), count: make(counter, 2), tensors: []int{n}, scale: 1}
 	if o.ClipNorm > 0 {
 		o.tensors = append([]int(nil), tensors...)
 	}
@@ -136,6 +136,7 @@ type optimizer struct {
 	count   counter
 	tensors []int     // lengths of what is clipped together; one for the whole vector unless clipnorm is set
 	clipped []float32 // a block of the gradient after clipping; nil without clipping
+	scale   float64   // of the learning rate
 }
 
 // blockSize is how many parameters go through clipping, decay and the rule at a time: few enough that they and the
@@ -144,7 +145,7 @@ const blockSize = 1024
 
 func (o *optimizer) Apply(params, grads []float32) {
 	taken := o.count.value()
-	rate := o.LearningRate.At(taken)
+	rate := o.LearningRate.At(taken) * o.scale
 	o.rule.begin(rate, taken+1)
 	o.count.add()
 	if o.clipped == nil && o.WeightDecay == 0 {
@@ -166,6 +167,15 @@ func (o *optimizer) Apply(params, grads []float32) {
 			at += k
 		}
 	}
+}
+
+// Scale multiplies learning rates by a factor from the next step on, in the place of the factor before; it begins as 1.
+func (o *optimizer) Scale(factor float64) { o.scale = factor }
+
+// ConstantRate gives the learning rate that was set, and whether it is a number and not a schedule.
+func (o *optimizer) ConstantRate() (float64, bool) {
+	c, ok := o.LearningRate.schedule.(constant)
+	return float64(c), ok
 }
 
 func (o *optimizer) Slots() [][]float32 {
