@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"dkpipe/pipeline"
 	"dkpipe/ps"
@@ -34,6 +35,14 @@ func (Ensemble) Name() string { return "ensemble" }
 
 // Mode gives ps.Async, of each member.
 func (Ensemble) Mode() ps.Mode { return ps.Async }
+
+// How gives Combine, or its default.
+func (e Ensemble) How() Combine {
+	if e.Combine == "" {
+		return Mean
+	}
+	return e.Combine
+}
 
 // Window gives that of Single.
 func (Ensemble) Window(workers int) int { return Single{}.Window(workers) }
@@ -66,65 +75,74 @@ func (e Ensemble) Check(int, int) ([]string, error) {
 
 // EnsembleResult is what came out of TrainEnsemble.
 type EnsembleResult struct {
-	Members     []Result // one for each model, in their order
+	Members     []Result // one for each model, in their order; the zero Result of one that was not begun
 	Interrupted bool     // some member was asked to stop before it was complete
 	Samples     int64    // of all members
-	Seconds     float64  // wall clock of the slowest to end
+	Seconds     float64  // wall clock
 }
 
 // TrainEnsemble trains the members of an ensemble, cfg.Workers of them at a time. cfg is as for Train: Replica and
 // Optimizer are asked once for every member, Replica with the number of the member for the number of the worker, and
 // must give parameters that differ, or all members would be one model. Launch, OrderLog and From are not used; each, when it is
-// not nil, may change the configuration of one member, such as its feed or where it goes on from. The observer hears all
-// members, one call at a time, with the number of the member for the worker's.
+// not nil, may change the configuration of one member before it is trained, such as its feed (see Part); its error is the
+// member's. The observer hears of the ensemble as of one run whose workers are the members: an epoch is done when every
+// member has done it, or has ended, and its validation is the mean of the members'. There is no centre.
 //
-// An error of one member ends them all. Members of the result are there as far as they got.
-func TrainEnsemble(ctx context.Context, e Ensemble, cfg Config, each func(member int, cfg *Config)) (EnsembleResult, error) {
+// An error of one member ends them all. Members of the result are there as far as they got. After ctx is cancelled no
+// member is begun.
+func TrainEnsemble(ctx context.Context, e Ensemble, cfg Config, each func(member int, cfg *Config) error) (EnsembleResult, error) {
 	if _, err := e.Check(cfg.Workers, 0); err != nil {
 		return EnsembleResult{}, err
 	}
-	configs := make([]Config, e.Members)
-	var calls sync.Mutex
-	for m := range configs {
-		configs[m] = e.member(m, cfg, &calls)
-		if each != nil {
-			each(m, &configs[m])
-		}
-		if err := configs[m].check(); err != nil {
-			return EnsembleResult{}, err
-		}
-	}
-	if err := e.distinct(configs); err != nil {
+	t := &ensembleRun{e: e, cfg: cfg, each: each, roll: newRoll(cfg.Observer, e.Members)}
+	if err := e.member(0, cfg, t.roll).check(); err != nil {
 		return EnsembleResult{}, err
 	}
-	return trainMembers(ctx, configs, max(1, cfg.Workers))
+	if err := t.distinct(); err != nil {
+		return EnsembleResult{}, err
+	}
+	return t.train(ctx, max(1, cfg.Workers))
 }
 
 // member makes the configuration of one member.
-func (e Ensemble) member(m int, cfg Config, calls *sync.Mutex) Config {
+func (e Ensemble) member(m int, cfg Config, roll *roll) Config {
 	replica := cfg.Replica
 	c := cfg
 	c.Algorithm, c.Workers, c.MinWorkers, c.Launch, c.OrderLog, c.From = Single{Policy: e.Policy}, 1, 0, nil, nil, nil
 	if replica != nil {
 		c.Replica = func(ps.Worker) (model.Replica, error) { return replica(ps.Worker(m)) }
 	}
-	if cfg.Observer != nil {
-		c.Observer = &memberObserver{calls: calls, member: ps.Worker(m), to: cfg.Observer}
-	}
-	if e.Data == "split" && cfg.Feed != nil {
-		c.Feed = &partFeed{Feed: cfg.Feed, part: m, of: e.Members}
+	c.Observer = &memberObserver{roll: roll, member: m}
+	if cfg.Feed != nil {
+		c.Feed = e.Part(cfg.Feed, m)
 	}
 	return c
 }
 
+// Part is what one member sees of a feed: all of it, or every so many-th shard.
+func (e Ensemble) Part(feed pipeline.Feed, member int) pipeline.Feed {
+	if e.Data != "split" {
+		return feed
+	}
+	return &partFeed{Feed: feed, part: member, of: e.Members}
+}
+
+// ensembleRun is the state of TrainEnsemble.
+type ensembleRun struct {
+	e    Ensemble
+	cfg  Config
+	each func(member int, cfg *Config) error
+	roll *roll
+}
+
 // distinct refuses members that would come out as the same model.
-func (e Ensemble) distinct(configs []Config) error {
-	if len(configs) < 2 || e.Data == "split" {
+func (t *ensembleRun) distinct() error {
+	if t.e.Members < 2 || t.e.Data == "split" {
 		return nil
 	}
 	var first []float32
 	for m := range 2 {
-		r, err := configs[m].Replica(0)
+		r, err := t.cfg.Replica(ps.Worker(m))
 		if err != nil {
 			return err
 		}
@@ -138,27 +156,28 @@ func (e Ensemble) distinct(configs []Config) error {
 	return nil
 }
 
-// trainMembers runs all configurations, so many at a time.
-func trainMembers(parent context.Context, configs []Config, parallel int) (EnsembleResult, error) {
+// train runs all members, so many at a time.
+func (t *ensembleRun) train(parent context.Context, parallel int) (EnsembleResult, error) {
+	begun := time.Now()
 	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(nil)
-	result := EnsembleResult{Members: make([]Result, len(configs))}
+	result := EnsembleResult{Members: make([]Result, t.e.Members)}
 	var once sync.Once
 	var first error // what the others end with, once they are cancelled, has no meaning
 	next := make(chan int)
 	var all sync.WaitGroup
-	for range min(parallel, len(configs)) {
+	for range min(parallel, t.e.Members) {
 		all.Go(func() {
 			for m := range next {
 				var err error
-				if result.Members[m], err = Train(ctx, configs[m]); err != nil {
+				if result.Members[m], err = t.one(ctx, m); err != nil {
 					once.Do(func() { first = fmt.Errorf("member %d of the ensemble: %w", m, err) })
 					cancel(err)
 				}
 			}
 		})
 	}
-	for m := range configs {
+	for m := range t.e.Members {
 		next <- m
 	}
 	close(next)
@@ -166,37 +185,24 @@ func trainMembers(parent context.Context, configs []Config, parallel int) (Ensem
 	for _, r := range result.Members {
 		result.Interrupted = result.Interrupted || r.Interrupted
 		result.Samples += r.Samples
-		result.Seconds = max(result.Seconds, r.Seconds)
 	}
+	result.Seconds = time.Since(begun).Seconds()
 	return result, first
 }
 
-// memberObserver passes on what one member's run tells.
-type memberObserver struct {
-	calls  *sync.Mutex
-	member ps.Worker
-	to     Observer
-}
-
-var _ Observer = (*memberObserver)(nil)
-
-func (o *memberObserver) Progress(p Progress) {
-	o.calls.Lock()
-	defer o.calls.Unlock()
-	p.Worker = o.member
-	o.to.Progress(p)
-}
-
-func (o *memberObserver) EpochDone(e Epoch, centre []float32) {
-	o.calls.Lock()
-	defer o.calls.Unlock()
-	o.to.EpochDone(e, centre)
-}
-
-func (o *memberObserver) WorkerLost(_ ps.Worker, err error) {
-	o.calls.Lock()
-	defer o.calls.Unlock()
-	o.to.WorkerLost(o.member, err)
+// one trains one member. Its configuration, which may hold much memory, is gone when it ends.
+func (t *ensembleRun) one(ctx context.Context, m int) (Result, error) {
+	defer t.roll.ended(m)
+	if ctx.Err() != nil {
+		return Result{Interrupted: true, Ended: Ending{Reason: EndInterrupted}}, nil
+	}
+	c := t.e.member(m, t.cfg, t.roll)
+	if t.each != nil {
+		if err := t.each(m, &c); err != nil {
+			return Result{}, err
+		}
+	}
+	return Train(ctx, c)
 }
 
 // partFeed gives every so many-th shard of a feed.

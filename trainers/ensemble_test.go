@@ -164,8 +164,9 @@ func TestMembersAreTrainedAsSingleTrains(t *testing.T) {
 type roll struct {
 	mu       sync.Mutex
 	busy     bool
-	progress map[ps.Worker]int64
-	epochs   int
+	progress map[ps.Worker]int64 // steps of each member
+	last     trainers.Progress
+	epochs   []int
 	lost     []ps.Worker
 }
 
@@ -181,10 +182,14 @@ func (r *roll) enter() func() {
 
 func (r *roll) Progress(p trainers.Progress) {
 	defer r.enter()()
-	r.progress[p.Worker] = p.Samples
+	r.progress[p.Worker] = p.Done.Steps
+	r.last = p
 }
-func (r *roll) EpochDone(trainers.Epoch, []float32) { defer r.enter()(); r.epochs++ }
-func (r *roll) WorkerLost(w ps.Worker, _ error)     { defer r.enter()(); r.lost = append(r.lost, w) }
+func (r *roll) EpochDone(e trainers.Epoch, _ []float32) {
+	defer r.enter()()
+	r.epochs = append(r.epochs, e.Epoch)
+}
+func (r *roll) WorkerLost(w ps.Worker, _ error) { defer r.enter()(); r.lost = append(r.lost, w) }
 
 func ensembleConfig() (trainers.Ensemble, trainers.Config, *trainertest.Feed) {
 	cfg, feed := runConfig(nil, 3)
@@ -201,20 +206,18 @@ func TestAnObserverHearsAllMembersOneAtATime(t *testing.T) {
 	if _, err := trainers.TrainEnsemble(t.Context(), e, cfg, nil); err != nil {
 		t.Fatal(err)
 	}
-	if len(seen.progress) != 5 || seen.epochs != 15 {
-		t.Errorf("heard of %v and %d epochs", seen.progress, seen.epochs)
+	if len(seen.progress) != 5 || !slices.Equal(seen.epochs, []int{1, 2, 3}) {
+		t.Errorf("heard of %v and the epochs %v", seen.progress, seen.epochs)
 	}
-	for w, n := range seen.progress {
-		if n != 3*feed.Rows() {
-			t.Errorf("member %d: %d samples", w, n)
-		}
+	if all := 5 * 3 * feed.Rows(); seen.last.Samples != all || seen.last.Of != all {
+		t.Errorf("heard of %+v in the end, want %d samples", seen.last, all)
 	}
 }
 
 func TestAMemberThatFailsEndsTheEnsemble(t *testing.T) {
 	e, cfg, _ := ensembleConfig()
 	broken := errors.New("the disk is on fire")
-	_, err := trainers.TrainEnsemble(t.Context(), e, cfg, func(m int, c *trainers.Config) {
+	_, err := trainers.TrainEnsemble(t.Context(), e, cfg, func(m int, c *trainers.Config) error {
 		c.Epochs = 1 << 20
 		if m == 1 {
 			feed := problem()
@@ -226,6 +229,7 @@ func TestAMemberThatFailsEndsTheEnsemble(t *testing.T) {
 			}
 			c.Feed = feed
 		}
+		return nil
 	})
 	if !errors.Is(err, broken) || !strings.Contains(err.Error(), "member 1") {
 		t.Errorf("got %v", err)

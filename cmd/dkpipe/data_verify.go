@@ -249,7 +249,7 @@ func (p *promises) bundle(name string, b []byte) error {
 	if err := json.Unmarshal(b, &x); err != nil {
 		return damaged("%s: %v", name, err)
 	}
-	if x.Format != bundle.Format {
+	if x.Format != bundle.Format && x.Format != bundle.EnsembleFormat {
 		return newerFormat(name, x.Format, bundle.Format)
 	}
 	for _, f := range x.Files {

@@ -34,7 +34,7 @@ func (a *app) evaluateCommand() *cobra.Command {
 		Use:   "evaluate --model MODEL --data DATASET",
 		Short: "Measure a published model on a prepared dataset, or on raw rows",
 		Long: "Measures a model on a split of a dataset that was prepared by the same fitted transformers. MODEL and DATASET are\n" +
-			"roots (LATEST is taken) or single versions. Raw rows, with the columns that the targets are made of, are run through\n" +
+			"roots (LATEST is taken) or single versions. An ensemble is measured as it predicts; one that lists, by the mean. Raw rows, with the columns that the targets are made of, are run through\n" +
 			"the model's own transformers first: a file or glob of .csv, .parquet, .arrow or .jsonl; table:NAME or sql:QUERY.",
 		Example: "  dkpipe evaluate --model out/model --data out/dataset\n" +
 			"  dkpipe evaluate --model out/model/v000001 --data out/dataset --split train --json\n" +
@@ -172,7 +172,7 @@ func (j *job) runEvaluate(ctx context.Context, o evaluateOptions) error {
 	j.describe(p)
 	j.report.Shards, j.report.Model = 0, where.String()
 	j.report.Rows = map[string]int64{o.split: p.rows(o.split)}
-	e, err := evaluateSplit(ctx, evalJob{data: p, split: o.split, definition: b.Model, params: b.Params, state: b.State,
+	e, err := evaluateSplit(ctx, evalJob{data: p, split: o.split, definition: b.Model, params: b.Params, state: b.State, ensemble: b.Ensemble,
 		losses: bundleLosses(b), train: spec.Train{BatchSize: 256, Kernel: j.app.kernel("auto"), Metrics: metrics}})
 	if err != nil {
 		return err
@@ -200,7 +200,8 @@ type evalJob struct {
 	definition    *model.Definition
 	losses        []model.Loss // one an output
 	params, state []float32
-	train         spec.Train // batch size, kernel, metrics
+	ensemble      *bundle.Ensemble // nil for a single model
+	train         spec.Train       // batch size, kernel, metrics
 }
 
 // scanBudget is the memory for reading ahead in a single pass, in which nothing is worth keeping. It must hold a row
@@ -231,7 +232,7 @@ func evaluateSplit(ctx context.Context, e evalJob) (trainers.Evaluation, error) 
 	}
 	cfg := trainers.EvalConfig{Feed: feed, Params: e.params, State: e.state, Shapes: outputShapes(e.definition), Losses: e.losses, Metrics: e.train.Metrics}
 	for range min(runtime.GOMAXPROCS(0), max(1, len(shards))) {
-		r, err := buildReplica(e.definition, nil, e.train, 0)
+		r, err := e.replica()
 		if err != nil {
 			return trainers.Evaluation{}, err
 		}
@@ -239,6 +240,15 @@ func evaluateSplit(ctx context.Context, e evalJob) (trainers.Evaluation, error) 
 	}
 	measured, err := trainers.Evaluate(ctx, cfg)
 	return measured, e.data.inDataset(err)
+}
+
+// replica makes what predicts. A single model gets its parameters from Evaluate.
+func (e evalJob) replica() (model.Replica, error) {
+	compile := func() (*model.Network, error) { return buildReplica(e.definition, nil, e.train, 0) }
+	if e.ensemble != nil {
+		return combined(e.ensemble, measuredBy(e.ensemble), compile)
+	}
+	return compile()
 }
 
 // outputShapes gives the shape of one row of every output.

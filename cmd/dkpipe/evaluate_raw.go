@@ -47,13 +47,17 @@ func (j *job) evaluateRaw(ctx context.Context, o evaluateOptions, b *bundle.Bund
 	if err := b.Model.CheckTargets(bundleLosses(b), y); err != nil {
 		return err
 	}
-	r, err := buildReplica(b.Model, nil, spec.Train{BatchSize: 256, Kernel: j.app.kernel("auto")}, 0)
+	how := trainers.Mean
+	if b.Ensemble != nil {
+		how = measuredBy(b.Ensemble)
+	}
+	r, err := replicaOf(b, how, spec.Train{BatchSize: 256, Kernel: j.app.kernel("auto")})
 	if err != nil {
 		return err
 	}
 	bar := j.bars.start("evaluate", 0)
 	feed := &rawFeed{table: in.table, replay: replay, inputs: len(b.X), progress: tableProgress(in.table, bar)}
-	e, err := trainers.Evaluate(ctx, trainers.EvalConfig{Feed: feed, Replicas: []model.Replica{r}, Params: b.Params, State: b.State, Shapes: outputShapes(b.Model),
+	e, err := trainers.Evaluate(ctx, trainers.EvalConfig{Feed: feed, Replicas: []model.Replica{r}, Shapes: outputShapes(b.Model),
 		Losses: bundleLosses(b), Metrics: metrics})
 	bar.done(err == nil, thousands(e.Rows)+" rows")
 	if err != nil {

@@ -34,6 +34,7 @@ func (r *writtenReport) print(a *app) {
 func (a *app) modelConvertCommand() *cobra.Command {
 	var definition string
 	var force bool
+	var member int
 	c := &cobra.Command{
 		Use:   "convert IN OUT",
 		Short: "Turn a model into a file of another format",
@@ -57,13 +58,22 @@ func (a *app) modelConvertCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
+				if m, err = m.one(member); err != nil {
+					return err
+				}
 				return j.writeModel(ctx, r, m, args[1], format, force)
 			})
 		},
 	}
 	definitionFlag(c, &definition)
+	memberFlag(c, &member)
 	c.Flags().BoolVar(&force, "force", false, "replace a file that exists")
 	return c
+}
+
+// memberFlag adds --member to commands that write models.
+func memberFlag(c *cobra.Command, member *int) {
+	c.Flags().IntVar(member, "member", -1, "of an ensemble: write only model `K`, from 0; -1 writes all as one")
 }
 
 // writeModel writes a file that holds a model without its preprocessing.

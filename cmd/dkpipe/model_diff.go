@@ -52,7 +52,7 @@ func (a *app) modelDiffCommand() *cobra.Command {
 		Short: "Compare two models: layers, shapes, and every tensor",
 		Long: "Compares layers in their order, and of every tensor the greatest absolute difference and the norms. As diff does, it\n" +
 			"exits with 0 when the models are equal and with 1 when they differ; what cannot be read exits as in every command.\n" +
-			"The preprocessing of published models is compared, too. A definition without weights compares layers only.",
+			"The preprocessing of published models is compared, too; of ensembles, member by member. A definition without weights compares layers only.",
 		Example: "  dkpipe model diff out/model/v000001 out/model/v000002\n  dkpipe model diff --tolerance 1e-6 model.keras out/model",
 		Args:    cobra.ExactArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -93,6 +93,9 @@ func (r *diffReport) compare(a, b *modelSource, tolerance float64) error {
 		r.Equal = false
 		r.Layers = append(r.Layers, change{What: "preprocessing", A: fmt.Sprintf("%.12s", a.bundle.TransformSHA256), B: fmt.Sprintf("%.12s", b.bundle.TransformSHA256)})
 	}
+	if a.ensemble != nil || b.ensemble != nil {
+		return r.compareMembers(a, b, tolerance)
+	}
 	if !a.hasWeights() || !b.hasWeights() {
 		r.notes = append(r.notes, "one of them has no weights: layers are compared, tensors are not")
 		if a.hasWeights() != b.hasWeights() {
@@ -100,6 +103,46 @@ func (r *diffReport) compare(a, b *modelSource, tolerance float64) error {
 		}
 		return nil
 	}
+	return r.compareTensors(a, b, "", tolerance)
+}
+
+// compareMembers compares the models of two ensembles, member by member.
+func (r *diffReport) compareMembers(a, b *modelSource, tolerance float64) error {
+	if a.ensemble == nil || b.ensemble == nil || len(a.ensemble.Members) != len(b.ensemble.Members) {
+		r.Equal = false
+		r.Layers = append(r.Layers, change{What: "models", A: modelsOf(a), B: modelsOf(b)})
+		return nil
+	}
+	if a.ensemble.Combine != b.ensemble.Combine {
+		r.Equal = false
+		r.Layers = append(r.Layers, change{What: "combine", A: a.ensemble.Combine, B: b.ensemble.Combine})
+	}
+	for k := range a.ensemble.Members {
+		ma, err := a.one(k)
+		if err != nil {
+			return err
+		}
+		mb, err := b.one(k)
+		if err != nil {
+			return err
+		}
+		if err := r.compareTensors(ma, mb, fmt.Sprintf("member %d: ", k), tolerance); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// modelsOf counts the models of one that may be an ensemble.
+func modelsOf(m *modelSource) string {
+	if m.ensemble == nil {
+		return "1"
+	}
+	return fmt.Sprint(len(m.ensemble.Members))
+}
+
+// compareTensors compares the weights of two models of nearly the same layers.
+func (r *diffReport) compareTensors(a, b *modelSource, prefix string, tolerance float64) error {
 	va, err := a.def.Variables()
 	if err != nil {
 		return err
@@ -117,6 +160,7 @@ func (r *diffReport) compare(a, b *modelSource, tolerance float64) error {
 			continue // of a layer that only one has
 		}
 		d := diffTensors(v, vb[k], a.tensor(v), b.tensor(vb[k]), tolerance)
+		d.Name = prefix + d.Name
 		r.Equal = r.Equal && !d.Differs
 		r.Tensors = append(r.Tensors, d)
 	}

@@ -19,6 +19,7 @@ import (
 type exportOptions struct {
 	to, out, like, definition string
 	withoutTransform, force   bool
+	member                    int // of an ensemble; -1: all
 }
 
 func (a *app) modelExportCommand() *cobra.Command {
@@ -30,9 +31,12 @@ func (a *app) modelExportCommand() *cobra.Command {
 			"[N, 1], or [N, width] for a vector; a missing number is NaN. Rows that the job leaves out (filters, handle_invalid:\n" +
 			"skip) are marked by the output valid. Column types follow from what is done to them: a number is float64. --like takes\n" +
 			"them from a file with such rows instead; a column of whole numbers has no missing ones then. A step or layer that ONNX\n" +
-			"does not have is refused by name.",
+			"does not have is refused by name.\n\n" +
+			"An ensemble that combines by the mean becomes one model that ends with an average, one that lists a model of many\n" +
+			"outputs. --member writes one of its models alone.",
 		Example: "  dkpipe model export --to onnx --out model.onnx out/model\n  dkpipe model export --to onnx --without-transform --out layers.onnx out/model\n" +
-			"  dkpipe model export --to keras --out hdfs://ns/models/model.keras out/model/v000003",
+			"  dkpipe model export --to keras --out hdfs://ns/models/model.keras out/model/v000003\n" +
+			"  dkpipe model export --member 0 --out first.keras out/ensemble",
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			r := &writtenReport{}
@@ -44,6 +48,7 @@ func (a *app) modelExportCommand() *cobra.Command {
 	c.Flags().StringVar(&o.like, "like", "", "onnx: raw rows that tell the columns' types, `URI`")
 	c.Flags().BoolVar(&o.withoutTransform, "without-transform", false, "onnx: the layers alone, for rows that were transformed before")
 	c.Flags().BoolVar(&o.force, "force", false, "replace a file that exists")
+	memberFlag(c, &o.member)
 	definitionFlag(c, &o.definition)
 	return c
 }
@@ -74,6 +79,9 @@ func (j *job) exportModel(ctx context.Context, r *writtenReport, name string, o 
 		return err
 	}
 	if err := weightsOf(m); err != nil {
+		return err
+	}
+	if m, err = m.one(o.member); err != nil {
 		return err
 	}
 	if format != formatONNX {

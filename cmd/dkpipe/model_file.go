@@ -40,10 +40,12 @@ type modelSource struct {
 	keras  string // the version of Keras that wrote the file
 	bytes  int64
 	bundle *bundle.Bundle // nil for a file
+	// ensemble, when it is not nil, has several params and states of def in the place of one; see one.
+	ensemble *bundle.Ensemble
 }
 
 // hasWeights tells a model from a definition.
-func (m *modelSource) hasWeights() bool { return m.params != nil }
+func (m *modelSource) hasWeights() bool { return m.params != nil || m.ensemble != nil }
 
 // maxDefinition bounds a Keras JSON file.
 const maxDefinition = 64 << 20
@@ -71,7 +73,7 @@ func (j *job) openModel(ctx context.Context, name, definition string) (*modelSou
 		if err != nil {
 			return nil, err
 		}
-		return &modelSource{at: version, format: formatBundle, def: b.Model, params: b.Params, state: b.State, bundle: b}, nil
+		return &modelSource{at: version, format: formatBundle, def: b.Model, params: b.Params, state: b.State, ensemble: b.Ensemble, bundle: b}, nil
 	}
 	f, err := at.fs.Open(ctx, at.path)
 	if err != nil {

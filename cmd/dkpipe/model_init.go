@@ -83,6 +83,7 @@ func (j *job) initModel(ctx context.Context, flags *specFlags, o initOptions) (*
 	}
 	n.Init(uint64(seed))
 	m.params, m.state, m.bundle = n.Params(), n.State(), nil
+	m.ensemble = nil
 	if m.state == nil {
 		m.state = []float32{}
 	}

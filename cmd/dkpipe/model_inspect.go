@@ -39,11 +39,19 @@ type inspectReport struct {
 	Parameters int             `json:"parameters"` // that are trained
 	State      int             `json:"state"`
 	Weights    bool            `json:"weights"` // false: a definition alone
+	Ensemble   *ensembleReport `json:"ensemble,omitempty"`
 	Info       *bundle.Info    `json:"info,omitempty"`
 	Metrics    json.RawMessage `json:"metrics,omitempty"`
 	Transform  []expr.Fitted   `json:"transform,omitempty"`
 	X          []string        `json:"x,omitempty"`
 	Y          []string        `json:"y,omitempty"`
+}
+
+// ensembleReport is what is known of several models that predict together. Layers, parameters and state are one model's.
+type ensembleReport struct {
+	Combine string              `json:"combine"`
+	Members []bundle.MemberInfo `json:"members"`
+	text    string
 }
 
 func (a *app) modelInspectCommand() *cobra.Command {
@@ -102,6 +110,12 @@ func (r *inspectReport) fill(m *modelSource) error {
 		r.State += row.State
 		r.Layers = append(r.Layers, row)
 	}
+	if e := m.ensemble; e != nil {
+		r.Ensemble = &ensembleReport{Combine: e.Combine, text: describe(e)}
+		for _, k := range e.Members {
+			r.Ensemble.Members = append(r.Ensemble.Members, k.Info)
+		}
+	}
 	if b := m.bundle; b != nil {
 		r.Info, r.Metrics, r.Transform, r.X, r.Y = &b.Info, b.Metrics, b.Transform, b.X, b.Y
 	}
@@ -126,6 +140,9 @@ func (r *inspectReport) print(a *app) {
 		fmt.Fprintf(a.stdout, "  trained:     %s\n  not trained: %s\n", thousands(int64(r.Parameters)), thousands(int64(r.State)))
 	}
 	fmt.Fprintln(a.stdout)
+	if r.Ensemble != nil {
+		r.Ensemble.print(a.stdout)
+	}
 	switch {
 	case r.Info != nil:
 		r.printOrigin(a.stdout)
@@ -136,6 +153,30 @@ func (r *inspectReport) print(a *app) {
 	default:
 		fmt.Fprintf(a.stdout, "%s, %s\n", r.Format, humanBytes(r.Bytes))
 	}
+}
+
+// print shows one line for each member.
+func (e *ensembleReport) print(out io.Writer) {
+	fmt.Fprintf(out, "ensemble  %s\n", e.text)
+	for k, m := range e.Members {
+		line := fmt.Sprintf("member %-2d seed %d, %s samples, %s", k, m.Seed, thousands(m.Samples), plural(int64(m.Epochs), "epoch"))
+		if m.Ended != "" && m.Ended != trainers.EndComplete {
+			line += ", ended by " + m.Ended
+		}
+		var bySplit map[string]trainers.Evaluation
+		if json.Unmarshal(m.Metrics, &bySplit) == nil {
+			for _, split := range slices.Sorted(maps.Keys(bySplit)) {
+				line += "; " + split
+				for _, x := range bySplit[split].Metrics {
+					if x.Matrix == nil {
+						line += "  " + x.Name + " " + formatMetric(x.Name, x.Value)
+					}
+				}
+			}
+		}
+		fmt.Fprintln(out, line)
+	}
+	fmt.Fprintln(out)
 }
 
 // printOrigin shows what a bundle knows besides its layers.

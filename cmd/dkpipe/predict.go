@@ -20,6 +20,7 @@ import (
 	"dkpipe/pipeline/local"
 	"dkpipe/pipeline/spec"
 	"dkpipe/sparkconn"
+	"dkpipe/trainers"
 	"dkpipe/trainers/bundle"
 	"dkpipe/trainers/model"
 )
@@ -47,7 +48,8 @@ func (a *app) predictCommand() *cobra.Command {
 		Use:   "predict --model MODEL --in FILE --out FILE",
 		Short: "Run raw rows through a model and the transformers it was trained with",
 		Long: "Replays the fitted transformers of the model on raw rows and adds the column prediction: the class for a model with\n" +
-			"several outputs, else the value. Columns that the model does not read are passed through. The output appears when it\n" +
+			"several outputs, else the value. An ensemble predicts together: by the mean of its members' outputs, or by the most\n" +
+			"votes (the lowest class of equals); one that lists adds prediction_0, prediction_1 and so on, a column a member. Columns that the model does not read are passed through. The output appears when it\n" +
 			"is complete, in one step.\n\n" +
 			"--in   a file, a folder or a glob: .csv, .parquet, .arrow or .jsonl; table:NAME or sql:QUERY are read through Spark\n" +
 			"--out  a file, .csv or .parquet; table:NAME is made by Spark\n\n" +
@@ -195,8 +197,9 @@ type recordWriter interface {
 type predictor struct {
 	table         *local.Table
 	replay        *local.Replay
-	net           *model.Network
-	keep          []int // columns of the table that are passed through
+	net           model.Replica
+	suffixes      []string // of the names of columns, one an output
+	keep          []int    // columns of the table that are passed through
 	schema        *arrow.Schema
 	width         int
 	probabilities bool
@@ -218,11 +221,28 @@ func newPredictor(b *bundle.Bundle, table *local.Table, o predictOptions) (*pred
 	if err != nil {
 		return nil, err
 	}
-	net, err := b.Network(256)
+	nets, err := b.Networks(256)
 	if err != nil {
 		return nil, err
 	}
-	widths := net.OutputWidths()
+	var net model.Replica = nets[0]
+	suffixes := []string{""}
+	if e := b.Ensemble; e != nil {
+		members := make([]model.Replica, len(nets))
+		for i, n := range nets {
+			members[i] = n
+		}
+		if net, err = trainers.NewCombined(trainers.Combine(e.Combine), members); err != nil {
+			return nil, err
+		}
+		if e.Combine == string(trainers.List) {
+			suffixes = nil
+			for k := range members {
+				suffixes = append(suffixes, memberSuffix(k))
+			}
+		}
+	}
+	widths := nets[0].OutputWidths()
 	if len(widths) != 1 {
 		return nil, &pipeline.Error{Kind: pipeline.Unsupported, Message: fmt.Sprintf("the model has %d outputs; predict writes one", len(widths))}
 	}
@@ -230,25 +250,27 @@ func newPredictor(b *bundle.Bundle, table *local.Table, o predictOptions) (*pred
 	for _, c := range replay.Columns() {
 		have = append(have, c.Width())
 	}
-	if want := net.InputWidths(); !slices.Equal(want, have) {
+	if want := nets[0].InputWidths(); !slices.Equal(want, have) {
 		return nil, &pipeline.Error{Kind: pipeline.Data, Message: fmt.Sprintf("the model takes inputs of width %v, the transformed rows have %v", want, have),
 			Hint: "predict on rows with the columns that the model was trained on"}
 	}
-	p := &predictor{table: table, replay: replay, net: net, keep: keep, width: widths[0], probabilities: o.probabilities, out: make([][]float32, 1)}
+	p := &predictor{table: table, replay: replay, net: net, keep: keep, width: widths[0], suffixes: suffixes, probabilities: o.probabilities, out: make([][]float32, len(suffixes))}
 	var fields []arrow.Field
 	for _, i := range p.keep {
 		fields = append(fields, table.Schema().Field(i))
 	}
-	if p.width > 1 {
-		fields = append(fields, arrow.Field{Name: "prediction", Type: arrow.PrimitiveTypes.Int64, Nullable: true})
-	} else {
-		fields = append(fields, arrow.Field{Name: "prediction", Type: arrow.PrimitiveTypes.Float32, Nullable: true})
-	}
-	if p.probabilities {
-		fields = append(fields, arrow.Field{Name: "probabilities", Type: arrow.FixedSizeListOf(int32(p.width), arrow.PrimitiveTypes.Float32), Nullable: true})
+	for _, suffix := range suffixes {
+		var kind arrow.DataType = arrow.PrimitiveTypes.Float32
+		if p.width > 1 {
+			kind = arrow.PrimitiveTypes.Int64
+		}
+		fields = append(fields, arrow.Field{Name: "prediction" + suffix, Type: kind, Nullable: true})
+		if p.probabilities {
+			fields = append(fields, arrow.Field{Name: "probabilities" + suffix, Type: arrow.FixedSizeListOf(int32(p.width), arrow.PrimitiveTypes.Float32), Nullable: true})
+		}
 	}
 	for i, f := range fields[:len(p.keep)] {
-		if f.Name == "prediction" || f.Name == "probabilities" {
+		if slices.ContainsFunc(fields[len(p.keep):], func(own arrow.Field) bool { return own.Name == f.Name }) {
 			return nil, usage("name the columns to pass through with --keep", "column %d of the rows is called %s, like what predict adds", i+1, f.Name)
 		}
 	}
@@ -347,10 +369,12 @@ func (p *predictor) predict(rec arrow.RecordBatch) (arrow.RecordBatch, error) {
 	if err != nil {
 		return nil, err
 	}
-	if need := rows.N * p.width; cap(p.out[0]) < need {
-		p.out[0] = make([]float32, need)
-	} else {
-		p.out[0] = p.out[0][:need]
+	for k := range p.out {
+		if need := rows.N * p.width; cap(p.out[k]) < need {
+			p.out[k] = make([]float32, need)
+		} else {
+			p.out[k] = p.out[k][:need]
+		}
 	}
 	p.batch.Rows, p.batch.X = rows.N, rows.Vectors
 	if rows.N > 0 {
@@ -372,15 +396,17 @@ func (p *predictor) predict(rec arrow.RecordBatch) (arrow.RecordBatch, error) {
 	for _, i := range p.keep {
 		columns = append(columns, rec.Column(i))
 	}
-	columns = append(columns, p.prediction())
-	if p.probabilities {
-		columns = append(columns, p.outputs())
+	for _, out := range p.out {
+		columns = append(columns, p.prediction(out))
+		if p.probabilities {
+			columns = append(columns, p.outputs(out))
+		}
 	}
 	return array.NewRecordBatch(p.schema, columns, int64(n)), nil
 }
 
 // prediction is the class (the lowest index of the greatest output) or the value of every row.
-func (p *predictor) prediction() arrow.Array {
+func (p *predictor) prediction(out []float32) arrow.Array {
 	if p.width == 1 {
 		b := array.NewFloat32Builder(memory.DefaultAllocator)
 		b.Reserve(len(p.index))
@@ -388,7 +414,7 @@ func (p *predictor) prediction() arrow.Array {
 			if i < 0 {
 				b.UnsafeAppendBoolToBitmap(false)
 			} else {
-				b.UnsafeAppend(p.out[0][i])
+				b.UnsafeAppend(out[i])
 			}
 		}
 		return b.NewArray()
@@ -400,7 +426,7 @@ func (p *predictor) prediction() arrow.Array {
 			b.UnsafeAppendBoolToBitmap(false)
 			continue
 		}
-		best, row := 0, p.out[0][int(i)*p.width:][:p.width]
+		best, row := 0, out[int(i)*p.width:][:p.width]
 		for k, v := range row {
 			if v > row[best] {
 				best = k
@@ -412,7 +438,7 @@ func (p *predictor) prediction() arrow.Array {
 }
 
 // outputs are the model's outputs as lists.
-func (p *predictor) outputs() arrow.Array {
+func (p *predictor) outputs(out []float32) arrow.Array {
 	b := array.NewFixedSizeListBuilder(memory.DefaultAllocator, int32(p.width), arrow.PrimitiveTypes.Float32)
 	values := b.ValueBuilder().(*array.Float32Builder)
 	for _, i := range p.index {
@@ -421,7 +447,7 @@ func (p *predictor) outputs() arrow.Array {
 			continue
 		}
 		b.Append(true)
-		values.AppendValues(p.out[0][int(i)*p.width:][:p.width], nil)
+		values.AppendValues(out[int(i)*p.width:][:p.width], nil)
 	}
 	return b.NewArray()
 }

@@ -28,7 +28,8 @@ type report struct {
 	Skipped  bool                        `json:"skipped"`
 	Shards   int                         `json:"shards,omitempty"`
 	Epochs   int                         `json:"epochs,omitempty"`
-	Ended    *trainers.Ending            `json:"ended,omitempty"` // why training ended
+	Ensemble string                      `json:"ensemble,omitempty"` // how its members, which are the workers, predict together
+	Ended    *trainers.Ending            `json:"ended,omitempty"`    // why training ended
 	Dropped  int64                       `json:"dropped_rows,omitempty"`
 	PeakMiB  float64                     `json:"peak_mib,omitempty"` // largest resident memory of this process, where the system tells
 	Warnings []string                    `json:"warnings,omitempty"`
@@ -48,6 +49,8 @@ type workerReport struct {
 	ComputeS      float64 `json:"compute_s"`
 	WaitS         float64 `json:"wait_s"`
 	Lost          string  `json:"lost,omitempty"` // why it did not reach the end
+	// Metrics are those of a member of an ensemble by itself, on the rows that a gate looks at.
+	Metrics trainers.Metrics `json:"metrics,omitempty"`
 }
 
 // measured puts an evaluation into the report.
@@ -171,10 +174,42 @@ func (a *app) printWorkers(r *report) {
 		return
 	}
 	w := tabwriter.NewWriter(a.stdout, 0, 4, 2, ' ', tabwriter.AlignRight)
+	if r.Ensemble != "" {
+		r.printMembers(w)
+		return
+	}
 	fmt.Fprintf(w, "\n  worker\tsamples\tsteps\tcommits\tstaleness\tcompute s\twait s\t\n")
 	for _, k := range r.Workers {
 		fmt.Fprintf(w, "  %d\t%s\t%s\t%s\t%.2f\t%.2f\t%.2f\t  %s\n", k.ID, thousands(k.Samples), thousands(k.Steps), thousands(k.Commits),
 			k.StalenessMean, k.ComputeS, k.WaitS, k.Lost)
+	}
+	w.Flush()
+}
+
+// printMembers is the table of workers of an ensemble: what each of its models has done, and how good it is by itself.
+func (r *report) printMembers(w *tabwriter.Writer) {
+	head := "\n  member\tsamples\tsteps\tcompute s\t"
+	var names []string
+	for _, k := range r.Workers {
+		for _, x := range k.Metrics {
+			if x.Matrix == nil && !slices.Contains(names, x.Name) && len(names) < 4 {
+				names = append(names, x.Name)
+			}
+		}
+	}
+	for _, name := range names {
+		head += name + "\t"
+	}
+	fmt.Fprintln(w, head)
+	for _, k := range r.Workers {
+		line := fmt.Sprintf("  %d\t%s\t%s\t%.2f\t", k.ID, thousands(k.Samples), thousands(k.Steps), k.ComputeS)
+		for _, name := range names {
+			if v, ok := k.Metrics.Get(name); ok {
+				line += formatMetric(name, v)
+			}
+			line += "\t"
+		}
+		fmt.Fprintln(w, line)
 	}
 	w.Flush()
 }

@@ -70,9 +70,10 @@ func (j *job) checkTraining(ctx context.Context) error {
 	if err := spec.Join(algErr, optErr); err != nil {
 		return err
 	}
-	if _, ok := alg.(trainers.Ensemble); ok {
-		return placed(t.Pos, &pipeline.Error{Kind: pipeline.Unsupported, Message: "trainer ensemble is for Go programs",
-			Hint: "call trainers.TrainEnsemble; or train several models with different train.seed and compare them"})
+	if e, ok := alg.(trainers.Ensemble); ok {
+		if err := j.checkEnsemble(e); err != nil {
+			return err
+		}
 	}
 	if c, ok := alg.(trainers.Checker); ok {
 		if _, err := c.Check(t.Workers, t.Window); err != nil {
@@ -81,6 +82,10 @@ func (j *job) checkTraining(ctx context.Context) error {
 	}
 	if err := trainers.CheckMetrics(t.Metrics); err != nil {
 		return placed(t.Pos, err)
+	}
+	if t.ReduceOnPlateau != nil && constantRate(t) == 0 {
+		return placed(t.Pos, &pipeline.Error{Kind: pipeline.BadSpec, Message: "train.reduce_on_plateau changes the learning rate, and the optimizer's learning_rate is a schedule, which does so, too",
+			Hint: "write a number, such as learning_rate: 0.01, or leave reduce_on_plateau out"})
 	}
 	if err := checkModelOf(ctx, j.stores, j.spec); err != nil {
 		return err

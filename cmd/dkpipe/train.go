@@ -112,6 +112,8 @@ type trained struct {
 	definition *model.Definition
 	losses     []model.Loss // one an output
 	result     trainers.Result
+	ensemble   *bundle.Ensemble // nil for a single model, which is the result
+	ids        []int            // numbers of the ensemble's members
 	layout     []model.ParamSpec
 	metrics    map[string]trainers.Evaluation // by split
 }
@@ -204,7 +206,7 @@ func blameless(err error) bool {
 const saveGrace = 30 * time.Second
 
 func (j *job) samplesOf(p prepared) int64 {
-	return p.rows("train") * int64(j.spec.Train.Epochs)
+	return p.rows("train") * int64(j.spec.Train.Epochs) * int64(max(1, j.training.copies))
 }
 
 // trainingParts makes what every worker of the run needs, in this process or another.
@@ -224,12 +226,17 @@ func (j *job) trainingParts(ctx context.Context, p prepared) (trainers.Config, s
 	if err != nil {
 		return cfg, m, err
 	}
+	_, members := alg.(trainers.Ensemble)
 	return trainers.Config{
 		Algorithm: alg, Workers: t.Workers, Window: t.Window, Epochs: t.Epochs, Feed: feed,
 		Replica: func(w ps.Worker) (model.Replica, error) {
-			n, err := buildReplica(m.def, m.losses, t, uint64(t.Seed)+uint64(w)<<32)
+			seed, own := t.Seed, uint64(w)<<32
+			if members {
+				seed, own = t.Seed+int64(w), 0
+			}
+			n, err := buildReplica(m.def, m.losses, t, uint64(seed)+own)
 			if err == nil {
-				m.start(n, t.Seed)
+				m.start(n, seed)
 			}
 			return n, err
 		},
@@ -258,6 +265,12 @@ func (j *job) train(ctx context.Context, p prepared) (*trained, error) {
 	for _, w := range slices.Concat(trainers.Lint(cfg), j.longWindow(p), m.def.LossWarnings(m.losses)) {
 		j.report.Warnings = append(j.report.Warnings, w)
 		j.app.log.Warn(w)
+	}
+	if e, ok := cfg.Algorithm.(trainers.Ensemble); ok {
+		if e.Data != "split" {
+			j.training.copies = e.Members
+		}
+		return j.trainEnsemble(ctx, p, e, cfg, m)
 	}
 	if err := j.lookAfter(ctx, p, m, &cfg); err != nil {
 		return nil, err
@@ -293,7 +306,7 @@ func (j *job) train(ctx context.Context, p prepared) (*trained, error) {
 func (j *job) longWindow(p prepared) []string {
 	t := j.spec.Train
 	steps := int(p.rows("train")) / max(1, t.BatchSize*t.Workers)
-	if t.Window <= max(1, steps) || t.Trainer.Name == "single" || t.Trainer.Name == "averaging" {
+	if t.Window <= max(1, steps) || slices.Contains([]string{"single", "averaging", "ensemble"}, t.Trainer.Name) {
 		return nil
 	}
 	return []string{fmt.Sprintf("train.window is %d, and a worker has about %d steps in an epoch: it commits less than once an epoch; set it to %d or less",
@@ -318,13 +331,16 @@ func (j *job) evaluateAll(ctx context.Context, p prepared, t *trained) error {
 		if p.rows(split) == 0 {
 			continue
 		}
-		e, err := evaluateSplit(ctx, evalJob{data: p, split: split, train: j.spec.Train, losses: t.losses, definition: t.definition, params: t.result.Params, state: t.result.State})
+		e, err := evaluateSplit(ctx, evalJob{data: p, split: split, train: j.spec.Train, losses: t.losses, definition: t.definition, params: t.result.Params, state: t.result.State, ensemble: t.ensemble})
 		if err != nil {
 			return err
 		}
 		t.metrics[split] = e
 		j.report.measured(split, e)
 		j.events.add("evaluated", map[string]any{"split": split, "metrics": e.Metrics})
+	}
+	if t.ensemble != nil {
+		return j.measureMembers(ctx, p, t)
 	}
 	return nil
 }
@@ -359,7 +375,7 @@ func (j *job) bundle(p prepared, t *trained) (*bundle.Bundle, error) {
 	}
 	var history bytes.Buffer
 	enc := json.NewEncoder(&history)
-	for _, e := range t.result.History {
+	for _, e := range t.result.History { // of an ensemble: its members are the workers
 		if err := enc.Encode(e); err != nil {
 			return nil, err
 		}
@@ -382,7 +398,7 @@ func (j *job) bundle(p prepared, t *trained) (*bundle.Bundle, error) {
 		status = "interrupted"
 	}
 	return &bundle.Bundle{
-		Model: t.definition, Layout: t.layout, Params: t.result.Params, State: t.result.State,
+		Model: t.definition, Layout: t.layout, Params: t.result.Params, State: t.result.State, Ensemble: t.ensemble,
 		Transform: fitted, TransformSHA256: p.manifest.TransformSHA256, X: x, Y: y,
 		Metrics: metrics, History: history.Bytes(), Spec: j.spec.Resolved(),
 		Info: bundle.Info{Created: time.Now().UTC(), Run: j.id, Slot: j.flags.slot, Status: status, Trainer: j.spec.Train.Trainer.Name,

@@ -46,10 +46,14 @@ type trainWatch struct {
 }
 
 // newTrainWatch begins to watch a run.
-func (j *job) newTrainWatch(workers int) *trainWatch {
+func (j *job) newTrainWatch(cfg *trainers.Config) *trainWatch {
+	workers, name := cfg.Workers, "worker"
+	if e, ok := cfg.Algorithm.(trainers.Ensemble); ok {
+		workers, name = e.Members, "member"
+	}
 	w := &trainWatch{job: j, workers: workers, all: j.bars.start("train", 0), hear: newListeners()}
 	for i := 0; workers > 1 && i < min(workers, maxBars); i++ {
-		w.bars = append(w.bars, j.bars.start(fmt.Sprintf("  worker %d", i), 0))
+		w.bars = append(w.bars, j.bars.start(fmt.Sprintf("  %s %d", name, i), 0))
 	}
 	return w
 }
@@ -146,6 +150,12 @@ func (w *trainWatch) Validated(e trainers.Epoch) {
 	w.mu.Unlock()
 	w.job.events.add("validation", map[string]any{"epoch": e.Epoch, "metrics": e.Validation})
 	w.hear.must(func(l listener) { l.validated(e) })
+}
+
+// Paced implements trainers.Paced.
+func (w *trainWatch) Paced(epoch int, rate float64, text string) {
+	w.job.app.log.Info(text)
+	w.job.events.add("learning_rate", map[string]any{"epoch": epoch, "learning_rate": rate, "text": text})
 }
 
 // WorkerLost implements trainers.Observer.

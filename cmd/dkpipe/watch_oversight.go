@@ -8,6 +8,7 @@ import (
 
 	"dkpipe/pipeline"
 	"dkpipe/pipeline/dataset"
+	"dkpipe/pipeline/spec"
 	"dkpipe/trainers"
 	"dkpipe/trainers/model"
 )
@@ -26,15 +27,20 @@ func (j *job) oversee(ctx context.Context, p prepared, m startModel, cfg *traine
 	if g := t.Target; g != nil {
 		v.Target = &trainers.Target{Metric: g.Metric, AtLeast: g.AtLeast, AtMost: g.AtMost}
 	}
+	if r := t.ReduceOnPlateau; r != nil {
+		v.Plateau = &trainers.Plateau{Monitor: r.Monitor, Mode: r.Mode, Factor: r.Factor, Patience: r.Patience, MinDelta: *r.MinDelta, Cooldown: r.Cooldown,
+			MinRate: r.MinRate, Initial: constantRate(t)}
+	}
 	rows := p.rows("validation") > 0
-	watched := v.EarlyStopping != nil || v.Target != nil
+	watched := v.EarlyStopping != nil || v.Target != nil || v.Plateau != nil
 	if !rows && !watched {
 		return nil
 	}
 	if err := v.Check(t.Metrics); err != nil {
 		return placed(t.Pos, err)
 	}
-	if !rows && (v.EarlyStopping != nil && v.EarlyStopping.Monitor != "loss" || v.Target != nil && v.Target.Metric != "loss") {
+	if !rows && (v.EarlyStopping != nil && v.EarlyStopping.Monitor != "loss" || v.Target != nil && v.Target.Metric != "loss" ||
+		v.Plateau != nil && v.Plateau.Monitor != "loss") {
 		return &pipeline.Error{Kind: pipeline.Data, Message: fmt.Sprintf("%s has no validation rows to watch", p.folder),
 			Hint: "prepare it again with a validation share: split: {key: id, train: 0.8, validation: 0.1, test: 0.1}"}
 	}
@@ -48,6 +54,20 @@ func (j *job) oversee(ctx context.Context, p prepared, m startModel, cfg *traine
 	}
 	cfg.Validation = v
 	return nil
+}
+
+// constantRate is the learning rate of the job's optimizer; 0 when it is a schedule.
+func constantRate(t spec.Train) float64 {
+	opt, err := buildOptimizer(t, nil)
+	if err != nil {
+		return 0 // it was reported before
+	}
+	if o, ok := opt.(interface{ ConstantRate() (float64, bool) }); ok {
+		if rate, constant := o.ConstantRate(); constant {
+			return rate
+		}
+	}
+	return 0
 }
 
 // validator measures centres on the validation rows, with one replica: the other cores belong to the workers.

@@ -19,6 +19,7 @@ type training struct {
 	kept   *checkpoints     // nil unless the spec asks for them
 	from   *resumed         // nil unless the run goes on from a checkpoint
 	steps  float64          // that each worker did before the checkpoint
+	copies int              // how often every row is trained on in an epoch; 0: once
 	result *trainers.Result // nil before the end
 }
 
@@ -68,7 +69,12 @@ func (j *job) lookAfter(ctx context.Context, p prepared, m startModel, cfg *trai
 	}
 	j.training.kept = kept
 	kept.oversee(cfg)
-	w := j.newTrainWatch(cfg.Workers)
+	return j.startWatch(ctx, cfg)
+}
+
+// startWatch lets people, and those who listen, see a run.
+func (j *job) startWatch(ctx context.Context, cfg *trainers.Config) error {
+	w := j.newTrainWatch(cfg)
 	if cfg.Past != nil {
 		w.lines = append(w.lines, cfg.Past.Epochs...)
 	}

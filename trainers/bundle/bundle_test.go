@@ -148,7 +148,7 @@ func compactTransform(t testing.TB, list []expr.Fitted) {
 
 func TestWhatIsSavedIsLoaded(t *testing.T) {
 	f := saved(t)
-	want := append(files(), Name)
+	want := append(files(0), Name)
 	if !slices.Equal(f.order, want) {
 		t.Errorf("files %v, want %v: bundle.json comes last", f.order, want)
 	}
@@ -215,7 +215,7 @@ func kindOf(err error) string {
 // Every byte of every listed file counts.
 func TestAChangedByteNamesTheFile(t *testing.T) {
 	f := saved(t)
-	for _, name := range files() {
+	for _, name := range files(0) {
 		for _, at := range []int{0, len(f.files[name]) / 2, len(f.files[name]) - 1} {
 			c := f.copy()
 			c.files[name][at] ^= 4
@@ -229,7 +229,7 @@ func TestAChangedByteNamesTheFile(t *testing.T) {
 
 func TestFilesOfAnotherLengthAreRefused(t *testing.T) {
 	f := saved(t)
-	for _, name := range files() {
+	for _, name := range files(0) {
 		for _, data := range [][]byte{f.files[name][:len(f.files[name])-1], append(slices.Clone(f.files[name]), 0), {}} {
 			c := f.copy()
 			c.files[name] = data
@@ -267,14 +267,14 @@ func TestAFileThatEndsWhileItIsReadIsCorrupt(t *testing.T) {
 	}
 	l := loader{o: &shrinking{opener{f: f}}, where: "m", sums: map[string]fileSum{WeightsName: {Bytes: int64(len(f.files[WeightsName]))}}}
 	b := example(t)
-	if err := l.weights(context.Background(), b, len(b.Params)); kindOf(err) != "corrupt" || !strings.Contains(err.Error(), WeightsName) {
+	if _, _, err := l.weights(context.Background(), WeightsName, b.Layout, len(b.Params)); kindOf(err) != "corrupt" || !strings.Contains(err.Error(), WeightsName) {
 		t.Errorf("got %v", err)
 	}
 }
 
 func TestMissingFilesSaySo(t *testing.T) {
 	f := saved(t)
-	for _, name := range append(files(), Name) {
+	for _, name := range append(files(0), Name) {
 		c := f.copy()
 		delete(c.files, name)
 		_, err := Load(context.Background(), &opener{f: c}, "m")
@@ -344,7 +344,7 @@ func TestTensorsMustBeThoseOfTheModel(t *testing.T) {
 }
 
 func TestAFailingStoreIsAborted(t *testing.T) {
-	for _, name := range append(files(), Name) {
+	for _, name := range append(files(0), Name) {
 		for _, f := range []*folder{{files: map[string][]byte{}, failAt: name}, {files: map[string][]byte{}, noClose: name}} {
 			b := example(t)
 			err := Save(context.Background(), f, b)

@@ -1,5 +1,6 @@
 // Package bundle saves and loads everything that belongs to a trained model: definition, weights, fitted
-// transformers, metrics, history and the job file, as seven files of one folder.
+// transformers, metrics, history and the job file, as seven files of one folder. An ensemble, several models of one definition, has a file of
+// weights for each.
 //
 // Its one idea: bundle.json lists every other file with its size and SHA-256 and is written last, so a bundle is whole
 // or it is not one, and a changed byte is found before a number is computed from it. The package knows no store: it

@@ -48,15 +48,19 @@ func Load(ctx context.Context, o Opener, where string) (*Bundle, error) {
 	if err := json.Unmarshal(head, &x); err != nil {
 		return nil, l.corrupt(Name, "it is not JSON as expected: %v", err)
 	}
-	if x.Format != Format {
+	if x.Format != Format && x.Format != EnsembleFormat {
 		return nil, &Error{Kind: "unsupported", Message: fmt.Sprintf("%s has format %.40q, this program reads %s", l.path(Name), x.Format, Format),
 			Hint: "use a newer dkpipe"}
+	}
+	members, err := l.members(x)
+	if err != nil {
+		return nil, err
 	}
 	l.sums = map[string]fileSum{}
 	for _, f := range x.Files {
 		l.sums[f.Name] = f
 	}
-	for _, name := range files() {
+	for _, name := range files(members) {
 		if _, ok := l.sums[name]; !ok {
 			return nil, l.corrupt(Name, "it does not list %s", name)
 		}
@@ -75,7 +79,35 @@ func Load(ctx context.Context, o Opener, where string) (*Bundle, error) {
 	if total != x.Parameters {
 		return nil, l.corrupt(ModelName, "it has %d parameters, %s says %d", total, Name, x.Parameters)
 	}
-	return b, l.weights(ctx, b, total)
+	if members == 0 {
+		b.Params, b.State, err = l.weights(ctx, WeightsName, b.Layout, total)
+		return b, err
+	}
+	b.Ensemble = &Ensemble{Combine: x.Ensemble.Combine, Members: make([]Member, members)}
+	for m := range b.Ensemble.Members {
+		to := &b.Ensemble.Members[m]
+		to.Info = x.Ensemble.Members[m]
+		if to.Params, to.State, err = l.weights(ctx, MemberWeights(m), b.Layout, total); err != nil {
+			return nil, err
+		}
+		if len(to.State) != len(b.Ensemble.Members[0].State) {
+			return nil, l.corrupt(MemberWeights(m), "it has %d values of state, %s has %d", len(to.State), MemberWeights(0), len(b.Ensemble.Members[0].State))
+		}
+	}
+	return b, nil
+}
+
+// members gives the number of models of an ensemble, 0 for a single model.
+func (l *loader) members(x index) (int, error) {
+	switch {
+	case x.Format == Format && x.Ensemble == nil:
+		return 0, nil
+	case x.Format == Format:
+		return 0, l.corrupt(Name, "it has an ensemble and the format %s", x.Format)
+	case x.Ensemble == nil || len(x.Ensemble.Members) == 0 || len(x.Ensemble.Members) > maxMembers:
+		return 0, l.corrupt(Name, "it lists no ensemble of 1 to %d members", maxMembers)
+	}
+	return len(x.Ensemble.Members), nil
 }
 
 type loader struct {
@@ -148,68 +180,68 @@ func (l *loader) readAll(ctx context.Context, name string, want *fileSum, limit 
 	return data, nil
 }
 
-// weights reads every tensor into its place. The file is read once, front to back, and hashed on the way; a
+// weights reads every tensor of a file into its place. The file is read once, front to back, and hashed on the way; a
 // difference is reported before anything that was read is given out.
-func (l *loader) weights(ctx context.Context, b *Bundle, total int) error {
-	want := l.sums[WeightsName]
-	blob, err := l.o.Open(ctx, WeightsName)
+func (l *loader) weights(ctx context.Context, name string, layout []model.ParamSpec, total int) (params, state []float32, err error) {
+	want := l.sums[name]
+	blob, err := l.o.Open(ctx, name)
 	if err != nil {
-		return l.in(WeightsName, err)
+		return nil, nil, l.in(name, err)
 	}
 	defer blob.Close()
 	if blob.Size() != want.Bytes {
-		return l.corrupt(WeightsName, "it has %d bytes, %s says %d", blob.Size(), Name, want.Bytes)
+		return nil, nil, l.corrupt(name, "it has %d bytes, %s says %d", blob.Size(), Name, want.Bytes)
 	}
 	if want.Bytes < 4*int64(total) { // before a model.json from elsewhere makes us allocate
-		return l.corrupt(WeightsName, "it has %d bytes for %d parameters", want.Bytes, total)
+		return nil, nil, l.corrupt(name, "it has %d bytes for %d parameters", want.Bytes, total)
 	}
-	b.Params = make([]float32, total)
+	params = make([]float32, total)
 	r := &hashingReader{r: blob, h: sha256.New()}
-	parseErr := readTensors(r, want.Bytes, b)
+	state, parseErr := readTensors(r, want.Bytes, layout, params)
 	if err := r.finish(want.Bytes); err != nil {
-		return l.readError(WeightsName, err, r.at)
+		return nil, nil, l.readError(name, err, r.at)
 	}
-	if err := l.compare(WeightsName, r.h.Sum(nil), want.SHA256); err != nil {
-		return err
+	if err := l.compare(name, r.h.Sum(nil), want.SHA256); err != nil {
+		return nil, nil, err
 	}
 	if parseErr != nil {
-		return l.in(WeightsName, parseErr)
+		return nil, nil, l.in(name, parseErr)
 	}
-	return nil
+	return params, state, nil
 }
 
 // readTensors reads in the order of the data. All tensors of the layout must be there, and none besides them but the
 // state.
-func readTensors(r io.ReaderAt, size int64, b *Bundle) error {
+func readTensors(r io.ReaderAt, size int64, layout []model.ParamSpec, params []float32) (state []float32, err error) {
 	f, err := safetensors.Open(r, size)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	places := map[string]model.ParamSpec{}
-	for _, p := range b.Layout {
+	for _, p := range layout {
 		places[p.Name] = p
 	}
 	for _, e := range f.Entries {
 		var dst []float32
 		if p, ok := places[e.Name]; ok {
-			dst = b.Params[p.Off : p.Off+p.Len]
+			dst = params[p.Off : p.Off+p.Len]
 			delete(places, e.Name)
 		} else if e.Name == stateName {
-			b.State = make([]float32, e.Elements())
-			dst = b.State
+			state = make([]float32, e.Elements())
+			dst = state
 		} else {
-			return &Error{Kind: "corrupt", Message: fmt.Sprintf("tensor %q does not belong to the model", e.Name)}
+			return nil, &Error{Kind: "corrupt", Message: fmt.Sprintf("tensor %q does not belong to the model", e.Name)}
 		}
 		if err := f.ReadFloat32(e, dst); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	for _, p := range b.Layout {
+	for _, p := range layout {
 		if _, missing := places[p.Name]; missing {
-			return &Error{Kind: "corrupt", Message: fmt.Sprintf("tensor %q of the model is missing", p.Name)}
+			return nil, &Error{Kind: "corrupt", Message: fmt.Sprintf("tensor %q of the model is missing", p.Name)}
 		}
 	}
-	return nil
+	return state, nil
 }
 
 // hashingReader hashes what is read in order; safetensors reads header and tensors front to back.

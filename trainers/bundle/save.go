@@ -30,15 +30,22 @@ type Output interface {
 	Abort()
 }
 
-// Save writes the seven files, bundle.json last. Errors of the store are passed on with the file's name in front. A
+// Save writes the seven files, bundle.json last; an ensemble has one more for each member beyond the first. Errors of the store are passed on with the file's name in front. A
 // bundle that does not fit together is an error of kind internal and nothing is written.
 func Save(ctx context.Context, s Store, b *Bundle) error {
 	content, err := b.encode()
 	if err != nil {
 		return err
 	}
-	x := index{Format: Format, Info: b.Info, X: b.X, Y: b.Y, TransformSHA256: b.TransformSHA256, Parameters: len(b.Params)}
-	for _, name := range files() {
+	models, members := b.models(), 0
+	x := index{Format: Format, Info: b.Info, X: b.X, Y: b.Y, TransformSHA256: b.TransformSHA256, Parameters: len(models[0].Params)}
+	if e := b.Ensemble; e != nil {
+		members, x.Format, x.Ensemble = len(models), EnsembleFormat, &ensembleIndex{Combine: e.Combine}
+		for _, m := range models {
+			x.Ensemble.Members = append(x.Ensemble.Members, m.Info)
+		}
+	}
+	for _, name := range files(members) {
 		sum, err := writeFile(ctx, s, name, content[name])
 		if err != nil {
 			return err
@@ -72,20 +79,6 @@ func (b *Bundle) encode() (map[string]writer, error) {
 	if !slices.EqualFunc(layout, b.Layout, sameTensor) {
 		return nil, &Error{Kind: "internal", Message: fmt.Sprintf("bundle: the layout has %d tensors that are not those of model %s", len(b.Layout), b.Model.Name)}
 	}
-	tensors := make([]safetensors.Tensor, 0, len(layout)+1)
-	total := 0
-	for _, p := range layout {
-		if total += p.Len; total > len(b.Params) {
-			break
-		}
-		tensors = append(tensors, safetensors.Tensor{Name: p.Name, Shape: p.Shape, Data: b.Params[p.Off : p.Off+p.Len]})
-	}
-	if total != len(b.Params) {
-		return nil, &Error{Kind: "internal", Message: fmt.Sprintf("bundle: %d parameters for model %s, which has another number", len(b.Params), b.Model.Name)}
-	}
-	if len(b.State) > 0 {
-		tensors = append(tensors, safetensors.Tensor{Name: stateName, Shape: []int{len(b.State)}, Data: b.State})
-	}
 	definition, err := kerasjson.Marshal(b.Model)
 	if err != nil {
 		return nil, err
@@ -106,16 +99,49 @@ func (b *Bundle) encode() (map[string]writer, error) {
 	if err := json.Indent(&pretty, metrics, "", "  "); err != nil {
 		return nil, &Error{Kind: "internal", Message: MetricsName, Err: err}
 	}
-	return map[string]writer{
+	all := map[string]writer{
 		ModelName:     raw(append(definition, '\n')),
 		TransformName: raw(append(transform, '\n')),
 		MetricsName:   raw(append(pretty.Bytes(), '\n')),
 		HistoryName:   raw(b.History),
 		SpecName:      raw(b.Spec),
-		WeightsName: func(w io.Writer) error {
+	}
+	return all, b.encodeWeights(all)
+}
+
+// encodeWeights adds the files of weights.
+func (b *Bundle) encodeWeights(all map[string]writer) error {
+	wrong := func(format string, args ...any) error {
+		return &Error{Kind: "internal", Message: "bundle: " + fmt.Sprintf(format, args...)}
+	}
+	models := b.models()
+	if e := b.Ensemble; e != nil && (len(e.Members) == 0 || len(e.Members) > maxMembers || e.Combine == "" || b.Params != nil || b.State != nil) {
+		return wrong("an ensemble of %d models that combine by %q, beside %d parameters", len(e.Members), e.Combine, len(b.Params))
+	}
+	for i, m := range models {
+		name := WeightsName
+		if b.Ensemble != nil {
+			name = MemberWeights(i)
+		}
+		tensors := make([]safetensors.Tensor, 0, len(b.Layout)+1)
+		total := 0
+		for _, p := range b.Layout {
+			if total += p.Len; total > len(m.Params) {
+				break
+			}
+			tensors = append(tensors, safetensors.Tensor{Name: p.Name, Shape: p.Shape, Data: m.Params[p.Off : p.Off+p.Len]})
+		}
+		if total != len(m.Params) || len(m.State) != len(models[0].State) {
+			return wrong("%d parameters and %d of state for model %s, which has another number", len(m.Params), len(m.State), b.Model.Name)
+		}
+		if len(m.State) > 0 {
+			tensors = append(tensors, safetensors.Tensor{Name: stateName, Shape: []int{len(m.State)}, Data: m.State})
+		}
+		all[name] = func(w io.Writer) error {
 			return safetensors.Write(w, tensors, map[string]string{"format": Format, "model": b.Model.Name})
-		},
-	}, nil
+		}
+	}
+	return nil
 }
 
 func sameTensor(a, b model.ParamSpec) bool {
