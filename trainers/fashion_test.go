@@ -209,10 +209,11 @@ func trainFashion(t testing.TB, train, test *trainertest.Feed, r *trained) {
 	cfg := trainers.Config{Algorithm: a, Workers: r.Workers, Window: r.Window, Epochs: 5, Feed: &feed, Optimizer: sgd(r.Rate, momentum),
 		Replica: func(w ps.Worker) (model.Replica, error) { return mlp(t, 100*r.Seed+uint64(w), 500, 300), nil }}
 	if e, ok := a.(trainers.Ensemble); ok {
-		result, err := trainers.TrainEnsemble(t.Context(), e, cfg, func(m int, c *trainers.Config) {
+		result, err := trainers.TrainEnsemble(t.Context(), e, cfg, func(m int, c *trainers.Config) error {
 			own := feed
 			own.Seed = 100*r.Seed + uint64(m)
-			c.Feed = &own
+			c.Feed = e.Part(&own, m)
+			return nil
 		})
 		if diverged(t, err) {
 			return
