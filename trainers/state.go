@@ -28,7 +28,7 @@ func (r *run) state(ctx context.Context, centre []float32, earlier bool) ([]floa
 		return nil, nil
 	}
 	copy(r.first.Params(), centre)
-	if r.cfg.Workers > 1 || r.cfg.Launch != nil || r.cfg.From != nil || earlier {
+	if !settled(r.first) && (r.cfg.Workers > 1 || r.cfg.Launch != nil || r.cfg.From != nil || earlier) {
 		if ctx.Err() != nil { // a run that was interrupted still gets a model that works, within the time that it has to end
 			var cancel func()
 			ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), r.cfg.grace())
@@ -41,13 +41,19 @@ func (r *run) state(ctx context.Context, centre []float32, earlier bool) ([]floa
 	return slices.Clone(r.first.State()), nil
 }
 
-// GatherState computes the state of a replica for the parameters that it has, from the training rows; a replica without
-// state is left alone.
+// GatherState computes the state of a replica for the parameters that it has, from the training rows; a replica whose
+// state no step changes is left alone.
 func GatherState(ctx context.Context, r model.Replica, training pipeline.Feed) error {
-	if len(r.State()) == 0 {
+	if len(r.State()) == 0 || settled(r) {
 		return nil
 	}
 	return calibrate(ctx, r, training)
+}
+
+// settled tells whether no step changes a replica's state, which then is right as it is: weights of frozen layers.
+func settled(r model.Replica) bool {
+	s, ok := r.(interface{ Settled() bool })
+	return ok && s.Settled()
 }
 
 // gatherer is a replica that can compute its state for fixed parameters. seen counts the rows before a batch.

@@ -24,11 +24,14 @@ type Input struct {
 	Shape []int
 }
 
-// Layer is a named operation on the results of others.
+// Layer is a named operation on the results of others. Of a frozen one nothing is trained: its weights are part of the
+// network's State, so that neither optimizers nor exchanges between workers touch them, its regularizers add nothing, and
+// a batch normalization works as in inference, as in Keras.
 type Layer struct {
-	Name string
-	From []string // names of inputs or layers
-	Op   Op
+	Name   string
+	From   []string // names of inputs or layers
+	Op     Op
+	Frozen bool // trainable: false
 }
 
 // Op is what a layer does: *Dense, *Activation, *Dropout and so on. Its fields are data; a zero field is not a default,
@@ -54,16 +57,17 @@ type variable struct {
 	init  Initializer
 	reg   Regularizer // of what is trained
 	ones  [2]int      // from here to there it starts as 1, whatever init says
-	state bool        // not trained: it lives in the network's State
+	state bool        // never trained, such as a moving mean: it lives in the network's State
 }
 
 // layerGraph is what a layer may use while it is built.
 type layerGraph struct {
 	b        *graph.Builder
 	in       [][]int      // shapes of one row of the inputs
-	params   []graph.Node // one a trained variable, in the order of variables
+	params   []graph.Node // one a variable that is trained unless the layer is frozen, in the order of variables
 	state    []int        // places of the other variables in the state vector, in the order of variables
 	training bool
+	frozen   bool
 	seed     uint64 // differs between layers
 }
 

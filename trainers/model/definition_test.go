@@ -130,12 +130,12 @@ func TestUnsoundDefinitionsAreRefused(t *testing.T) {
 		words string
 	}{
 		"empty":       {Definition{Name: "m"}, "needs inputs"},
-		"same name":   {Definition{Inputs: in, Layers: []Layer{{"in", []string{"in"}, dense(1, "relu")}}, Outputs: []string{"in"}}, "used twice"},
-		"reads later": {Definition{Inputs: in, Layers: []Layer{{"a", []string{"b"}, dense(1, "relu")}, {"b", []string{"in"}, dense(1, "relu")}}, Outputs: []string{"a"}}, `"b"`},
-		"dead end":    {Definition{Inputs: in, Layers: []Layer{{"a", []string{"in"}, dense(1, "relu")}, {"b", []string{"in"}, dense(1, "relu")}}, Outputs: []string{"a"}}, "b: nothing reads it"},
-		"no output":   {Definition{Inputs: in, Layers: []Layer{{"a", []string{"in"}, dense(1, "relu")}}, Outputs: []string{"z"}}, "output z"},
-		"two inputs":  {Definition{Inputs: in, Layers: []Layer{{"a", []string{"in", "in"}, dense(1, "relu")}}, Outputs: []string{"a"}}, "one input, has 2"},
-		"no op":       {Definition{Inputs: in, Layers: []Layer{{"a", []string{"in"}, nil}}, Outputs: []string{"a"}}, "does nothing"},
+		"same name":   {Definition{Inputs: in, Layers: []Layer{{Name: "in", From: []string{"in"}, Op: dense(1, "relu")}}, Outputs: []string{"in"}}, "used twice"},
+		"reads later": {Definition{Inputs: in, Layers: []Layer{{Name: "a", From: []string{"b"}, Op: dense(1, "relu")}, {Name: "b", From: []string{"in"}, Op: dense(1, "relu")}}, Outputs: []string{"a"}}, `"b"`},
+		"dead end":    {Definition{Inputs: in, Layers: []Layer{{Name: "a", From: []string{"in"}, Op: dense(1, "relu")}, {Name: "b", From: []string{"in"}, Op: dense(1, "relu")}}, Outputs: []string{"a"}}, "b: nothing reads it"},
+		"no output":   {Definition{Inputs: in, Layers: []Layer{{Name: "a", From: []string{"in"}, Op: dense(1, "relu")}}, Outputs: []string{"z"}}, "output z"},
+		"two inputs":  {Definition{Inputs: in, Layers: []Layer{{Name: "a", From: []string{"in", "in"}, Op: dense(1, "relu")}}, Outputs: []string{"a"}}, "one input, has 2"},
+		"no op":       {Definition{Inputs: in, Layers: []Layer{{Name: "a", From: []string{"in"}, Op: nil}}, Outputs: []string{"a"}}, "does nothing"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			wantError(t, c.d.Check(), pipeline.BadSpec, c.words)
@@ -165,10 +165,10 @@ func TestDefinitionsMayBranch(t *testing.T) {
 		Name:   "two heads",
 		Inputs: []Input{{"a", []int{3}}, {"b", []int{2}}},
 		Layers: []Layer{
-			{"trunk", []string{"a"}, dense(4, "tanh")},
-			{"left", []string{"trunk"}, dense(2, "linear")},
-			{"right", []string{"trunk"}, dense(1, "linear")},
-			{"other", []string{"b"}, dense(1, "sigmoid")},
+			{Name: "trunk", From: []string{"a"}, Op: dense(4, "tanh")},
+			{Name: "left", From: []string{"trunk"}, Op: dense(2, "linear")},
+			{Name: "right", From: []string{"trunk"}, Op: dense(1, "linear")},
+			{Name: "other", From: []string{"b"}, Op: dense(1, "sigmoid")},
 		},
 		Outputs: []string{"left", "right", "other"},
 	}

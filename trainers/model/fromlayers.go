@@ -10,9 +10,10 @@ import (
 
 // LayerItem is one entry of a job file's list of layers: a name and fields that are not decoded yet.
 //
-// Beside the fields of the layer, every entry may have two more: name (default: the kind, with _1, _2 and so on after
-// the first), and from, the name of an input or a layer above, or a list of them (default: the layer above; of the first
-// entry the input, when there is only one). With them a list describes any model without cycles:
+// Beside the fields of the layer, every entry may have three more: name (default: the kind, with _1, _2 and so on after
+// the first), trainable (false freezes the layer), and from, the name of an input or a layer above, or a list of them
+// (default: the layer above; of the first entry the input, when there is only one). With them a list describes any model
+// without cycles:
 //
 //   - embedding: {input_dim: 1000, output_dim: 8, from: user}
 //   - flatten: {name: who}
@@ -105,7 +106,7 @@ func (d *Definition) layer(item LayerItem) (Layer, error) {
 	}
 	l := Layer{Op: op}
 	if item.Decode != nil {
-		if l.Name, l.From, err = decodeLayer(op, item.Decode); err != nil {
+		if err := l.decode(item.Decode); err != nil {
 			return Layer{}, err
 		}
 	}
@@ -135,32 +136,35 @@ func (d *Definition) layer(item LayerItem) (Layer, error) {
 // worder is a layer that can also be written as a bare word, as in {activation: relu}.
 type worder interface{ setWord(word string) }
 
-// decodeLayer decodes the fields of a layer together with those that every entry has.
-func decodeLayer(op Op, decode func(any) error) (name string, from []string, err error) {
-	plain := reflect.New(reflect.TypeOf(op).Elem())
-	plain.Elem().Set(reflect.ValueOf(op).Elem())
-	if decode(plain.Interface()) == nil { // neither name nor from
-		reflect.ValueOf(op).Elem().Set(plain.Elem())
-		return "", nil, nil
+// decode decodes the fields of a layer together with those that every entry has.
+func (l *Layer) decode(decode func(any) error) error {
+	fields := reflect.ValueOf(l.Op).Elem()
+	plain := reflect.New(fields.Type())
+	plain.Elem().Set(fields)
+	if decode(plain.Interface()) == nil { // none of the common ones
+		fields.Set(plain.Elem())
+		return nil
 	}
-	fields := reflect.ValueOf(op).Elem()
-	both := reflect.New(reflect.StructOf([]reflect.StructField{
+	all := reflect.New(reflect.StructOf([]reflect.StructField{
 		{Name: "Op", Type: fields.Type(), Tag: `yaml:",inline"`},
 		{Name: "Name", Type: reflect.TypeFor[string](), Tag: `yaml:"name" spec:"filled"`},
 		{Name: "From", Type: reflect.TypeFor[[]string](), Tag: `yaml:"from" spec:"single,filled"`},
-	}))
-	both.Elem().Field(0).Set(fields)
-	err = decode(both.Interface())
-	if w, ok := op.(worder); ok && err != nil {
+		{Name: "Trainable", Type: reflect.TypeFor[bool](), Tag: `yaml:"trainable"`},
+	})).Elem()
+	all.Field(0).Set(fields)
+	all.Field(3).SetBool(true)
+	err := decode(all.Addr().Interface())
+	if w, ok := l.Op.(worder); ok && err != nil {
 		var word string
 		if decode(&word) == nil && word != "" {
 			w.setWord(word)
-			return "", nil, nil
+			return nil
 		}
 	}
 	if err != nil {
-		return "", nil, err
+		return err
 	}
-	fields.Set(both.Elem().Field(0))
-	return both.Elem().Field(1).String(), both.Elem().Field(2).Interface().([]string), nil
+	fields.Set(all.Field(0))
+	l.Name, l.From, l.Frozen = all.Field(1).String(), all.Field(2).Interface().([]string), !all.Field(3).Bool()
+	return nil
 }

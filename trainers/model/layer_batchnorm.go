@@ -8,7 +8,7 @@ import (
 
 // BatchNormalization brings every channel (the last dimension) to mean 0 and variance 1, then scales and shifts it, as
 // keras.layers.BatchNormalization with axis -1. While training it uses the batch's mean and variance, in inference the
-// moving ones, which are State: moving_mean, then moving_variance. In distributed training every worker has its own; at the
+// moving ones, which are State: moving_mean, then moving_variance. A frozen one uses the moving ones always. In distributed training every worker has its own; at the
 // end of a run the state of the centre is computed anew by Network.Gather (trainers.Result.State).
 type BatchNormalization struct {
 	Momentum                  float64     `yaml:"momentum"` // default 0.99
@@ -70,7 +70,7 @@ func (n *BatchNormalization) variables(in [][]int) []variable {
 func (n *BatchNormalization) build(l *layerGraph, in []graph.Node) (graph.Node, error) {
 	gamma, beta := scaleAndShift(l.params, n.Scale, n.Center)
 	return l.b.BatchNorm(in[0], gamma, beta, graph.BatchNormConfig{Channels: lastOf(l.in[0]), State: l.state[0],
-		Momentum: n.Momentum, Epsilon: n.Epsilon, Training: l.training})
+		Momentum: n.Momentum, Epsilon: n.Epsilon, Training: l.training && !l.frozen})
 }
 
 // scaleAndShift gives gamma and beta, as far as a layer has them.

@@ -107,17 +107,17 @@ func TestGradientsOfMergingLayers(t *testing.T) {
 				var from []string
 				for i := range inputs {
 					name := fmt.Sprintf("d%d", i)
-					d.Layers = append(d.Layers, Layer{name, []string{"x"}, dense(4, "tanh")})
+					d.Layers = append(d.Layers, Layer{Name: name, From: []string{"x"}, Op: dense(4, "tanh")})
 					from = append(from, name)
 				}
 				if inputs == 4 {
 					from[3] = from[0] // the same value twice
 				}
-				d.Layers = append(d.Layers, Layer{"m", from, &Merge{How: how}})
+				d.Layers = append(d.Layers, Layer{Name: "m", From: from, Op: &Merge{How: how}})
 				if inputs == 4 {
-					d.Layers = append(d.Layers, Layer{"again", []string{"d3", "m"}, &Merge{How: "add"}}, Layer{"y", []string{"again"}, dense(2, "linear")})
+					d.Layers = append(d.Layers, Layer{Name: "again", From: []string{"d3", "m"}, Op: &Merge{How: "add"}}, Layer{Name: "y", From: []string{"again"}, Op: dense(2, "linear")})
 				} else {
-					d.Layers = append(d.Layers, Layer{"y", []string{"m"}, dense(2, "linear")})
+					d.Layers = append(d.Layers, Layer{Name: "y", From: []string{"m"}, Op: dense(2, "linear")})
 				}
 				d.Outputs = []string{"y"}
 				checkGradient(t, r, gradientCase{def: d, loss: "mse", batch: 4, rows: 3})
@@ -148,10 +148,10 @@ func TestGradientsOfConcatenateAlongEveryAxis(t *testing.T) {
 				from = append(from, in)
 				continue
 			}
-			def.Layers = append(def.Layers, Layer{name, []string{in}, dense(lastOf(s), "tanh")})
+			def.Layers = append(def.Layers, Layer{Name: name, From: []string{in}, Op: dense(lastOf(s), "tanh")})
 			from = append(from, name)
 		}
-		def.Layers = append(def.Layers, Layer{"all", from, &Concatenate{Axis: axis}}, Layer{"flat", []string{"all"}, &Flatten{}}, Layer{"y", []string{"flat"}, dense(2, "linear")})
+		def.Layers = append(def.Layers, Layer{Name: "all", From: from, Op: &Concatenate{Axis: axis}}, Layer{Name: "flat", From: []string{"all"}, Op: &Flatten{}}, Layer{Name: "y", From: []string{"flat"}, Op: dense(2, "linear")})
 		def.Outputs = []string{"y"}
 		checkGradient(t, r, gradientCase{def: def, loss: "mse", batch: 4, rows: 3})
 	}
@@ -164,17 +164,17 @@ func wideAndDeep() *Definition {
 		Name:   "wide and deep",
 		Inputs: []Input{{"user", []int{1}}, {"items", []int{4}}, {"numbers", []int{5}}},
 		Layers: []Layer{
-			{"user vector", []string{"user"}, embed(7)},
-			{"item vectors", []string{"items"}, embed(11)},
-			{"user flat", []string{"user vector"}, &Flatten{}},
-			{"items flat", []string{"item vectors"}, &Flatten{}},
-			{"wide", []string{"numbers"}, dense(4, "linear")},
-			{"joined", []string{"user flat", "items flat", "numbers"}, &Concatenate{Axis: -1}},
-			{"deep 1", []string{"joined"}, dense(8, "relu")},
-			{"deep 2", []string{"deep 1"}, dense(4, "relu")},
-			{"sum", []string{"wide", "deep 2"}, &Merge{How: "add"}},
-			{"click", []string{"sum"}, dense(1, "sigmoid")},
-			{"kind", []string{"deep 2"}, dense(3, "softmax")},
+			{Name: "user vector", From: []string{"user"}, Op: embed(7)},
+			{Name: "item vectors", From: []string{"items"}, Op: embed(11)},
+			{Name: "user flat", From: []string{"user vector"}, Op: &Flatten{}},
+			{Name: "items flat", From: []string{"item vectors"}, Op: &Flatten{}},
+			{Name: "wide", From: []string{"numbers"}, Op: dense(4, "linear")},
+			{Name: "joined", From: []string{"user flat", "items flat", "numbers"}, Op: &Concatenate{Axis: -1}},
+			{Name: "deep 1", From: []string{"joined"}, Op: dense(8, "relu")},
+			{Name: "deep 2", From: []string{"deep 1"}, Op: dense(4, "relu")},
+			{Name: "sum", From: []string{"wide", "deep 2"}, Op: &Merge{How: "add"}},
+			{Name: "click", From: []string{"sum"}, Op: dense(1, "sigmoid")},
+			{Name: "kind", From: []string{"deep 2"}, Op: dense(3, "softmax")},
 		},
 		Outputs: []string{"click", "kind"},
 	}

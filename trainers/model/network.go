@@ -29,6 +29,7 @@ type Network struct {
 	layout  []ParamSpec // of the trained ones
 	kept    []ParamSpec // of the others
 	initial []variable  // one a variable: how it starts
+	moving  bool        // a Step changes some of the state
 	decay   []decay     // what is regularized
 	params  []float32
 	grads   []float32
@@ -102,7 +103,8 @@ func total(layout []ParamSpec) int {
 // prepareLoss checks what the losses need beside themselves, and the class weights.
 func (n *Network) prepareLoss() error {
 	if len(n.layout) == 0 {
-		return &pipeline.Error{Kind: pipeline.BadSpec, Message: "the model has no layer that can be trained", Hint: "add a dense layer"}
+		return &pipeline.Error{Kind: pipeline.BadSpec, Message: "the model has no layer that can be trained",
+			Hint: "add a dense layer, or take trainable: false off one"}
 	}
 	for i, l := range n.losses {
 		n.targets = append(n.targets, l.TargetWidth(n.shapes[n.def.Outputs[i]]))
@@ -149,13 +151,16 @@ func (n *Network) compile(what purpose) (*graph.Plan, error) {
 	for i, in := range n.def.Inputs {
 		values[in.Name] = b.Input(n.inputs[i])
 	}
-	vars := n.vars
+	next := 0
 	for i, l := range n.def.Layers {
-		lg := &layerGraph{b: b, training: what != inference, seed: n.cfg.Seed + uint64(i)<<32}
-		for ; len(vars) > 0 && vars[0].Layer == i; vars = vars[1:] {
-			if v := vars[0]; v.State {
+		lg := &layerGraph{b: b, training: what != inference, frozen: l.Frozen, seed: n.cfg.Seed + uint64(i)<<32}
+		for ; next < len(n.vars) && n.vars[next].Layer == i; next++ {
+			switch v := n.vars[next]; {
+			case n.initial[next].state:
 				lg.state = append(lg.state, v.Off)
-			} else {
+			case v.State:
+				lg.params = append(lg.params, b.Frozen(v.Off, v.Shape))
+			default:
 				lg.params = append(lg.params, b.Param(v.Off, v.Shape))
 			}
 		}
@@ -217,10 +222,14 @@ func (n *Network) compileLoss(b *graph.Builder, outputs []graph.Node) (*graph.Pl
 // Init draws new parameters from a seed, and sets the state to its start. The same seed and definition give the same
 // values on every machine.
 func (n *Network) Init(seed uint64) {
-	drawn := uint64(0) // counts what is trained: state does not move the draws of what comes after it
+	drawn := uint64(0) // counts weights: neither state nor freezing a layer moves the draws of what comes after it
 	for i, v := range n.vars {
-		if !v.State {
-			w := n.params[v.Off : v.Off+v.Len]
+		if !n.initial[i].state {
+			w := n.params
+			if v.State {
+				w = n.state
+			}
+			w = w[v.Off : v.Off+v.Len]
 			n.initial[i].init.fill(w, v.Shape, rand.NewPCG(seed, drawn))
 			constant(w[n.initial[i].ones[0]:n.initial[i].ones[1]], 1)
 			drawn++
@@ -229,10 +238,10 @@ func (n *Network) Init(seed uint64) {
 	n.initState()
 }
 
-// initState gives every variable that is not trained its first value, which is never random.
+// initState gives every variable that is never trained its first value, which is never random.
 func (n *Network) initState() {
 	for i, v := range n.vars {
-		if v.State {
+		if n.initial[i].state {
 			n.initial[i].init.fill(n.state[v.Off:v.Off+v.Len], v.Shape, nil)
 		}
 	}
@@ -262,7 +271,11 @@ func (n *Network) Params() []float32 { return n.params }
 // Grads is the live flat gradient of the last Step; nil when the network was compiled without a loss.
 func (n *Network) Grads() []float32 { return n.grads }
 
-// State is the live flat vector of what layers keep beside their parameters: StateLayout says what. A Step changes it.
+// Settled tells whether no Step changes State: it is empty, or holds the weights of frozen layers only.
+func (n *Network) Settled() bool { return !n.moving }
+
+// State is the live flat vector of what layers keep beside their parameters: StateLayout says what. A Step changes the
+// moving statistics in it, and leaves the weights of frozen layers alone.
 func (n *Network) State() []float32 { return n.state }
 
 // Step runs forward and backward over at most Config.Batch rows. Sample and class weights count as in Keras: the loss
@@ -303,7 +316,7 @@ func (n *Network) Step(b *pipeline.Batch) (float32, error) {
 // given since seen was 0, and not an average in which older batches fade. seen is the number of rows before this batch.
 // Layers work as in training, and nothing else of the replica changes. Only the first call allocates.
 func (n *Network) Gather(b *pipeline.Batch, seen int64) error {
-	if len(n.state) == 0 {
+	if n.Settled() {
 		return nil
 	}
 	if b.Rows < 1 || b.Rows > n.cfg.Batch {
@@ -399,6 +412,14 @@ func perRow(floats, rows int) string { return fmt.Sprintf("%.4g", float64(floats
 
 // Predict fills out with the outputs in inference mode, in pieces of Config.Batch rows.
 func (n *Network) Predict(b *pipeline.Batch, out [][]float32) error {
+	if err := n.checkPredict(b, out); err != nil || b.Rows == 0 {
+		return err
+	}
+	return n.predictRows(b, out, 0, b.Rows)
+}
+
+// checkPredict compares a batch, and the room for what is predicted for it, with the model.
+func (n *Network) checkPredict(b *pipeline.Batch, out [][]float32) error {
 	if b.Rows == 0 {
 		return nil
 	}
@@ -413,6 +434,11 @@ func (n *Network) Predict(b *pipeline.Batch, out [][]float32) error {
 			return &pipeline.Error{Kind: pipeline.Internal, Message: fmt.Sprintf("predict %d rows of width %d into %d floats", b.Rows, w, len(out[i]))}
 		}
 	}
+	return nil
+}
+
+// predictRows is Predict for the rows from..to of a batch that fits.
+func (n *Network) predictRows(b *pipeline.Batch, out [][]float32, from, to int) error {
 	if n.predict == nil {
 		p, err := n.compile(inference)
 		if err != nil {
@@ -423,8 +449,8 @@ func (n *Network) Predict(b *pipeline.Batch, out [][]float32) error {
 	if n.feed == nil {
 		n.feed = make([][]float32, len(n.inputs))
 	}
-	for at := 0; at < b.Rows; at += n.cfg.Batch {
-		rows := min(n.cfg.Batch, b.Rows-at)
+	for at := from; at < to; at += n.cfg.Batch {
+		rows := min(n.cfg.Batch, to-at)
 		for i, w := range n.inputs {
 			n.feed[i] = b.X[i][at*w:][:rows*w]
 		}

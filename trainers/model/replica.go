@@ -8,11 +8,13 @@ import "dkpipe/pipeline"
 type Replica interface {
 	// Params is the flat parameter vector; Layout says which part belongs to which tensor.
 	Params() []float32
-	// Grads has the same layout; it holds the mean gradient of the last Step until the next one.
+	// Grads has the same layout; it holds the mean gradient of the last Step until the next one, which overwrites all of it:
+	// in between a worker may keep something else there.
 	Grads() []float32
-	// State holds what is neither trained nor constant, such as batch-norm statistics; it may be empty. It is not
-	// exchanged between workers. A replica that has any needs a method Gather as well, like Network's, by which a run
-	// computes at its end what belongs to the parameters that came out of it.
+	// State holds what is not trained, such as batch-norm statistics and the weights of frozen layers; it may be empty.
+	// It is not exchanged between workers. A replica whose steps change any of it needs a method Gather as well, like
+	// Network's, by which a run computes at its end what belongs to the parameters that came out of it; one whose steps
+	// do not has a method Settled that says so.
 	State() []float32
 	// Step runs forward and backward over a batch of at most the compiled size and gives the mean loss.
 	// It does not change Params, and does not allocate. The loss may be NaN or infinite: that is for the caller to

@@ -33,7 +33,7 @@ func (d *Definition) Summary() string {
 		count := 0
 		for _, v := range l.Op.variables(in) {
 			count += size(v.shape)
-			if v.state {
+			if v.state || l.Frozen {
 				kept += size(v.shape)
 			}
 		}

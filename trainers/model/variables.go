@@ -7,7 +7,7 @@ import "fmt"
 type Variable struct {
 	ParamSpec      // Off counts in Params, or in State
 	Layer     int  // index in Definition.Layers
-	State     bool // not trained, such as the moving mean of a batch_normalization
+	State     bool // not trained, such as the moving mean of a batch_normalization, or a weight of a frozen layer
 }
 
 // Variables lists the tensors that a network of this definition has, without compiling it.
@@ -61,7 +61,9 @@ func (n *Network) lay() error {
 				return badLayer("layer "+l.Name, fmt.Errorf("the model has more than %d parameters", maxFloats))
 			}
 			p := ParamSpec{Name: l.Name + "/" + v.name, Shape: v.shape, Len: length}
-			if v.state {
+			fixed := v.state || l.Frozen
+			n.moving = n.moving || v.state && !l.Frozen
+			if fixed {
 				p.Off = state
 				state += length
 				n.kept = append(n.kept, p)
@@ -73,7 +75,7 @@ func (n *Network) lay() error {
 					n.decay = append(n.decay, decay{p.Off, p.Len, v.reg})
 				}
 			}
-			n.vars = append(n.vars, Variable{p, i, v.state})
+			n.vars = append(n.vars, Variable{p, i, fixed})
 			n.initial = append(n.initial, v)
 		}
 	}

@@ -14,7 +14,7 @@ type BatchNormConfig struct {
 	State    int     // place of the state
 	Momentum float64 // of the moving averages
 	Epsilon  float64
-	Training bool // use and average the batch's statistics, not the moving ones
+	Training bool // use and average the batch's statistics, not the moving ones; without it gamma and beta are not trained
 }
 
 // BatchNorm brings every channel to mean 0 and variance 1, then scales and shifts it (Ioffe and Szegedy 2015,
@@ -39,7 +39,7 @@ func (b *Builder) BatchNorm(x, gamma, beta Node, c BatchNormConfig) (Node, error
 		}
 		b.update(moving, c.State, 2*n)
 	}
-	o := &batchNormOp{meta: meta{kind: "batch normalization"}, lead: x.width / n, width: n, eps: float32(c.Epsilon),
+	o := &batchNormOp{meta: meta{kind: "batch normalization"}, lead: x.width / n, width: n, eps: float32(c.Epsilon), fixed: !c.Training,
 		gamma: !gamma.Zero(), beta: !beta.Zero(), scale: make([]float32, n), shift: make([]float32, n)}
 	in := gorgonia.Nodes{x.n, moments.n}
 	if o.gamma {
@@ -112,6 +112,7 @@ type batchNormOp struct {
 	lead, width  int
 	eps          float32
 	gamma, beta  bool
+	fixed        bool // the moments do not depend on x
 	scale, shift []float32
 }
 
@@ -143,6 +144,9 @@ func (o *batchNormOp) DiffWRT(n int) []bool {
 
 func (o *batchNormOp) SymDiff(in gorgonia.Nodes, _, grad *gorgonia.Node) (gorgonia.Nodes, error) {
 	n := o.width
+	if o.fixed {
+		return o.fixedGrad(in, grad)
+	}
 	sums, err := o.b.apply(&batchNormSumsOp{meta: meta{kind: "batch normalization sums"}, lead: o.lead, width: n, eps: o.eps},
 		tensor.Shape{2 * n}, in[0], in[1], grad)
 	if err != nil {
@@ -175,6 +179,37 @@ func (o *batchNormOp) SymDiff(in gorgonia.Nodes, _, grad *gorgonia.Node) (gorgon
 		all = append(all, d)
 	}
 	return nodes(all...), nil
+}
+
+// fixedGrad is SymDiff where the moments are constants, and gamma and beta frozen with them.
+func (o *batchNormOp) fixedGrad(in gorgonia.Nodes, grad *gorgonia.Node) (gorgonia.Nodes, error) {
+	args := gorgonia.Nodes{in[1], grad}
+	if o.gamma {
+		args = append(args, in[2])
+	}
+	dx, err := o.b.matrix(&batchNormScaleOp{meta: meta{kind: "frozen batch normalization gradient"}, lead: o.lead, width: o.width, eps: o.eps,
+		scale: make([]float32, o.width), zero: make([]float32, o.width)}, o.lead*o.width, args...)
+	all := make(gorgonia.Nodes, len(in))
+	all[0] = dx.n
+	return all, err
+}
+
+// batchNormScaleOp is dX = dY·gamma/√(variance + eps). Inputs: moments, dY and, if there, gamma.
+type batchNormScaleOp struct {
+	meta
+	lead, width int
+	eps         float32
+	scale, zero []float32
+}
+
+func (o *batchNormScaleOp) run(f *frame, in [][]float32, out []float32) {
+	for j, v := range in[0][o.width : 2*o.width] {
+		o.scale[j] = inverse(v, o.eps)
+		if len(in) == 3 {
+			o.scale[j] *= in[2][j]
+		}
+	}
+	o.b.cfg.Kernel.ScaleColumns(f.rows*o.lead, o.width, in[1], o.scale, o.zero, out)
 }
 
 // batchNormSumsOp gives Σ dY of every column, and Σ dY·n with n the normalized x: the gradients of beta and gamma, and

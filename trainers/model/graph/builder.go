@@ -79,6 +79,19 @@ func (b *Builder) Param(off int, shape []int) Node {
 	return Node{n, shape[len(shape)-1]}
 }
 
+// Frozen adds a tensor that stands where a parameter would and is not trained: it lives at off in Config.State. Its width
+// is the last dimension.
+func (b *Builder) Frozen(off int, shape []int) Node {
+	size := 1
+	for _, d := range shape {
+		size *= d
+	}
+	n := gorgonia.NewTensor(b.g, tensor.Float32, len(shape), gorgonia.WithShape(shape...),
+		gorgonia.WithName(fmt.Sprintf("frozen%d", off)))
+	b.leaves[n] = b.cfg.State[off : off+size : off+size]
+	return Node{n, shape[len(shape)-1]}
+}
+
 // State adds n floats that live at off in Config.State, to be read. They are not trained.
 func (b *Builder) State(off, n int) Node {
 	s := gorgonia.NewVector(b.g, tensor.Float32, gorgonia.WithShape(n), gorgonia.WithName(fmt.Sprintf("state%d", off)))

@@ -91,8 +91,10 @@ func (o *convOp) DiffWRT(n int) []bool { return o.wrt(n) }
 // all three while it is in the cache, and the others hand them out.
 func (o *convOp) SymDiff(in gorgonia.Nodes, y, grad *gorgonia.Node) (gorgonia.Nodes, error) {
 	shape := tensor.Shape{o.g.KH, o.g.KW, o.g.C, o.filters}
-	back := &convGradOp{meta: meta{kind: "conv2d gradients"}, of: o, needsX: o.b.needsGrad(in[0]),
-		dw: make([]float32, shape.TotalSize()), db: make([]float32, o.filters)}
+	back := &convGradOp{meta: meta{kind: "conv2d gradients"}, of: o, needsX: o.b.needsGrad(in[0]), needsW: o.b.needsGrad(in[1])}
+	if back.needsW {
+		back.dw, back.db = make([]float32, shape.TotalSize()), make([]float32, o.filters)
+	}
 	args := gorgonia.Nodes{in[0], in[1], y, grad}
 	var first Node
 	var err error
@@ -105,6 +107,9 @@ func (o *convOp) SymDiff(in gorgonia.Nodes, y, grad *gorgonia.Node) (gorgonia.No
 		return nil, err
 	}
 	dx, dw, db := first, first, Node{}
+	if !back.needsW {
+		return nodes(dx, Node{}, db)[:len(in)], nil
+	}
 	if back.needsX {
 		if dw, err = o.b.apply(&heldOp{meta: meta{kind: "conv2d kernel gradient"}, value: back.dw}, shape, first.n); err != nil {
 			return nil, err
@@ -120,11 +125,12 @@ func (o *convOp) SymDiff(in gorgonia.Nodes, y, grad *gorgonia.Node) (gorgonia.No
 }
 
 // convGradOp computes dX of a convolution, or dW where nobody needs dX. Inputs: x, filters, y, dY. The other gradients
-// stay in the operation until a heldOp fetches them.
+// stay in the operation until a heldOp fetches them. Of frozen filters it computes dX alone.
 type convGradOp struct {
 	meta
 	of     *convOp
 	needsX bool
+	needsW bool
 	dw, db []float32
 	masked []float32 // dY where y > 0, of a few images
 }
@@ -148,7 +154,7 @@ func (o *convGradOp) run(f *frame, in [][]float32, out []float32) {
 			k.ReLUGrad(in[2][i*y:][:n*y], d, o.masked)
 			d = o.masked[:n*y]
 		}
-		if c.bias { // before the pooling there are only zeros more
+		if c.bias && o.needsW { // before the pooling there are only zeros more
 			k.AddColumnSums(n*y/c.filters, c.filters, d, o.db)
 		}
 		if c.pool != nil {
@@ -156,7 +162,9 @@ func (o *convGradOp) run(f *frame, in [][]float32, out []float32) {
 			k.MaxPoolGrad(c.pool, n, c.cells[i*y:], d, z)
 			d = z
 		}
-		k.ConvGradFilters(&c.g, n, c.filters, in[0][i*x:], d, dw)
+		if o.needsW {
+			k.ConvGradFilters(&c.g, n, c.filters, in[0][i*x:], d, dw)
+		}
 		if o.needsX {
 			k.ConvGradInput(&c.g, n, c.filters, d, in[1], out[i*x:])
 		}

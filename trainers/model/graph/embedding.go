@@ -34,7 +34,7 @@ func (o *embeddingOp) run(f *frame, in [][]float32, out []float32) {
 	}
 }
 
-func (o *embeddingOp) DiffWRT(int) []bool { return []bool{false, true} }
+func (o *embeddingOp) DiffWRT(int) []bool { return []bool{false, o.b.needsGrad(o.in[1])} }
 
 func (o *embeddingOp) SymDiff(in gorgonia.Nodes, _, grad *gorgonia.Node) (gorgonia.Nodes, error) {
 	g := &embeddingGradOp{meta: meta{kind: "embedding gradient"}, span: o.span, dim: o.dim}

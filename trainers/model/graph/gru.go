@@ -125,7 +125,7 @@ func blend(z, before, g, h []float32) {
 	}
 }
 
-func (o *gruOp) DiffWRT(n int) []bool { return []bool{true, true, true}[:n] } // x depends on a kernel
+func (o *gruOp) DiffWRT(n int) []bool { return o.wrt(n) }
 
 func (o *gruOp) SymDiff(in gorgonia.Nodes, y, grad *gorgonia.Node) (gorgonia.Nodes, error) {
 	n, b := o.units, o.b

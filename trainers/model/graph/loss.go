@@ -179,7 +179,7 @@ func isIndex(v float32, n int) bool { return v >= 0 && v < float32(n) && v == fl
 
 // DiffWRT: a fused loss has its gradient with respect to the logits, any other with respect to p, which is the same
 // node; either way it is the first input.
-func (o *lossOp) DiffWRT(int) []bool { return []bool{true, false, false, false} }
+func (o *lossOp) DiffWRT(int) []bool { return o.wrt(1) }
 
 func (o *lossOp) SymDiff(in gorgonia.Nodes, _, grad *gorgonia.Node) (gorgonia.Nodes, error) {
 	g := &lossGradOp{meta: meta{kind: o.kind + " gradient"}, l: o.l, lead: o.lead, width: o.width, target: o.target}
@@ -251,7 +251,7 @@ func (b *Builder) Scale(x Node, factor float64) (Node, error) {
 
 func (o *scaleOp) run(_ *frame, in [][]float32, out []float32) { out[0] = in[0][0] * o.factor }
 
-func (o *scaleOp) DiffWRT(int) []bool { return []bool{true} }
+func (o *scaleOp) DiffWRT(int) []bool { return o.wrt(1) }
 
 func (o *scaleOp) SymDiff(_ gorgonia.Nodes, _, grad *gorgonia.Node) (gorgonia.Nodes, error) {
 	d, err := o.b.apply(&scaleOp{meta{kind: "scale gradient"}, o.factor}, tensor.ScalarShape(), grad)

@@ -68,7 +68,7 @@ func (o *lstmOp) step(tape, before, h []float32) {
 	k.Mul(out, a, h)
 }
 
-func (o *lstmOp) DiffWRT(int) []bool { return []bool{true, true} } // x depends on a kernel
+func (o *lstmOp) DiffWRT(n int) []bool { return o.wrt(n) }
 
 func (o *lstmOp) SymDiff(in gorgonia.Nodes, y, grad *gorgonia.Node) (gorgonia.Nodes, error) {
 	n := o.units

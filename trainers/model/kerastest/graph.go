@@ -24,6 +24,7 @@ type Layer struct {
 	From   []string       `json:"from"`
 	Fields map[string]any `json:"-"`
 	Keras  map[string]any `json:"config"` // Fields, as Keras writes them
+	Frozen bool           `json:"frozen"`
 }
 
 // words is the graph as Python takes it.

@@ -131,6 +131,9 @@ func (r *recorder) start() (ended bool) {
 }
 
 func TestWithoutPythonTheTestIsSkippedOrFails(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short starts no Python, and says so")
+	}
 	t.Setenv("DKPIPE_PYTHON", "")
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
 	t.Setenv("DKPIPE_REQUIRE", "spark")

@@ -138,6 +138,7 @@ def make_graph(graph):
     inputs = list(at.values())
     for l in graph["layers"]:
         layer = getattr(keras.layers, l["class"]).from_config({**l["config"], "name": l["name"]})
+        layer.trainable = not l["frozen"]
         x = [at[name] for name in l["from"]]
         at[l["name"]] = layer(x[0] if len(x) == 1 else x)
     outputs = [at[name] for name in graph["outputs"]]

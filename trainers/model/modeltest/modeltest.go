@@ -35,7 +35,7 @@ func Definition(g kerastest.Graph) (*model.Definition, error) {
 				return nil, fmt.Errorf("layer %s %s: %w", l.Name, doc, err)
 			}
 		}
-		d.Layers = append(d.Layers, model.Layer{Name: l.Name, From: l.From, Op: op})
+		d.Layers = append(d.Layers, model.Layer{Name: l.Name, From: l.From, Op: op, Frozen: l.Frozen})
 	}
 	return d, d.Check()
 }

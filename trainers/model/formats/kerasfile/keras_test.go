@@ -49,6 +49,17 @@ def build(name):
         b = I((4,), name="in_b")
         deep = keras.Model(b, L.Dense(3, name="same")(chain(I((4,)), L.Dense(4), L.BatchNormalization(), name="deepest")(b)), name="deep")
         return keras.Model(a, L.Dense(2, name="same")(deep(x)))
+    if name == "frozen":
+        m = chain(I((4, 4, 3)), L.Conv2D(3, 2), L.BatchNormalization(), L.Flatten(), L.Dense(5), L.BatchNormalization(), L.Dense(2))
+        for l in m.layers[:4]: l.trainable = False
+        return m
+    if name == "tuned": # a frozen model in the model, and one with a frozen layer among others
+        a = I((6,), name="a")
+        base = chain(I((6,)), L.Dense(5), L.BatchNormalization(), L.Dense(4), name="base")
+        base.trainable = False
+        b = I((4,), name="in_b")
+        deep = keras.Model(b, L.Dense(3)(L.BatchNormalization()(L.Dense(4, trainable=False)(b))), name="deep")
+        return keras.Model(a, L.Dense(2)(deep(base(a))))
 
 def main(args, arrays):
     rng = np.random.default_rng(7)
@@ -64,7 +75,10 @@ def main(args, arrays):
     return {"json": m.to_json(), "variables": len(m.weights)}, out
 `
 
-var animals = []string{"mlp", "flatten", "many", "cnn", "pools", "norm", "rnn", "wide", "nested"}
+var animals = []string{"mlp", "flatten", "many", "cnn", "pools", "norm", "rnn", "wide", "nested", "frozen", "tuned"}
+
+// trained is how many parameters models with frozen layers still train.
+var trained = map[string]int{"frozen": 2*5 + 5*2 + 2, "tuned": 2*4 + 4*3 + 3 + 3*2 + 2}
 
 // sample is a model as Keras built it, with what it predicts.
 type sampled struct {
@@ -172,6 +186,9 @@ func TestFilesGoBothWaysBetweenKerasAndUs(t *testing.T) {
 					t.Fatal(err)
 				}
 				same(t, end, predict(t, &Model{Definition: m.Definition, Params: params, State: state}, s.x), s.y)
+			}
+			if want, some := trained[name]; some && len(m.Params) != want {
+				t.Errorf("%d parameters are trained, Keras trains %d", len(m.Params), want)
 			}
 			var b bytes.Buffer
 			if err := Write(&b, m, time.Unix(0, 0)); err != nil {

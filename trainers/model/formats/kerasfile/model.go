@@ -15,10 +15,11 @@ import (
 // Model is a definition with its tensors.
 type Model struct {
 	Definition *model.Definition
-	Params     []float32 // as Definition.Layout
-	State      []float32 // as Definition.StateLayout
-	Config     []byte    // the model's JSON as it stood in the file; may be nil when a Model is written
-	Keras      string    // the version that wrote the file, if it says so
+	Params     []float32           // as Definition.Layout
+	State      []float32           // as Definition.StateLayout
+	Config     []byte              // the model's JSON as it stood in the file; may be nil when a Model is written
+	Keras      string              // the version that wrote the file, if it says so
+	Compiled   *kerasjson.Compiled // what the model was compiled with in Keras; nil: the file does not say
 }
 
 // maxConfig bounds a model's JSON.
@@ -53,6 +54,13 @@ func Read(r io.ReaderAt, size int64) (*Model, error) {
 	m, err := define([]byte(config), version)
 	if err != nil {
 		return nil, err
+	}
+	training, err := textAttribute(f.Root(), "training_config")
+	if err != nil {
+		return nil, err
+	}
+	if training != "" {
+		m.Compiled = kerasjson.ReadCompiled([]byte(training), m.Definition.Outputs)
 	}
 	return m, m.read(f)
 }
@@ -102,7 +110,7 @@ func define(config []byte, version string) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Model{Definition: d, Config: config, Keras: version}, nil
+	return &Model{Definition: d, Config: config, Keras: version, Compiled: kerasjson.ReadCompiled(config, d.Outputs)}, nil
 }
 
 // read fills Params and State from either layout of weights.

@@ -12,7 +12,6 @@ import (
 // node is a layer as Keras nests it: a model inside of a model has children.
 type node struct {
 	class, name string
-	frozen      bool // trainable is false here or above
 	nested      bool
 	children    []*node
 	vars        []int // indices of variables, in Keras' saving order
@@ -72,8 +71,7 @@ func (n *node) parse(config []byte, depth int) error {
 		return corrupt("Keras JSON: %v", err)
 	}
 	var c struct {
-		Trainable *bool             `json:"trainable"`
-		Layers    []json.RawMessage `json:"layers"`
+		Layers []json.RawMessage `json:"layers"`
 	}
 	if bytes.HasPrefix(bytes.TrimSpace(m.Config), []byte("[")) {
 		if err := json.Unmarshal(m.Config, &c.Layers); err != nil {
@@ -82,16 +80,14 @@ func (n *node) parse(config []byte, depth int) error {
 	} else if err := json.Unmarshal(m.Config, &c); err != nil {
 		return corrupt("Keras JSON: %v", err)
 	}
-	n.frozen = n.frozen || depth > 0 && c.Trainable != nil && !*c.Trainable
 	for i, raw := range c.Layers {
 		var l layer
 		if err := json.Unmarshal(raw, &l); err != nil {
 			return corrupt("Keras JSON: layer %d: %v", i, err)
 		}
 		var lc struct {
-			Name      string          `json:"name"`
-			Trainable *bool           `json:"trainable"`
-			Layers    json.RawMessage `json:"layers"`
+			Name   string          `json:"name"`
+			Layers json.RawMessage `json:"layers"`
 		}
 		list := bytes.HasPrefix(bytes.TrimSpace(l.Config), []byte("["))
 		if !list && len(l.Config) > 0 {
@@ -99,7 +95,7 @@ func (n *node) parse(config []byte, depth int) error {
 				return corrupt("Keras JSON: layer %d (%s): %v", i, l.ClassName, err)
 			}
 		}
-		child := &node{class: l.ClassName, name: lc.Name, nested: list || lc.Layers != nil, frozen: n.frozen}
+		child := &node{class: l.ClassName, name: lc.Name, nested: list || lc.Layers != nil}
 		if child.name == "" {
 			child.name = l.Name
 		}
@@ -111,7 +107,6 @@ func (n *node) parse(config []byte, depth int) error {
 				return err
 			}
 		}
-		child.frozen = child.frozen || lc.Trainable != nil && !*lc.Trainable
 		n.children = append(n.children, child)
 	}
 	return nil

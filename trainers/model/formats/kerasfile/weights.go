@@ -268,11 +268,11 @@ func (w *weights) listed(g *hdf5.Object, names []string) error {
 }
 
 // part gives the variables of a layer, or of all layers of a model in it, that are trained, or those that are not:
-// older files list first the ones and then the others. What is frozen counts as not trained.
+// older files list first the ones and then the others.
 func (w *weights) part(n *node, fixed bool) []int {
 	var out []int
 	for _, v := range n.vars {
-		if (n.frozen || w.vars[v].State) == fixed {
+		if w.vars[v].State == fixed {
 			out = append(out, v)
 		}
 	}

@@ -101,7 +101,8 @@ func (c *config) pair(key string, fallback model.Pair) model.Pair {
 // only accepts one value of a text key.
 func (c *config) only(key, value string) {
 	if s := c.text(key, value); c.err == nil && s != value {
-		c.err = refuse("%s %s", key, shorten(c.raw[key]))
+		c.err = &pipeline.Error{Kind: pipeline.Unsupported, Message: fmt.Sprintf("%s %s is not supported", key, shorten(c.raw[key])),
+			Hint: fmt.Sprintf("build the layer with %s %q and save the model again", key, value)}
 	}
 }
 
@@ -223,7 +224,7 @@ func (c *config) rest() error {
 	if c.err != nil {
 		return c.err
 	}
-	c.ignore("name")
+	c.ignore("name", "trainable")
 	for _, key := range sortedKeys(c.raw) {
 		if c.seen[key] {
 			continue
@@ -231,14 +232,13 @@ func (c *config) rest() error {
 		ok := false
 		switch string(c.raw[key]) {
 		case "null", "false", `""`, "[]", "{}", "0", "0.0":
-			ok = key != "trainable" // frozen layers are not trained, here they would be
-		case "true":
-			ok = key == "trainable"
+			ok = true
 		default:
 			ok = key == "dtype" && isFloat32(c.raw[key]) || key == "input_dtype" && isFloat32(c.raw[key])
 		}
 		if !ok {
-			return refuse("%s = %s", key, shorten(c.raw[key]))
+			return &pipeline.Error{Kind: pipeline.Unsupported, Message: fmt.Sprintf("%s = %s is not supported", key, shorten(c.raw[key])),
+				Hint: "build the layer without " + key + " and save the model again"}
 		}
 	}
 	return nil

@@ -16,6 +16,7 @@ type reference struct{ layer string }
 func (r *reader) functional(m envelope) error {
 	var c struct {
 		Name         string          `json:"name"`
+		Trainable    *bool           `json:"trainable"`
 		Layers       []envelope      `json:"layers"`
 		InputLayers  json.RawMessage `json:"input_layers"`
 		OutputLayers json.RawMessage `json:"output_layers"`
@@ -30,6 +31,7 @@ func (r *reader) functional(m envelope) error {
 	if c.Name == "" {
 		r.def.Name = "functional"
 	}
+	r.frozen = r.frozen || c.Trainable != nil && !*c.Trainable
 	inputs, err := r.endpoints("input_layers", c.InputLayers)
 	if err != nil {
 		return err

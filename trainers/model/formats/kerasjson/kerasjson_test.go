@@ -446,7 +446,7 @@ func TestWhatWouldBeLostIsRefused(t *testing.T) {
 		{denseWith(`"kernel_constraint":{"class_name":"MaxNorm","config":{"max_value":2,"axis":0}}`), pipeline.Unsupported, []string{"kernel_constraint", "MaxNorm"}},
 		{denseWith(`"activation":{"module":"keras.layers","class_name":"LeakyReLU","config":{"negative_slope":0.1}}`), pipeline.Unsupported, []string{"activation", "LeakyReLU"}},
 		{denseWith(`"lora_rank":4`), pipeline.Unsupported, []string{"lora_rank = 4"}},
-		{denseWith(`"trainable":false`), pipeline.Unsupported, []string{"trainable = false"}},
+		{denseWith(`"trainable":"no"`), pipeline.Corrupt, []string{"trainable"}},
 		{denseWith(`"dtype":"mixed_float16"`), pipeline.Unsupported, []string{"mixed_float16"}},
 		{denseWith(`"dtype":{"class_name":"DTypePolicy","config":{"name":"bfloat16"}}`), pipeline.Unsupported, []string{"bfloat16"}},
 		{denseWith(`"activation":"log_softmax"`), pipeline.Unsupported, []string{`"log_softmax"`, "relu"}},
@@ -478,7 +478,6 @@ func TestWhatWouldBeLostIsRefused(t *testing.T) {
 		{fmt.Sprintf(frame, `{"class_name":"Concatenate","config":{"name":"l","axis":0}}`), pipeline.Unsupported, []string{"axis 0"}},
 		{fmt.Sprintf(frame, `{"class_name":"Bidirectional","config":{"name":"l","layer":{}}}`), pipeline.Unsupported, []string{`"Bidirectional"`, "LSTM"}},
 		{fmt.Sprintf(frame, `{"class_name":"Sequential","config":{"name":"l","layers":[]}}`), pipeline.Corrupt, []string{`"l" (Sequential)`, "0 layers"}},
-		{fmt.Sprintf(frame, nestedModel(`"trainable":false,`, "[null,4]", "Flatten")), pipeline.Unsupported, []string{`"l" (Sequential)`, "trainable"}},
 		{fmt.Sprintf(frame, nestedModel("", "[null,5]", "Flatten")), pipeline.Corrupt, []string{`"l"`, "[5]", "[4]"}},
 		{fmt.Sprintf(frame, nestedModel("", "[null,4]", "Lambda")), pipeline.Unsupported, []string{`"l" (Sequential)`, `"f" (Lambda)`}},
 		{fmt.Sprintf(frame, strings.Repeat(`{"class_name":"Sequential","config":{"layers":[{"class_name":"InputLayer","config":{"batch_shape":[null,4],"name":"in"}},`, 20)+

@@ -24,21 +24,17 @@ func (r *reader) nested(l envelope, name string, from []string) error {
 		return corrupt("models are nested more than %d deep", maxNesting)
 	}
 	var c struct {
-		Trainable *bool           `json:"trainable"`
-		DType     json.RawMessage `json:"dtype"`
+		DType json.RawMessage `json:"dtype"`
 	}
 	if len(l.Config) > 0 && l.Config[0] == '{' {
 		if err := json.Unmarshal(l.Config, &c); err != nil {
 			return corrupt("the model's config: %v", err)
 		}
 	}
-	if c.Trainable != nil && !*c.Trainable {
-		return refuse("trainable = false")
-	}
 	if !isNull(c.DType) && !isFloat32(c.DType) {
 		return refuse("dtype %s", shorten(c.DType))
 	}
-	in := &reader{def: &model.Definition{}, old: r.old, depth: r.depth + 1, outputs: map[string]string{}}
+	in := &reader{def: &model.Definition{}, old: r.old, frozen: r.frozen, depth: r.depth + 1, outputs: map[string]string{}}
 	read := in.functional
 	if l.ClassName == "Sequential" {
 		read = in.sequential

@@ -92,6 +92,7 @@ type reader struct {
 	old  bool // Keras 2
 	axes []claim
 
+	frozen  bool              // trainable is false of this model or of one that it lies in
 	depth   int               // in how many models this one lies
 	outputs map[string]string // of models in this one: by name, the layer that is their output
 	joints  []joint
@@ -121,6 +122,7 @@ func (r *reader) checkAxes() error {
 func (r *reader) sequential(m envelope) error {
 	var c struct {
 		Name            string          `json:"name"`
+		Trainable       *bool           `json:"trainable"`
 		Layers          []envelope      `json:"layers"`
 		BuildInputShape json.RawMessage `json:"build_input_shape"`
 	}
@@ -140,6 +142,7 @@ func (r *reader) sequential(m envelope) error {
 	if c.Name == "" {
 		r.def.Name = "sequential"
 	}
+	r.frozen = r.frozen || c.Trainable != nil && !*c.Trainable
 	fallback := c.BuildInputShape
 	if isNull(fallback) {
 		fallback = m.BuildConfig.InputShape
@@ -243,10 +246,14 @@ func (r *reader) layer(class string, cfg *config, name string, from []string) er
 	if err != nil {
 		return err
 	}
+	frozen := !cfg.truth("trainable", true)
+	if cfg.err != nil {
+		return cfg.err
+	}
 	if cfg.axis != nil {
 		r.axes = append(r.axes, claim{name, class, from[0], *cfg.axis})
 	}
-	r.def.Layers = append(r.def.Layers, model.Layer{Name: name, From: from, Op: op})
+	r.def.Layers = append(r.def.Layers, model.Layer{Name: name, From: from, Op: op, Frozen: frozen || r.frozen})
 	return nil
 }
 

@@ -21,7 +21,7 @@ func layerObject(l model.Layer, shapes map[string][]int) (object, error) {
 		}
 		built = all
 	}
-	base := fields{{"name", l.Name}, {"trainable", true}, {"dtype", "float32"}}
+	base := fields{{"name", l.Name}, {"trainable", !l.Frozen}, {"dtype", "float32"}}
 	return object{Module: "keras.layers", ClassName: class, Config: append(base, config...), BuildConfig: &buildConf{built}}, nil
 }
 
