@@ -90,7 +90,7 @@ type worker struct {
 	window int
 	every  float64 // seconds of a window; 0: it has a number of steps
 
-	x, base, delta []float32 // x is a view of the replica's parameters
+	x, base, delta []float32 // x is a view of the replica's parameters, delta of its gradient, which nobody needs between two windows
 	version        uint64    // of the centre that the open window started from
 	under          uint64    // of the centre in base: newer when the window was rebased
 	seq            uint64
@@ -148,14 +148,18 @@ func newWorker(cfg WorkerConfig) (*worker, error) {
 		cfg.clock = time.Now
 	}
 	n := len(cfg.Replica.Params())
+	if len(cfg.Replica.Grads()) != n {
+		return nil, &pipeline.Error{Kind: pipeline.Internal, Message: fmt.Sprintf("the replica of worker %d has %d parameters and a gradient of %d", cfg.Worker, n, len(cfg.Replica.Grads()))}
+	}
 	w := &worker{
 		cfg: cfg, local: cfg.Algorithm.Local(cfg.Workers, cfg.Optimizer), window: cfg.Window,
-		x: cfg.Replica.Params(), base: make([]float32, n), delta: make([]float32, n),
+		x: cfg.Replica.Params(), base: make([]float32, n), delta: cfg.Replica.Grads(),
 		total: WorkerStats{ID: cfg.Worker}, every: policy.Every.Seconds,
 	}
 	w.due, _ = w.local.(Due)
-	if policy.Overlap {
+	if policy.Overlap { // steps go on while a delta is on its way
 		w.ahead = &ahead{reply: make([]float32, n)}
+		w.delta = make([]float32, n)
 	}
 	return w, nil
 }

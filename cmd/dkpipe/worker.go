@@ -52,7 +52,7 @@ func (a *app) workerCommand() *cobra.Command {
 				return err
 			}
 			if a.json {
-				a.printJSON(map[string]any{"command": "worker", "status": "ok", "worker": stats})
+				a.printJSON(map[string]any{"command": "worker", "status": "ok", "worker": stats, "peak_mib": peakMemory()})
 			}
 			return nil
 		},
