@@ -22,6 +22,8 @@ type startModel struct {
 	losses []model.Loss // one an output
 	params []float32    // where training starts; nil: drawn from the seed
 	state  []float32    // likewise
+
+	compiled *kerasjson.Compiled // of a Keras file: what it was compiled with there
 }
 
 // maxModelBytes bounds a Keras file, which is read into memory as a whole.
@@ -86,11 +88,13 @@ func readKeras(ctx context.Context, stores *hdfsio.Stores, name string) (startMo
 	var m startModel
 	switch {
 	case bytes.HasPrefix(bytes.TrimLeft(text, " \t\r\n"), []byte("{")):
-		m.def, err = kerasjson.Unmarshal(text)
+		if m.def, err = kerasjson.Unmarshal(text); err == nil {
+			m.compiled = kerasjson.ReadCompiled(text, m.def.Outputs)
+		}
 	case bytes.HasPrefix(text, []byte("PK\x03\x04")), bytes.HasPrefix(text, []byte("\x89HDF")):
 		var k *kerasfile.Model
 		if k, err = kerasfile.Read(bytes.NewReader(text), int64(len(text))); err == nil {
-			m = startModel{def: k.Definition, params: k.Params, state: k.State}
+			m = startModel{def: k.Definition, params: k.Params, state: k.State, compiled: k.Compiled}
 		}
 	default:
 		err = &pipeline.Error{Kind: pipeline.Unsupported, Message: "it is no model of Keras", Hint: "name a .json, .keras or .h5 file that Keras saved"}
@@ -206,6 +210,40 @@ func buildReplica(def *model.Definition, losses []model.Loss, t spec.Train, seed
 		return nil, placed(t.Pos, err)
 	}
 	return n, nil
+}
+
+// otherwise warns when a job trains a Keras file with another optimizer or loss than it was compiled with there.
+func (m startModel) otherwise(s *spec.Spec) []string {
+	if m.compiled == nil {
+		return nil
+	}
+	var there, here []string
+	if was, is := m.compiled.Optimizer, s.Train.Optimizer.Name; was != "" && was != is {
+		there, here = append(there, was), append(here, is)
+	}
+	if was, is := lossWords(m.compiled.Losses), lossWords(m.losses); was != "" && was != is {
+		there, here = append(there, was), append(here, is)
+	}
+	if there == nil {
+		return nil
+	}
+	return []string{fmt.Sprintf("%s was compiled with %s in Keras, and this job trains it with %s", s.Model.Keras, strings.Join(there, " and "), strings.Join(here, " and "))}
+}
+
+// lossWords names losses: once, if they are the same.
+func lossWords(losses []model.Loss) string {
+	var words []string
+	for _, l := range losses {
+		w := model.CanonicalLoss(l.Name)
+		if l.FromLogits {
+			w += " from logits"
+		}
+		words = append(words, w)
+	}
+	if len(slices.Compact(slices.Clone(words))) == 1 {
+		words = words[:1]
+	}
+	return strings.Join(words, ", ")
 }
 
 // start puts a new replica where training begins.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -142,7 +143,8 @@ func (j *job) measureMembers(ctx context.Context, p prepared, t *trained) error 
 }
 
 // combined makes one replica of the members of an ensemble. One that lists its predictions is measured by their mean.
-func combined(e *bundle.Ensemble, how trainers.Combine, compile func() (*model.Network, error)) (model.Replica, error) {
+// Each member works on so many cores.
+func combined(e *bundle.Ensemble, how trainers.Combine, cores int, compile func() (*model.Network, error)) (model.Replica, error) {
 	var members []model.Replica
 	for _, m := range e.Members {
 		n, err := compile()
@@ -155,7 +157,7 @@ func combined(e *bundle.Ensemble, how trainers.Combine, compile func() (*model.N
 		}
 		copy(n.Params(), m.Params)
 		copy(n.State(), m.State)
-		members = append(members, n)
+		members = append(members, n.Team(cores))
 	}
 	return trainers.NewCombined(how, members)
 }
@@ -168,11 +170,11 @@ func measuredBy(e *bundle.Ensemble) trainers.Combine {
 	return trainers.Combine(e.Combine)
 }
 
-// replica makes a model of a bundle for prediction.
+// replicaOf makes a model of a bundle for prediction, on all cores.
 func replicaOf(b *bundle.Bundle, how trainers.Combine, t spec.Train) (model.Replica, error) {
 	compile := func() (*model.Network, error) { return buildReplica(b.Model, nil, t, 0) }
 	if b.Ensemble != nil {
-		return combined(b.Ensemble, how, compile)
+		return combined(b.Ensemble, how, runtime.GOMAXPROCS(0), compile)
 	}
 	n, err := compile()
 	if err != nil {
@@ -184,7 +186,7 @@ func replicaOf(b *bundle.Bundle, how trainers.Combine, t spec.Train) (model.Repl
 	}
 	copy(n.Params(), b.Params)
 	copy(n.State(), b.State)
-	return n, nil
+	return n.Team(runtime.GOMAXPROCS(0)), nil
 }
 
 // one gives a model that can be written as one: a member of an ensemble by its number or, with -1, the whole ensemble as a

@@ -230,25 +230,44 @@ func evaluateSplit(ctx context.Context, e evalJob) (trainers.Evaluation, error) 
 	if err != nil {
 		return trainers.Evaluation{}, err
 	}
-	cfg := trainers.EvalConfig{Feed: feed, Params: e.params, State: e.state, Shapes: outputShapes(e.definition), Losses: e.losses, Metrics: e.train.Metrics}
-	for range min(runtime.GOMAXPROCS(0), max(1, len(shards))) {
-		r, err := e.replica()
-		if err != nil {
-			return trainers.Evaluation{}, err
-		}
-		cfg.Replicas = append(cfg.Replicas, r)
+	cfg := trainers.EvalConfig{Feed: feed, Shapes: outputShapes(e.definition), Losses: e.losses, Metrics: e.train.Metrics}
+	if cfg.Replicas, err = e.replicas(len(shards)); err != nil {
+		return trainers.Evaluation{}, err
 	}
 	measured, err := trainers.Evaluate(ctx, cfg)
 	return measured, e.data.inDataset(err)
 }
 
-// replica makes what predicts. A single model gets its parameters from Evaluate.
-func (e evalJob) replica() (model.Replica, error) {
-	compile := func() (*model.Network, error) { return buildReplica(e.definition, nil, e.train, 0) }
+// replicas are one for each core, or for each shard where there are fewer, which then works on several cores. They have
+// one copy of the parameters together, unless they are those of an ensemble.
+func (e evalJob) replicas(shards int) ([]model.Replica, error) {
+	cores := runtime.GOMAXPROCS(0)
+	replicas := make([]model.Replica, min(cores, max(1, shards)))
+	each := cores / len(replicas)
 	if e.ensemble != nil {
-		return combined(e.ensemble, measuredBy(e.ensemble), compile)
+		var err error
+		for i := range replicas {
+			compile := func() (*model.Network, error) { return buildReplica(e.definition, nil, e.train, 0) }
+			if replicas[i], err = combined(e.ensemble, measuredBy(e.ensemble), each, compile); err != nil {
+				return nil, err
+			}
+		}
+		return replicas, nil
 	}
-	return compile()
+	n, err := buildReplica(e.definition, nil, e.train, 0)
+	if err != nil {
+		return nil, err
+	}
+	if len(e.params) != len(n.Params()) || len(e.state) != len(n.State()) {
+		return nil, &pipeline.Error{Kind: pipeline.Internal, Message: fmt.Sprintf("the model has %d parameters and %d values of state, not %d and %d",
+			len(n.Params()), len(n.State()), len(e.params), len(e.state))}
+	}
+	copy(n.Params(), e.params)
+	copy(n.State(), e.state)
+	for i := range replicas {
+		replicas[i] = n.Sibling().Team(each)
+	}
+	return replicas, nil
 }
 
 // outputShapes gives the shape of one row of every output.

@@ -36,8 +36,9 @@ type modelSource struct {
 	def    *model.Definition
 	params []float32 // nil: a definition alone
 	state  []float32
-	config []byte // Keras JSON as it stood in the file, or nil
-	keras  string // the version of Keras that wrote the file
+	config []byte              // Keras JSON as it stood in the file, or nil
+	keras  string              // the version of Keras that wrote the file
+	made   *kerasjson.Compiled // what it was compiled with there, or nil
 	bytes  int64
 	bundle *bundle.Bundle // nil for a file
 	// ensemble, when it is not nil, has several params and states of def in the place of one; see one.
@@ -131,7 +132,7 @@ func (m *modelSource) readKeras(r io.ReaderAt, arch *modelSource) (err error) {
 	if err != nil {
 		return err
 	}
-	m.def, m.params, m.state, m.config, m.keras = k.Definition, k.Params, k.State, k.Config, k.Keras
+	m.def, m.params, m.state, m.config, m.keras, m.made = k.Definition, k.Params, k.State, k.Config, k.Keras, k.Compiled
 	return nil
 }
 
@@ -144,7 +145,9 @@ func (m *modelSource) readJSON(r io.ReaderAt) error {
 		return err
 	}
 	var err error
-	m.def, err = kerasjson.Unmarshal(m.config)
+	if m.def, err = kerasjson.Unmarshal(m.config); err == nil {
+		m.made = kerasjson.ReadCompiled(m.config, m.def.Outputs)
+	}
 	return err
 }
 
@@ -210,7 +213,10 @@ func (m *modelSource) readTensors(f *safetensors.File, vars []model.Variable) er
 	}
 	if i := slices.IndexFunc(vars, func(v model.Variable) bool { return v.State }); i >= 0 {
 		if _, ok := f.Lookup(vars[i].Name); !ok {
-			e, _ := f.Lookup("state")
+			e, ok := f.Lookup("state")
+			if !ok {
+				return &pipeline.Error{Kind: pipeline.Corrupt, Message: "tensor " + vars[i].Name + " of the model is missing"}
+			}
 			return f.ReadFloat32(e, m.state)
 		}
 	}

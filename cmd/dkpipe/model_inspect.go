@@ -15,6 +15,7 @@ import (
 	"dkpipe/pipeline/expr"
 	"dkpipe/trainers"
 	"dkpipe/trainers/bundle"
+	"dkpipe/trainers/model/formats/kerasjson"
 )
 
 // layerReport is one line of the table of layers.
@@ -24,27 +25,29 @@ type layerReport struct {
 	Shape      []int    `json:"shape"`
 	Parameters int      `json:"parameters"`
 	State      int      `json:"state,omitempty"` // numbers that are kept and not trained
+	Frozen     bool     `json:"frozen,omitempty"`
 	From       []string `json:"from,omitempty"`
 }
 
 type inspectReport struct {
 	dataHead
-	Model      string          `json:"model"`
-	Format     string          `json:"format"`
-	Keras      string          `json:"keras,omitempty"` // the version that wrote a file
-	Bytes      int64           `json:"bytes,omitempty"` // of a file
-	Name       string          `json:"name"`
-	Layers     []layerReport   `json:"layers"`
-	Outputs    []string        `json:"outputs"`
-	Parameters int             `json:"parameters"` // that are trained
-	State      int             `json:"state"`
-	Weights    bool            `json:"weights"` // false: a definition alone
-	Ensemble   *ensembleReport `json:"ensemble,omitempty"`
-	Info       *bundle.Info    `json:"info,omitempty"`
-	Metrics    json.RawMessage `json:"metrics,omitempty"`
-	Transform  []expr.Fitted   `json:"transform,omitempty"`
-	X          []string        `json:"x,omitempty"`
-	Y          []string        `json:"y,omitempty"`
+	Model      string              `json:"model"`
+	Format     string              `json:"format"`
+	Keras      string              `json:"keras,omitempty"` // the version that wrote a file
+	Bytes      int64               `json:"bytes,omitempty"` // of a file
+	Name       string              `json:"name"`
+	Layers     []layerReport       `json:"layers"`
+	Outputs    []string            `json:"outputs"`
+	Parameters int                 `json:"parameters"` // that are trained
+	State      int                 `json:"state"`
+	Weights    bool                `json:"weights"`            // false: a definition alone
+	Compiled   *kerasjson.Compiled `json:"compiled,omitempty"` // of a Keras file: what it was compiled with there
+	Ensemble   *ensembleReport     `json:"ensemble,omitempty"`
+	Info       *bundle.Info        `json:"info,omitempty"`
+	Metrics    json.RawMessage     `json:"metrics,omitempty"`
+	Transform  []expr.Fitted       `json:"transform,omitempty"`
+	X          []string            `json:"x,omitempty"`
+	Y          []string            `json:"y,omitempty"`
 }
 
 // ensembleReport is what is known of several models that predict together. Layers, parameters and state are one model's.
@@ -86,7 +89,7 @@ func definitionFlag(c *cobra.Command, definition *string) {
 
 func (r *inspectReport) fill(m *modelSource) error {
 	r.Model, r.Format, r.Keras, r.Bytes, r.Name = m.at.String(), m.format, m.keras, m.bytes, m.def.Name
-	r.Outputs, r.Weights = m.def.Outputs, m.hasWeights()
+	r.Outputs, r.Weights, r.Compiled = m.def.Outputs, m.hasWeights(), m.made
 	vars, err := m.def.Variables()
 	if err != nil {
 		return err
@@ -96,7 +99,7 @@ func (r *inspectReport) fill(m *modelSource) error {
 		r.Layers = append(r.Layers, layerReport{Name: in.Name, Kind: "input", Shape: in.Shape})
 	}
 	for i, l := range m.def.Layers {
-		row := layerReport{Name: l.Name, Kind: l.Op.Kind(), Shape: shapes[l.Name], From: l.From}
+		row := layerReport{Name: l.Name, Kind: l.Op.Kind(), Shape: shapes[l.Name], From: l.From, Frozen: l.Frozen}
 		for _, v := range vars {
 			switch {
 			case v.Layer != i:
@@ -131,13 +134,20 @@ func (r *inspectReport) print(a *app) {
 		for _, d := range l.Shape {
 			shape += fmt.Sprintf(", %d", d)
 		}
-		fmt.Fprintf(w, "%s (%s)\t%s)\t%s\t%s\n", l.Name, l.Kind, shape, thousands(int64(l.Parameters+l.State)), strings.Join(l.From, ", "))
+		kind := l.Kind
+		if l.Frozen {
+			kind += ", frozen"
+		}
+		fmt.Fprintf(w, "%s (%s)\t%s)\t%s\t%s\n", l.Name, kind, shape, thousands(int64(l.Parameters+l.State)), strings.Join(l.From, ", "))
 	}
 	w.Flush()
 	all := int64(r.Parameters + r.State)
 	fmt.Fprintf(a.stdout, "Total params: %s (%s)\n", thousands(all), humanBytes(4*all))
 	if r.State > 0 {
 		fmt.Fprintf(a.stdout, "  trained:     %s\n  not trained: %s\n", thousands(int64(r.Parameters)), thousands(int64(r.State)))
+	}
+	if c := r.Compiled; c != nil {
+		fmt.Fprintf(a.stdout, "compiled in Keras with %s\n", strings.Join(slices.DeleteFunc([]string{c.Optimizer, lossWords(c.Losses)}, func(s string) bool { return s == "" }), ", "))
 	}
 	fmt.Fprintln(a.stdout)
 	if r.Ensemble != nil {

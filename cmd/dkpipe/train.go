@@ -240,10 +240,17 @@ func (j *job) trainingParts(ctx context.Context, p prepared) (trainers.Config, s
 			}
 			return n, err
 		},
-		Optimizer: func(int) (optim.Optimizer, error) {
+		Optimizer: func(params int) (optim.Optimizer, error) {
 			layout, err := m.def.Layout()
 			if err != nil {
 				return nil, err
+			}
+			all := 0
+			for _, p := range layout {
+				all += p.Len
+			}
+			if all != params { // a server's, for a block
+				layout = []model.ParamSpec{{Name: "block", Shape: []int{params}, Len: params}}
 			}
 			from := t
 			from.Optimizer.Decode = optim.StartingAt(j.training.steps, t.Optimizer.Decode)
@@ -262,7 +269,7 @@ func (j *job) train(ctx context.Context, p prepared) (*trained, error) {
 	if _, err := cfg.Optimizer(1); err != nil {
 		return nil, err
 	}
-	for _, w := range slices.Concat(trainers.Lint(cfg), j.longWindow(p), m.def.LossWarnings(m.losses)) {
+	for _, w := range slices.Concat(trainers.Lint(cfg), j.longWindow(p), m.def.LossWarnings(m.losses), m.otherwise(j.spec)) {
 		j.report.Warnings = append(j.report.Warnings, w)
 		j.app.log.Warn(w)
 	}

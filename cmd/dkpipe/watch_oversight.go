@@ -89,6 +89,7 @@ func (j *job) newValidator(ctx context.Context, p prepared, m startModel, traini
 	if err != nil {
 		return nil, err
 	}
+	m.start(r, t.Seed) // the weights of frozen layers
 	return &validator{data: p, training: training, job: j, cfg: trainers.EvalConfig{Feed: feed, Replicas: []model.Replica{r},
 		Shapes: outputShapes(m.def), Losses: m.losses, Metrics: t.Metrics}}, nil
 }

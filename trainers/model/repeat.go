@@ -27,7 +27,7 @@ func (d *Definition) Repeat(n int, average bool) *Definition {
 			return fmt.Sprintf("%s%d_%s", prefix, m, name)
 		}
 		for _, l := range d.Layers {
-			c := Layer{Name: of(l.Name), Op: l.Op}
+			c := Layer{Name: of(l.Name), Op: l.Op, Frozen: l.Frozen}
 			for _, from := range l.From {
 				c.From = append(c.From, of(from))
 			}
