@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"strings"
+	"time"
 
 	"dkpipe/pipeline"
 
@@ -29,10 +30,13 @@ type call struct {
 	op   string
 	what string
 
-	stream grpc.ClientStream
-	last   string // id of the last response
-	began  bool   // a response has come
-	fresh  bool   // a response has come on this stream
+	streams context.Context // of all streams: ends after the operation was released
+	stream  grpc.ClientStream
+	last    string // id of the last response
+	began   bool   // a response has come
+	works   bool   // and says that the plan's job runs; atWork is closed
+	atWork  chan struct{}
+	fresh   bool // a response has come on this stream
 
 	responses, bytes int // since the last release
 	wait             *backoff
@@ -45,24 +49,73 @@ type call struct {
 // continued where it stopped. When the context ends or on fails, the operation is released, which ends its job.
 func (s *Session) execute(ctx context.Context, what, tag string, plan message, on func(message) error) error {
 	req := s.request("ExecutePlanRequest")
-	c := &call{s: s, req: req, op: uuid.NewString(), what: what, wait: newBackoff(s.patience)}
+	c := &call{s: s, req: req, op: uuid.NewString(), what: what, wait: newBackoff(s.patience), atWork: make(chan struct{})}
 	req.set("operation_id", c.op)
 	if tag != "" {
 		req.append("tags", tag)
 	}
 	req.add("request_options").in("reattach_options").setBool("reattachable", true)
 	req.Set(req.field("plan"), protoreflect.ValueOfMessage(plan.Message))
-	err := c.run(ctx, on)
-	if c.began || err != nil {
-		c.release(ctx)
+	if ctx.Err() != nil {
+		return ended(ctx, what)
+	}
+	streams, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	given := make(chan bool, 1)
+	stop := context.AfterFunc(ctx, func() {
+		given <- c.giveUp(streams)
+		end()
+	})
+	err := c.run(ctx, streams, on)
+	end()
+	if released := !stop() && <-given; !released && (c.began || err != nil) {
+		_, _ = c.release(ctx)
 	}
 	return withStatement(err, plan)
 }
 
-func (c *call) run(ctx context.Context, on func(message) error) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel() // ends the last stream
-	if err := c.start(ctx); err != nil {
+// jobWait is how long an operation that shall end may take to show its job, giveUpTime how long it is tried to end one
+// that the server does not know yet, and giveUpWait the time between tries.
+const (
+	jobWait    = 5 * time.Second
+	giveUpTime = 10 * time.Second
+	giveUpWait = 20 * time.Millisecond
+)
+
+// giveUp releases the operation of a caller whose context is over, while its stream is still open. It gives false when
+// the server never knew the operation, or does not any more.
+//
+// A server can be asked once to end an operation. Asked before it knows the operation it does nothing, and asked while
+// it plans the job it was seen to lose the interrupt in one of two cases: then the job runs to its end for nobody. A job
+// that runs ends at once. So giveUp waits, for a while, until the server reports on the job.
+func (c *call) giveUp(streams context.Context) bool {
+	limit := time.NewTimer(min(jobWait, c.s.patience))
+	defer limit.Stop()
+	select {
+	case <-c.atWork:
+	case <-streams.Done():
+	case <-limit.C:
+	}
+	until := time.Now().Add(giveUpTime)
+	for {
+		known, err := c.release(streams)
+		slow := status.Code(err) == codes.DeadlineExceeded
+		if known || err != nil && !slow || streams.Err() != nil || time.Now().After(until) {
+			return known
+		}
+		t := time.NewTimer(giveUpWait)
+		select {
+		case <-t.C:
+		case <-streams.Done():
+		}
+		t.Stop()
+	}
+}
+
+// run plays the operation to its end. Its streams have a context of their own, which outlives the caller's: see giveUp.
+func (c *call) run(ctx, streams context.Context, on func(message) error) error {
+	c.streams = streams
+	if err := c.start(); err != nil {
 		if err := c.repair(ctx, err); err != nil {
 			return err
 		}
@@ -97,6 +150,10 @@ func (c *call) take(ctx context.Context, rep message, on func(message) error) (d
 		c.last = id
 	}
 	kind := rep.choice("response_type")
+	if _, reports := progressOf(rep, 0); !c.works && (reports || kind == "arrow_batch") {
+		c.works = true
+		close(c.atWork)
+	}
 	if kind == "result_complete" {
 		return true, nil
 	}
@@ -115,19 +172,19 @@ func (c *call) take(ctx context.Context, rep message, on func(message) error) (d
 }
 
 // start sends the plan.
-func (c *call) start(ctx context.Context) error { return c.open(ctx, "ExecutePlan", c.req) }
+func (c *call) start() error { return c.open("ExecutePlan", c.req) }
 
 // reattach continues behind the last response.
-func (c *call) reattach(ctx context.Context) error {
+func (c *call) reattach() error {
 	req := c.s.request("ReattachExecuteRequest").set("operation_id", c.op)
 	if c.last != "" {
 		req.set("last_response_id", c.last)
 	}
-	return c.open(ctx, "ReattachExecute", req)
+	return c.open("ReattachExecute", req)
 }
 
-func (c *call) open(ctx context.Context, method string, req message) error {
-	stream, err := c.s.conn.NewStream(ctx, &grpc.StreamDesc{StreamName: method, ServerStreams: true}, service+method)
+func (c *call) open(method string, req message) error {
+	stream, err := c.s.conn.NewStream(c.streams, &grpc.StreamDesc{StreamName: method, ServerStreams: true}, service+method)
 	if err != nil {
 		return err
 	}
@@ -166,7 +223,7 @@ func (c *call) repair(ctx context.Context, err error) error {
 		default:
 			return c.s.fail(ctx, c.what, err)
 		}
-		if err = next(ctx); err == nil {
+		if err = next(); err == nil {
 			return nil
 		}
 	}
@@ -189,11 +246,14 @@ func (c *call) releaseUntil(ctx context.Context) {
 }
 
 // release lets the server forget the operation, which also ends its job. It goes out although the context is over. A
-// failure does not matter: the server drops what nobody is attached to after five minutes.
-func (c *call) release(ctx context.Context) {
+// failure does not matter much: the server drops what nobody is attached to after five minutes. known says whether the
+// server knew it.
+func (c *call) release(ctx context.Context) (known bool, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), detachedTimeout)
 	defer cancel()
 	req := c.s.request("ReleaseExecuteRequest").set("operation_id", c.op)
 	req.in("release_all")
-	_ = c.s.conn.Invoke(ctx, service+"ReleaseExecute", req.wire(), newMessage("ReleaseExecuteResponse").wire())
+	rep := newMessage("ReleaseExecuteResponse")
+	err = c.s.conn.Invoke(ctx, service+"ReleaseExecute", req.wire(), rep.wire())
+	return err == nil && rep.str("operation_id") != "", err
 }

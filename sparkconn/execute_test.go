@@ -198,6 +198,30 @@ func TestACancelledQueryIsReleased(t *testing.T) {
 	}
 }
 
+// TestAnOperationIsReleasedThatTheServerDoesNotKnowYet: a busy server hears that the caller has gone before it has begun.
+func TestAnOperationIsReleasedThatTheServerDoesNotKnowYet(t *testing.T) {
+	f := sparktest.Start(t, sparktest.Options{})
+	s := dialFake(t, f, Options{Patience: 100 * time.Millisecond})
+	f.Play(sparktest.Operation{Batches: batches(t, 3), Streams: []sparktest.Stream{{Then: sparktest.Hang}}, Late: 3})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { _, err := numbers(ctx, s); ended <- err }()
+	if err := f.Wait(t.Context(), "ExecutePlan", 1); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if err := <-ended; kindOf(err) != pipeline.Interrupted {
+		t.Errorf("error %v", err)
+	}
+	if r := f.Requests("ReleaseExecute"); len(r) != 4 {
+		t.Errorf("%d releases, want one more than the server has refused", len(r))
+	}
+	if r := f.Requests("ExecutePlan"); len(r) != 1 || len(f.Requests("ReattachExecute")) > 0 {
+		t.Errorf("the plan was sent %d times", len(r))
+	}
+}
+
 func TestAnErrorOfTheConsumerEndsTheQuery(t *testing.T) {
 	f := sparktest.Start(t, sparktest.Options{})
 	s := dialFake(t, f, Options{})

@@ -11,6 +11,7 @@ import (
 	"os"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -22,7 +23,9 @@ import (
 
 // Program is something that Launch runs in Spark's executors. It must read its standard input for all of its life and
 // end soon after that ends, or after SIGTERM; until then it must live, also when it has nothing left to do. What it
-// writes to standard output is thrown away; the end of standard error becomes the error when it fails.
+// writes to standard output is thrown away; the end of standard error becomes the error when it fails. Spark looks at
+// the exit status before it has read the rest of standard error, so a program that fails lives on for Linger after its
+// last words.
 type Program struct {
 	Binary string // a local file, of the executors' system and architecture
 	// Args are its arguments. They stand in the statement, which others can read: no secrets. A word {file:NAME} becomes
@@ -32,6 +35,9 @@ type Program struct {
 	// directories can read them.
 	Files map[string][]byte
 }
+
+// Linger is how long a program waits between its last words and its end, so that Spark hears them.
+const Linger = time.Second
 
 // LaunchConf are the settings that a session for Launch has to be dialled with. Within generated code Spark does not
 // look whether a task was cancelled.
@@ -101,9 +107,10 @@ func (s *Session) serverID() string {
 
 // shellLine checks the program and becomes it. Executors fetch it once each.
 func shellLine(binary, sum string, args []string, files map[string]string) (string, error) {
-	line := []string{"b=" + binary + ";",
+	linger := fmt.Sprintf("sleep %.0f; ", Linger.Seconds())
+	line := []string{"shopt -s execfail; b=" + binary + ";", // Spark's shell is bash
 		"echo \"" + sum + "  $b\" | sha256sum -c --status 2>/dev/null ||",
-		"{ echo \"dkpipe: $b is not the program that was installed\" >&2; exit 90; };",
+		"{ echo \"dkpipe: $b is not the program that was installed\" >&2; " + linger + "exit 90; };",
 		"exec $b"}
 	for _, a := range args {
 		if name, ok := strings.CutPrefix(a, "{file:"); ok {
@@ -114,7 +121,7 @@ func shellLine(binary, sum string, args []string, files map[string]string) (stri
 		}
 		line = append(line, `"`+a+`"`)
 	}
-	return strings.Join(line, " "), nil
+	return strings.Join(line, " ") + "; e=$?; " + linger + "exit $e", nil // when it cannot be run, being of another system
 }
 
 // statement runs the program once in each of n tasks. Its output has no rows.
@@ -136,9 +143,10 @@ const interruptTime = 10 * time.Second
 func (p *Installed) Launch(ctx context.Context, tag string, n int) error {
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	ended := make(chan error, 1)
+	ended, atWork := make(chan error, 1), make(chan struct{})
+	works := sync.OnceFunc(func() { close(atWork) })
 	go func() {
-		ended <- p.s.execute(running, "workers in executors", tag, sqlPlan(p.statement(n)), func(message) error { return nil })
+		ended <- p.s.execute(running, "workers in executors", tag, sqlPlan(p.statement(n)), watch(func(Progress) { works() }, 0))
 	}()
 	select {
 	case err := <-ended:
@@ -150,6 +158,10 @@ func (p *Installed) Launch(ctx context.Context, tag string, n int) error {
 	}
 	stop, done := context.WithTimeout(running, interruptTime)
 	defer done()
+	select { // one that is still planned would run on: see call.giveUp
+	case <-atWork:
+	case <-time.After(jobWait):
+	}
 	_, err := p.s.Interrupt(stop, tag)
 	if err == nil {
 		select {

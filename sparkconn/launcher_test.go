@@ -145,16 +145,28 @@ func glob(t *testing.T, pattern string) []string {
 	return names
 }
 
-// TestAProgramThatFailsSaysWhy gets the last words of a program that fails, and of one that is not what was installed.
+// TestAProgramThatFailsSaysWhy gets the last words of a program that fails, and those about one that cannot be run and about
+// one that is not what was installed.
 func TestAProgramThatFailsSaysWhy(t *testing.T) {
 	s := dialLauncher(t)
-	installed, err := s.Install(t.Context(), Program{Binary: script(t, "echo 'the disk is full' >&2; exit 7")})
+	installed, err := s.Install(t.Context(), Program{Binary: script(t, fmt.Sprintf("echo 'the disk is full' >&2; sleep %.0f; exit 7", Linger.Seconds()))})
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	if err := installed.Launch(ctx, "launch-"+uuid.NewString(), 1); err == nil || !strings.Contains(err.Error(), "the disk is full") {
+		t.Errorf("Launch gave %v", err)
+	}
+	alien := filepath.Join(t.TempDir(), "alien")
+	if err := os.WriteFile(alien, []byte("\x7fELF\x00\x00\x00of another system"+uuid.NewString()), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	foreign, err := s.Install(t.Context(), Program{Binary: alien})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := foreign.Launch(ctx, "launch-"+uuid.NewString(), 1); err == nil || !strings.Contains(err.Error(), "cannot execute") {
 		t.Errorf("Launch gave %v", err)
 	}
 	before, sum, _ := strings.Cut(installed.script, `echo "`)
@@ -176,7 +188,7 @@ func TestShellLinesTakeNoQuotes(t *testing.T) {
 		}
 	}
 	line, err := shellLine("./x/p", "00", []string{"--connect", "[::1]:7070"}, nil)
-	if err != nil || !strings.HasSuffix(line, ` "--connect" "[::1]:7070"`) {
+	if err != nil || !strings.Contains(line, `exec $b "--connect" "[::1]:7070"; `) {
 		t.Errorf("the line is %s, %v", line, err)
 	}
 }

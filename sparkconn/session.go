@@ -184,6 +184,7 @@ func (s *Session) greet(ctx context.Context) error {
 		"spark.sql.ansi.enabled":                       "true",
 		"spark.sql.parser.escapedStringLiterals":       "false",
 		"spark.sql.execution.arrow.maxRecordsPerBatch": "1024",
+		"spark.connect.progress.reportInterval":        "250ms", // see call.giveUp
 		"spark.sql.csv.parser.columnPruning.enabled":   "false", // else a row with too few fields passes unnoticed
 	}
 	for k, v := range s.opt.Conf {

@@ -48,6 +48,7 @@ type Operation struct {
 	Streams []Stream
 	ID      string // answer for this operation instead of the client's
 	Session string // id of the session on the server; empty: "server"
+	Late    int    // so many calls of ReleaseExecute for it come before the server knows of it
 }
 
 // Request is a call that the server has seen.
@@ -201,10 +202,23 @@ func (s *Server) handle(_ any, ss grpc.ServerStream) error {
 		return send(ss, bytesField(8, bytesField(1, []byte(s.opt.Version))))
 	case "ExecutePlan", "ReattachExecute":
 		return s.execute(ss, r)
-	case "Config", "ReleaseExecute", "ReleaseSession", "Interrupt":
+	case "ReleaseExecute":
+		return send(ss, s.released(r))
+	case "Config", "ReleaseSession", "Interrupt":
 		return send(ss, nil)
 	}
 	return status.Error(codes.Unimplemented, "unknown method "+method)
+}
+
+// released answers ReleaseExecute: with the operation's id where the server knows it.
+func (s *Server) released(r Request) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.op.Late > 0 {
+		s.op.Late--
+		return nil
+	}
+	return bytesField(2, []byte(r.Operation))
 }
 
 // execute plays the next stream of the operation.
