@@ -33,7 +33,7 @@ const (
 // errors.Is works for fs.ErrNotExist, fs.ErrExist, fs.ErrPermission and the context's errors.
 type Error struct {
 	Op   string // open, read, create, write, close, stat, list, mkdir, rename, remove, or what a caller does
-	Path string // as the caller gave it; "from to to" for a rename
+	Path string // as the caller gave it, or the URI (see Name); "from to to" for a rename
 	Kind Kind
 	Hint string // the next step, or empty
 	Err  error  // the cause

@@ -27,16 +27,16 @@ func ReadFile(ctx context.Context, fsys FS, name string, limit int64) ([]byte, e
 	defer f.Close()
 	size := f.Size()
 	if size > limit {
-		return nil, &Error{Op: "read", Path: name, Kind: KindCorrupt,
+		return nil, &Error{Op: "read", Path: Name(fsys, name), Kind: KindCorrupt,
 			Err: fmt.Errorf("%d bytes, where at most %d are expected", size, limit)}
 	}
 	data := make([]byte, size)
 	n, err := f.ReadAt(data, 0)
 	if n < len(data) {
 		if err == nil || errors.Is(err, io.EOF) {
-			err = &Error{Op: "read", Path: name, Kind: KindChanged, Err: io.ErrUnexpectedEOF}
+			err = &Error{Op: "read", Path: Name(fsys, name), Kind: KindChanged, Err: io.ErrUnexpectedEOF}
 		}
-		return nil, Wrap("read", name, err)
+		return nil, Wrap("read", Name(fsys, name), err)
 	}
 	return data, nil
 }
@@ -74,7 +74,7 @@ func Glob(ctx context.Context, fsys FS, pattern string) ([]string, error) {
 	}
 	if strings.ContainsAny(dir, "*?") {
 		if _, err := fsys.Stat(ctx, path.Clean(dir)); errors.Is(err, fs.ErrNotExist) {
-			return nil, &Error{Op: "list", Path: pattern, Kind: KindUsage, Err: errors.New("* and ? may stand in the last element only"),
+			return nil, &Error{Op: "list", Path: Name(fsys, pattern), Kind: KindUsage, Err: errors.New("* and ? may stand in the last element only"),
 				Hint: "name the folders one by one"}
 		}
 	}
@@ -101,7 +101,7 @@ func Glob(ctx context.Context, fsys FS, pattern string) ([]string, error) {
 		names = append(names, below...)
 	}
 	if len(names) == 0 {
-		return nil, &Error{Op: "list", Path: pattern, Kind: KindData, Err: fmt.Errorf("no file matches: %w", fs.ErrNotExist),
+		return nil, &Error{Op: "list", Path: Name(fsys, pattern), Kind: KindData, Err: fmt.Errorf("no file matches: %w", fs.ErrNotExist),
 			Hint: "names that begin with . or _ are skipped"}
 	}
 	return names, nil
@@ -120,7 +120,7 @@ func visibleFiles(ctx context.Context, fsys FS, dir string) ([]string, error) {
 		}
 	}
 	if len(names) == 0 {
-		return nil, &Error{Op: "list", Path: dir, Kind: KindData, Err: fmt.Errorf("the folder has no visible file: %w", fs.ErrNotExist),
+		return nil, &Error{Op: "list", Path: Name(fsys, dir), Kind: KindData, Err: fmt.Errorf("the folder has no visible file: %w", fs.ErrNotExist),
 			Hint: "names that begin with . or _ and sub-folders are skipped"}
 	}
 	return names, nil

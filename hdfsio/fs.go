@@ -32,6 +32,15 @@ type Info struct {
 	ID      uint64 // identity that survives a rename, 0 where the store has none
 }
 
+// Name gives a path of a store for people. A store that others can be told from says where it is by a method
+// URI(path string) string.
+func Name(fsys FS, path string) string {
+	if s, ok := fsys.(interface{ URI(path string) string }); ok {
+		return s.URI(path)
+	}
+	return path
+}
+
 // FS is a small file system: HDFS, a local folder or memory. Names are slash-separated paths on that store.
 // Errors satisfy errors.Is with fs.ErrNotExist, fs.ErrExist and fs.ErrPermission, and carry a kind (see Error).
 type FS interface {

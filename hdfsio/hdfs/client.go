@@ -53,7 +53,8 @@ func newClient(ctx context.Context, o *Options, addresses []string) (*client, er
 		UseDatanodeHostname: o.UseDatanodeHostname,
 		NamenodeDialFunc:    func(_ context.Context, _, address string) (net.Conn, error) { return c.dial(address) },
 		DatanodeDialFunc: func(_ context.Context, _, address string) (net.Conn, error) {
-			return c.connect(life, address, &guard{timeout: o.writeTimeout(), quiet: true, look: new(acks).look}, false)
+			pipeline := &acks{nodes: []string{address}}
+			return c.connect(life, address, &guard{timeout: o.writeTimeout(), quiet: true, ask: pipeline.ask, look: pipeline.look}, false)
 		},
 	})
 	stop()
@@ -67,13 +68,17 @@ func newClient(ctx context.Context, o *Options, addresses []string) (*client, er
 
 // connect dials and puts the connection under the guard.
 func (c *client) connect(ctx context.Context, address string, g *guard, namenode bool) (net.Conn, error) {
+	note := func(err error) { c.note(about(address, err)) }
+	if !namenode {
+		note = func(err error) { c.note(&atDatanode{about(address, err)}) }
+	}
 	conn, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, "tcp", address)
 	if err != nil {
-		c.note(address, err)
+		note(err)
 		return nil, err
 	}
 	g.Conn = conn
-	g.failed = func(err error) { c.note(address, err) }
+	g.failed = note
 	g.closed = func() {
 		c.mu.Lock()
 		delete(c.conns, g)
@@ -113,21 +118,31 @@ func (k *counted) Write(p []byte) (int, error) {
 }
 
 // note remembers what broke.
-func (c *client) note(address string, err error) {
+func (c *client) note(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.dead || len(c.errs) >= maxErrs {
 		return // killed: its connections were closed by us
 	}
-	if dns, ok := errors.AsType[*net.DNSError](err); ok {
-		err = fmt.Errorf("%s: %w", address, &noHost{dns})
-	} else if op, ok := errors.AsType[*net.OpError](err); ok && op.Addr != nil {
-		err = fmt.Errorf("%s: %w", address, rootless(op))
-	} else {
-		err = fmt.Errorf("%s: %w", address, plain(err))
-	}
 	c.errs = append(c.errs, err)
 }
+
+// about says where something broke.
+func about(address string, err error) error {
+	if dns, ok := errors.AsType[*net.DNSError](err); ok {
+		return fmt.Errorf("%s: %w", address, &noHost{dns})
+	}
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Addr != nil {
+		return fmt.Errorf("%s: %w", address, rootless(op))
+	}
+	return fmt.Errorf("%s: %w", address, plain(err))
+}
+
+// atDatanode is an error on the way to a datanode, not to a NameNode.
+type atDatanode struct{ err error }
+
+func (e *atDatanode) Error() string { return "datanode " + e.err.Error() }
+func (e *atDatanode) Unwrap() error { return e.err }
 
 // rootless takes the addresses off a network error, which the message names already.
 func rootless(op *net.OpError) error {

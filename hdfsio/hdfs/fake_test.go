@@ -10,6 +10,7 @@ import (
 	"hash/crc32"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -435,19 +436,40 @@ func TestABadAcknowledgementIsNoticedInAnyPieces(t *testing.T) {
 	good := appendNumber(appendNumber(appendNumber(nil, 1, protowire.EncodeZigZag(1)), 2, 0), 2, 0)
 	bad := appendNumber(appendNumber(appendNumber(nil, 1, protowire.EncodeZigZag(2)), 2, 0), 2, 1)
 	packed := appendBytes(appendNumber(nil, 1, protowire.EncodeZigZag(2)), 2, []byte{0, 1})
-	for what, last := range map[string][]byte{"": good, "datanode 2": bad, "datanode": packed} {
+	node := func(port uint64) []byte {
+		return appendBytes(nil, 1, appendNumber(appendText(appendText(nil, 1, "10.0.0.2"), 2, "h"), 4, port))
+	}
+	request := protowire.AppendBytes(slices.Clone(writeOp), appendBytes(appendBytes(appendBytes(nil, 1, nil), 2, node(9866)), 2, node(9867)))
+	taken := appendNumber(nil, 1, 0)
+	for name, c := range map[string]struct {
+		request []byte
+		answers [][]byte
+		want    string
+	}{
+		"all is well":                {request, [][]byte{taken, good, good, good}, ""},
+		"the second":                 {request, [][]byte{taken, good, good, bad}, "datanode 10.0.0.2:9866 did not store the data: ERROR"},
+		"the second, packed":         {request, [][]byte{taken, good, good, packed}, "datanode 10.0.0.2:9866 did not store the data: ERROR"},
+		"no names":                   {nil, [][]byte{taken, good, bad}, "datanode 2 of the pipeline did not store the data: ERROR"},
+		"a request that is torn":     {request[:10], [][]byte{taken, good, packed}, "datanode 2 of the pipeline did not store the data: ERROR"},
+		"not taken, with a bad link": {request, [][]byte{appendText(appendNumber(nil, 1, 1), 2, "10.0.0.2:9867")}, "datanode 10.0.0.2:9867 does not take the block: ERROR"},
+		"not taken by the first":     {request, [][]byte{appendText(appendNumber(nil, 1, 1), 5, "no room\n\tat org.apache")}, "datanode 10.0.0.1:9866 does not take the block: ERROR: no room"},
+	} {
 		var all []byte
-		for _, m := range [][]byte{appendNumber(nil, 1, 0), good, good, last} {
+		for _, m := range c.answers {
 			all = protowire.AppendBytes(all, m)
 		}
 		for size := 1; size <= len(all); size++ {
-			var a acks
+			a := &acks{nodes: []string{"10.0.0.1:9866"}}
+			if c.request != nil {
+				a.ask(c.request)
+			}
+			a.ask([]byte("a packet"))
 			var err error
 			for rest := all; len(rest) > 0 && err == nil; rest = rest[min(size, len(rest)):] {
 				err = a.look(rest[:min(size, len(rest))])
 			}
-			if what == "" && err != nil || what != "" && (err == nil || !strings.Contains(err.Error(), what)) {
-				t.Fatalf("pieces of %d: %v, want %q", size, err, what)
+			if c.want == "" && err != nil || c.want != "" && (err == nil || err.Error() != c.want || hdfsio.KindOf(err) != hdfsio.KindUnreachable) {
+				t.Fatalf("%s, pieces of %d: %v, want %q", name, size, err, c.want)
 			}
 		}
 	}

@@ -66,7 +66,7 @@ func (f *FS) open(ctx context.Context, name string, l layout) *file {
 		return (&net.Dialer{Timeout: dialTimeout}).DialContext(life, "tcp", address)
 	}
 	o.locate = func() (l layout, err error) {
-		err = f.call(ctx, "read", name, true, func(c *client) error {
+		err = f.call(ctx, "read", f.URI(name), true, func(c *client) error {
 			if _, err := c.Stat(name); err != nil { // connects to the active NameNode
 				return err
 			}
@@ -101,7 +101,7 @@ func (f *file) Close() error {
 	f.mu.Lock()
 	if f.closed {
 		f.mu.Unlock()
-		return hdfsio.Wrap("close", f.name, fs.ErrClosed)
+		return hdfsio.Wrap("close", f.fs.URI(f.name), fs.ErrClosed)
 	}
 	f.closed = true
 	parked := f.parked
@@ -118,10 +118,10 @@ func (f *file) Close() error {
 // ReadAt reads verified bytes.
 func (f *file) ReadAt(p []byte, off int64) (int, error) {
 	if err := f.state(); err != nil {
-		return 0, hdfsio.Wrap("read", f.name, err)
+		return 0, hdfsio.Wrap("read", f.fs.URI(f.name), err)
 	}
 	if off < 0 {
-		return 0, hdfsio.Wrap("read", f.name, fs.ErrInvalid)
+		return 0, hdfsio.Wrap("read", f.fs.URI(f.name), fs.ErrInvalid)
 	}
 	n := 0
 	for n < len(p) && off+int64(n) < f.size {
@@ -131,7 +131,7 @@ func (f *file) ReadAt(p []byte, off int64) (int, error) {
 			if over := f.state(); over != nil {
 				err = over
 			}
-			return n, hdfsio.Wrap("read", f.name, err)
+			return n, hdfsio.Wrap("read", f.fs.URI(f.name), err)
 		}
 	}
 	if n < len(p) {
@@ -249,7 +249,7 @@ func (f *file) connect(r *reading, pos, n int64) (*dataConn, error) {
 		best, ok := f.fs.health.best(&r.block, r.tried)
 		if !ok {
 			if r.renewed {
-				return nil, r.giveUp(f.name, pos)
+				return nil, r.giveUp(f.fs.URI(f.name), pos)
 			}
 			if err := f.renew(r); err != nil {
 				return nil, err
@@ -463,7 +463,7 @@ func (f *file) changed(why string, err error) error {
 	if err != nil {
 		cause = fmt.Errorf("%s: %w", why, fs.ErrNotExist)
 	}
-	return &hdfsio.Error{Op: "read", Path: f.name, Kind: hdfsio.KindChanged, Err: cause, Hint: "run again with the files as they are now"}
+	return &hdfsio.Error{Op: "read", Path: f.fs.URI(f.name), Kind: hdfsio.KindChanged, Err: cause, Hint: "run again with the files as they are now"}
 }
 
 // giveUp is the error of a block of which no replica could be read.

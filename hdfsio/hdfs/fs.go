@@ -127,9 +127,12 @@ func (f *FS) clean(op, name string) (string, error) {
 	return path.Clean(name), nil
 }
 
+// URI gives a name the HDFS that it is on, for people and for other programs.
+func (f *FS) URI(name string) string { return "hdfs://" + f.o.Service + name }
+
 // stat asks for one file or folder.
 func (f *FS) stat(ctx context.Context, op, name string) (fi os.FileInfo, err error) {
-	err = f.call(ctx, op, name, true, func(c *client) (err error) {
+	err = f.call(ctx, op, f.URI(name), true, func(c *client) (err error) {
 		fi, err = c.Stat(name)
 		return err
 	})
@@ -188,21 +191,22 @@ func (f *FS) Open(ctx context.Context, name string) (hdfsio.File, error) {
 		return nil, err
 	}
 	var l layout
-	err = f.call(ctx, "open", name, true, func(c *client) error {
+	where := f.URI(name)
+	err = f.call(ctx, "open", where, true, func(c *client) error {
 		fi, err := c.Stat(name)
 		if err != nil {
 			return err
 		}
 		if fi.IsDir() {
-			return hdfsio.Wrap("open", name, syscall.EISDIR)
+			return hdfsio.Wrap("open", where, syscall.EISDIR)
 		}
-		if err := served("open", name, fi); err != nil {
+		if err := served("open", where, fi); err != nil {
 			return err
 		}
 		l, err = c.locate(name)
 		var no *hdfsio.Error
 		if errors.As(err, &no) {
-			return refused("open", name, no)
+			return refused("open", where, no)
 		}
 		return err
 	})
@@ -233,11 +237,11 @@ func (f *FS) ReadDir(ctx context.Context, name string) ([]hdfsio.Info, error) {
 		return nil, err
 	}
 	var infos []hdfsio.Info
-	err = f.call(ctx, "list", name, true, func(c *client) error {
+	err = f.call(ctx, "list", f.URI(name), true, func(c *client) error {
 		entries, err := c.ReadDir(name)
 		if err != nil && !isAnswer(err) && c.usable() { // the library says it in words only
 			if fi, err := c.Stat(name); err == nil && !fi.IsDir() {
-				return hdfsio.Wrap("list", name, syscall.ENOTDIR)
+				return hdfsio.Wrap("list", f.URI(name), syscall.ENOTDIR)
 			}
 		}
 		if err != nil {
@@ -260,7 +264,7 @@ func (f *FS) Mkdir(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	return f.call(ctx, "mkdir", name, true, func(c *client) error {
+	return f.call(ctx, "mkdir", f.URI(name), true, func(c *client) error {
 		return c.MkdirAll(name, os.FileMode(0o777&^*f.o.Umask))
 	})
 }
@@ -277,7 +281,7 @@ func (f *FS) Rename(ctx context.Context, from, to string) error {
 	if err != nil {
 		return err
 	}
-	both := from + " to " + to
+	both := f.URI(from) + " to " + f.URI(to)
 	// This finds a client whose connection works, which makes a lost answer rare.
 	if _, err := f.stat(ctx, "rename", from); err != nil {
 		return aboutBoth(both, err)
@@ -306,7 +310,7 @@ func (f *FS) Remove(ctx context.Context, name string) error {
 		return err
 	}
 	if name == "/" {
-		return &hdfsio.Error{Op: "remove", Path: name, Kind: hdfsio.KindUsage, Err: errors.New("a whole file system is never removed"), Hint: "name what should go"}
+		return &hdfsio.Error{Op: "remove", Path: f.URI(name), Kind: hdfsio.KindUsage, Err: errors.New("a whole file system is never removed"), Hint: "name what should go"}
 	}
 	return f.remove(ctx, name, 0)
 }
@@ -332,7 +336,7 @@ func (f *FS) remove(ctx context.Context, name string, id uint64) error {
 		if is != id {
 			return nil // ours is gone
 		}
-		lost = f.call(ctx, "remove", name, false, func(c *client) error { return c.RemoveAll(name) })
+		lost = f.call(ctx, "remove", f.URI(name), false, func(c *client) error { return c.RemoveAll(name) })
 		k := hdfsio.KindOf(lost)
 		if lost == nil || errors.Is(lost, fs.ErrNotExist) {
 			return nil

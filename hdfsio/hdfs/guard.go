@@ -1,6 +1,7 @@
 package hdfs
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -22,6 +23,7 @@ type guard struct {
 	timeout time.Duration
 	quiet   bool
 	look    func(p []byte) error // sees what was read; nil: nobody looks
+	ask     func(p []byte)       // sees what is written; nil: nobody looks
 	failed  func(err error)      // is told the first error
 	closed  func()               // is called once
 
@@ -53,6 +55,9 @@ func (g *guard) Write(p []byte) (int, error) {
 	}
 	n := 0
 	if err == nil {
+		if g.ask != nil {
+			g.ask(p)
+		}
 		n, err = g.Conn.Write(p)
 	}
 	if err != nil {
@@ -208,13 +213,50 @@ func answerLength(head [4]byte) (int, error) {
 }
 
 // acks watches the acknowledgements of the datanodes while a block is written. The library looks at them too, but
-// tells what it saw only when the block ends, which may be 128 MiB later.
+// tells what it saw only when the block ends, which may be 128 MiB later, and then without a name.
 type acks struct {
+	nodes []string // the addresses of the pipeline, from the request to write
 	buf   []byte
+	asked bool // the request went out
 	setup bool // the first message, about the pipeline, was seen
 }
 
 const maxAck = 64 << 10
+
+// writeOp is the operation of a datanode that begins a block, with the version of the protocol before it.
+var writeOp = []byte{0, 28, 80}
+
+// ask reads the pipeline out of the request to write a block (OpWriteBlockProto), which the library sends in one piece
+// and before it reads. The first datanode is the one that is connected.
+func (a *acks) ask(p []byte) {
+	if a.asked {
+		return
+	}
+	a.asked = true
+	msg, ok := bytes.CutPrefix(p, writeOp)
+	if !ok {
+		return
+	}
+	if msg, _ = protowire.ConsumeBytes(msg); msg == nil {
+		return
+	}
+	_ = scan(msg, func(num protowire.Number, _ uint64, target []byte) error { // what is not understood has no name later
+		if num != 2 {
+			return nil
+		}
+		r, err := parseReplica(target, false)
+		a.nodes = append(a.nodes, r.address)
+		return err
+	})
+}
+
+// node names a datanode of the pipeline.
+func (a *acks) node(i int) string {
+	if i < len(a.nodes) {
+		return "datanode " + a.nodes[i]
+	}
+	return fmt.Sprintf("datanode %d of the pipeline", i+1)
+}
 
 func (a *acks) look(p []byte) error {
 	a.buf = append(a.buf, p...)
@@ -225,11 +267,11 @@ func (a *acks) look(p []byte) error {
 			break // not all of it is here yet
 		}
 		used += n
+		check := a.ackError
 		if !a.setup {
-			a.setup = true // the library checks this one
-			continue
+			a.setup, check = true, a.setupError
 		}
-		if err := ackError(msg); err != nil {
+		if err := check(msg); err != nil {
 			return err
 		}
 	}
@@ -240,8 +282,36 @@ func (a *acks) look(p []byte) error {
 	return nil
 }
 
+// setupError reads BlockOpResponseProto: whether all datanodes of the pipeline take the block.
+func (a *acks) setupError(msg []byte) error {
+	var status uint64
+	var bad, text string
+	err := scan(msg, func(num protowire.Number, v uint64, s []byte) error {
+		switch num {
+		case 1:
+			status = v
+		case 2:
+			bad = string(s)
+		case 5:
+			text = string(s)
+		}
+		return nil
+	})
+	if err != nil || status == statusSuccess {
+		return err
+	}
+	who := a.node(0)
+	if bad != "" {
+		who, text = "datanode "+bad, ""
+	}
+	if text != "" {
+		text = ": " + firstLine("", clip(text, 300))
+	}
+	return &said{text: who + " does not take the block: " + statusName(status) + text, is: syscall.ECONNRESET}
+}
+
 // ackError reads a PipelineAckProto: the status of every datanode in the pipeline.
-func ackError(msg []byte) error {
+func (a *acks) ackError(msg []byte) error {
 	node := 0
 	return scan(msg, func(num protowire.Number, v uint64, packed []byte) error {
 		if num != 2 {
@@ -249,7 +319,7 @@ func ackError(msg []byte) error {
 		}
 		for {
 			if v != statusSuccess && packed == nil {
-				return notStored(fmt.Sprintf("datanode %d of the pipeline", node+1), v)
+				return a.notStored(node, v)
 			}
 			node++
 			if len(packed) == 0 {
@@ -261,13 +331,13 @@ func ackError(msg []byte) error {
 			}
 			packed = packed[n:]
 			if v != statusSuccess {
-				return notStored("a datanode of the pipeline", v)
+				return a.notStored(node-1, v)
 			}
 		}
 	})
 }
 
 // notStored is the error of a pipeline that lost a datanode.
-func notStored(who string, status uint64) error {
-	return &said{text: who + " did not store the data: " + statusName(status), is: syscall.ECONNRESET}
+func (a *acks) notStored(node int, status uint64) error {
+	return &said{text: a.node(node) + " did not store the data: " + statusName(status), is: syscall.ECONNRESET}
 }

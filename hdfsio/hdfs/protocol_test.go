@@ -108,7 +108,7 @@ func (l *lostAnswers) Rename(ctx context.Context, from, to string) error {
 		if err := c.Rename(from, to); err != nil {
 			return err
 		}
-		c.note(c.server(), errTorn) // the connection broke before the answer was read
+		c.note(about(c.server(), errTorn)) // the connection broke before the answer was read
 		return errTorn
 	})
 }

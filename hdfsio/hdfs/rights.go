@@ -74,7 +74,7 @@ func (f *FS) DirRights(ctx context.Context, dir string) (map[string]Rights, erro
 		return nil, err
 	}
 	var found map[string]Rights
-	err = f.call(ctx, "list", dir, true, func(c *client) error {
+	err = f.call(ctx, "list", f.URI(dir), true, func(c *client) error {
 		entries, err := c.ReadDir(dir)
 		if err != nil {
 			return err
@@ -106,7 +106,7 @@ func (f *FS) Chmod(ctx context.Context, name string, mode uint32) error {
 	if err != nil {
 		return err
 	}
-	return f.call(ctx, "chmod", name, true, func(c *client) error { return c.Chmod(name, os.FileMode(mode&0o1777)) })
+	return f.call(ctx, "chmod", f.URI(name), true, func(c *client) error { return c.Chmod(name, os.FileMode(mode&0o1777)) })
 }
 
 // Grant is a right for one user in an access control list.
@@ -136,14 +136,14 @@ func (f *FS) Grant(ctx context.Context, name string, grants ...Grant) error {
 		e := appendNumber(appendNumber(appendNumber(nil, 1, 0), 2, scope), 3, uint64(g.Perm&7))
 		request = appendBytes(request, 2, appendText(e, 4, g.User))
 	}
-	return f.call(ctx, "setfacl", name, true, func(c *client) error {
+	return f.call(ctx, "setfacl", f.URI(name), true, func(c *client) error {
 		if _, err := c.Stat(name); err != nil { // connects to the active NameNode
 			return err
 		}
 		_, err := c.own("modifyAclEntries", request)
 		var no *remote
 		if errors.As(err, &no) && exceptionIs(err, "AclException") && strings.Contains(no.message, "disabled") {
-			return &hdfsio.Error{Op: "setfacl", Path: name, Kind: hdfsio.KindUnsupported, Err: ErrNoLists,
+			return &hdfsio.Error{Op: "setfacl", Path: f.URI(name), Kind: hdfsio.KindUnsupported, Err: ErrNoLists,
 				Hint: "set dfs.namenode.acls.enabled on the NameNode, or use a group that both users are in"}
 		}
 		return err
@@ -183,7 +183,7 @@ func (f *FS) Holders(ctx context.Context, name string) ([]string, error) {
 		return nil, err
 	}
 	var found []string
-	err = f.call(ctx, "locate", name, true, func(c *client) error {
+	err = f.call(ctx, "locate", f.URI(name), true, func(c *client) error {
 		if _, err := c.Stat(name); err != nil { // connects to the active NameNode
 			return err
 		}

@@ -78,6 +78,34 @@ func TestADatanodeThatStopsWhileAFileIsWrittenPoisonsIt(t *testing.T) {
 	}
 }
 
+// TestADeadDatanodeOfANewBlockIsNamed writes while the NameNode has not yet noticed that a datanode is gone, and gives it
+// out for new blocks: as the first of a pipeline or behind others.
+func TestADeadDatanodeOfANewBlockIsNamed(t *testing.T) {
+	b := separateBox(t)
+	b.needs(t, 2)
+	f := b.dial(t, func(o *Options) { o.Replication = len(b.Datanodes) })
+	failed := 0
+	for i, node := range b.Datanodes {
+		waitWritable(t, b)
+		name := path.Join(folder(t, f), "f")
+		b.control(t, fmt.Sprint("stopdn ", i))
+		err := hdfsio.WriteFile(t.Context(), f, name, []byte("x"))
+		b.control(t, fmt.Sprint("startdn ", i))
+		if err == nil { // it was noticed sooner
+			continue
+		}
+		failed++
+		want(t, err, hdfsio.KindUnreachable, name)
+		if !strings.Contains(err.Error(), "datanode "+node.Address) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("error %q, want one line with datanode %s", err, node.Address)
+		}
+	}
+	waitWritable(t, b)
+	if failed == 0 {
+		t.Error("no write met the datanode that was gone")
+	}
+}
+
 // waitWritable waits until all datanodes take blocks again.
 func waitWritable(t testing.TB, b box) {
 	t.Helper()

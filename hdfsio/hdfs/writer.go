@@ -58,13 +58,13 @@ func (f *FS) Create(ctx context.Context, name string) (hdfsio.Writer, error) {
 	// This finds a client whose connection works: what follows is not repeated when its answer is lost.
 	switch _, err := f.stat(ctx, "create", name); {
 	case err == nil:
-		return nil, hdfsio.Wrap("create", name, fs.ErrExist)
+		return nil, hdfsio.Wrap("create", f.URI(name), fs.ErrExist)
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, err
 	}
 	w := &writer{fs: f, name: name}
 	mode := os.FileMode(0o666 &^ *f.o.Umask)
-	w.c, err = f.callAndKeep(ctx, "create", name, func(c *client) (err error) {
+	w.c, err = f.callAndKeep(ctx, "create", f.URI(name), func(c *client) (err error) {
 		w.lib, err = c.CreateFile(name, f.o.Replication, f.o.BlockSize, mode)
 		return err
 	})
@@ -75,11 +75,11 @@ func (f *FS) Create(ctx context.Context, name string) (hdfsio.Writer, error) {
 	fi, err := w.stat()
 	if err == nil {
 		w.id = infoOf(fi).ID
-		err = served("create", name, fi)
+		err = served("create", f.URI(name), fi)
 	}
 	if err != nil {
 		w.Abort()
-		return nil, hdfsio.Wrap("create", name, err)
+		return nil, hdfsio.Wrap("create", f.URI(name), err)
 	}
 	return w, nil
 }
@@ -136,12 +136,17 @@ func (w *writer) state() error {
 // poison makes an error final.
 func (w *writer) poison(op string, err error) error {
 	if w.over {
-		return hdfsio.Wrap(op, w.name, err)
+		return hdfsio.Wrap(op, w.fs.URI(w.name), err)
 	}
 	if w.failed == nil {
-		w.failed = wrap(op, w.name, w.fs.o.User, plain(w.c.cause(w.cancelled(), err)))
+		w.failed = wrap(op, w.fs.URI(w.name), w.fs.o.User, plain(w.c.cause(w.cancelled(), err)))
 		var e *hdfsio.Error
-		if errors.As(w.failed, &e) && e.Hint == "" && e.Kind != hdfsio.KindInterrupted {
+		var node *atDatanode
+		switch {
+		case !errors.As(w.failed, &e) || e.Kind == hdfsio.KindInterrupted:
+		case errors.As(w.failed, &node):
+			e.Hint = "run again: the NameNode leaves out a datanode that it has not heard of for some minutes (hdfs dfsadmin -report)"
+		case e.Hint == "":
 			e.Hint = "the file is not usable: remove it and write it again"
 		}
 	}
@@ -168,7 +173,7 @@ func (w *writer) Close() error {
 		return w.poison("close", err)
 	}
 	if info := infoOf(fi); info.Size != w.n || info.ID != w.id {
-		return w.poison("close", &hdfsio.Error{Op: "close", Path: w.name, Kind: hdfsio.KindChanged,
+		return w.poison("close", &hdfsio.Error{Op: "close", Path: w.fs.URI(w.name), Kind: hdfsio.KindChanged,
 			Err: fmt.Errorf("%d bytes were written, but HDFS has %d, or another file of that name", w.n, info.Size)})
 	}
 	w.over = true
@@ -197,7 +202,7 @@ func (w *writer) complete() error {
 			return err
 		}
 		if time.Now().Add(wait).After(until) {
-			return &hdfsio.Error{Op: "close", Path: w.name, Kind: hdfsio.KindTimeout, Err: errors.New("too few replicas of the last block were reported"),
+			return &hdfsio.Error{Op: "close", Path: w.fs.URI(w.name), Kind: hdfsio.KindTimeout, Err: errors.New("too few replicas of the last block were reported"),
 				Hint: "are enough datanodes running? (hdfs dfsadmin -report)"}
 		}
 		t := time.NewTimer(wait)

@@ -122,7 +122,7 @@ func (l *Lock) free(ctx context.Context, s seen) (bool, time.Duration, error) {
 func (l *Lock) still(ctx context.Context, s seen, d time.Duration) (bool, error) {
 	for watched := time.Now(); time.Since(watched) < d; {
 		if err := sleep(ctx, l.every/20); err != nil {
-			return false, hdfsio.Wrap("lock", l.root, err)
+			return false, hdfsio.Wrap("lock", l.name(l.root), err)
 		}
 		again, err := l.look(ctx)
 		if err != nil || again.marks != s.marks {

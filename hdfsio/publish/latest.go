@@ -63,11 +63,11 @@ func Latest(ctx context.Context, fsys hdfsio.FS, root string) (Found, error) {
 	switch {
 	case refused > 0:
 		cause = fmt.Errorf("LATEST has never named one of the versions here (a gate may have kept them back): %w", fs.ErrNotExist)
-		hint = fmt.Sprintf("name one to take it all the same: %s", path.Join(root, refused.String()))
+		hint = fmt.Sprintf("name one to take it all the same: %s", hdfsio.Name(fsys, path.Join(root, refused.String())))
 	case len(versions) > 0:
 		cause = fmt.Errorf("none of the %d versions here is complete: %w", len(versions), fs.ErrNotExist)
 	}
-	return Found{}, &hdfsio.Error{Op: "read", Path: root, Kind: hdfsio.KindData, Err: cause, Hint: hint}
+	return Found{}, &hdfsio.Error{Op: "read", Path: hdfsio.Name(fsys, root), Kind: hdfsio.KindData, Err: cause, Hint: hint}
 }
 
 // readLatest follows LATEST. It follows again when LATEST moved meanwhile: then the version that it named may have
@@ -81,7 +81,7 @@ func readLatest(ctx context.Context, fsys hdfsio.FS, root string) (Version, Cont
 		}
 		again, againErr := readPointer(ctx, fsys, root)
 		if againErr != nil || again == named {
-			return named, c, wrapDangling(root, named, err)
+			return named, c, wrapDangling(hdfsio.Name(fsys, path.Join(root, latestName)), named, err)
 		}
 		named, err = again, nil
 	}
@@ -89,11 +89,11 @@ func readLatest(ctx context.Context, fsys hdfsio.FS, root string) (Version, Cont
 }
 
 // wrapDangling says that LATEST names something that is not there; other errors stay.
-func wrapDangling(root string, named Version, err error) error {
+func wrapDangling(name string, named Version, err error) error {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return &hdfsio.Error{Op: "read", Path: path.Join(root, latestName), Kind: hdfsio.KindCorrupt,
+	return &hdfsio.Error{Op: "read", Path: name, Kind: hdfsio.KindCorrupt,
 		Err: fmt.Errorf("it names %s, which is not there", named)}
 }
 
@@ -106,7 +106,7 @@ func readPointer(ctx context.Context, fsys hdfsio.FS, root string) (Version, err
 	}
 	v, err := ParseVersion(strings.TrimSuffix(string(data), "\n"))
 	if err != nil {
-		return 0, &hdfsio.Error{Op: "read", Path: name, Kind: hdfsio.KindCorrupt, Err: err}
+		return 0, &hdfsio.Error{Op: "read", Path: hdfsio.Name(fsys, name), Kind: hdfsio.KindCorrupt, Err: err}
 	}
 	return v, nil
 }
@@ -150,7 +150,7 @@ func (l *Lock) MoveLatest(ctx context.Context, v Version) error {
 		return err
 	}
 	if v < now {
-		return &hdfsio.Error{Op: "move", Path: l.path(latestName), Kind: hdfsio.KindUsage,
+		return &hdfsio.Error{Op: "move", Path: l.name(l.path(latestName)), Kind: hdfsio.KindUsage,
 			Err: fmt.Errorf("it names %s, which is newer than %s", now, v), Hint: "go back to an older version with dkpipe model rollback"}
 	}
 	return l.point(ctx, now, v, "publish")
@@ -237,7 +237,7 @@ func (l *Lock) previous(ctx context.Context, v Version) (Version, error) {
 			return 0, err
 		}
 	}
-	return 0, &hdfsio.Error{Op: "roll back", Path: l.root, Kind: hdfsio.KindUsage,
+	return 0, &hdfsio.Error{Op: "roll back", Path: l.name(l.root), Kind: hdfsio.KindUsage,
 		Err: fmt.Errorf("there is no complete version before %s that LATEST has named: %w", v, fs.ErrNotExist), Hint: "name the version to go to"}
 }
 

@@ -346,6 +346,67 @@ func TestAVersionOnItsWayOutIsNeverSeenInPart(t *testing.T) {
 	}
 }
 
+// TestWhatMayNotBeRemovedIsInNobodysWay: versions and garbage of another user's stay and are named, all else is removed, and
+// new versions come.
+func TestWhatMayNotBeRemovedIsInNobodysWay(t *testing.T) {
+	f, m := memory()
+	l := acquire(t, f, Options{})
+	for range 4 {
+		publish1(t, l, "x")
+	}
+	if err := l.MoveLatest(t.Context(), 4); err != nil {
+		t.Fatal(err)
+	}
+	theirs := func(n string) bool {
+		return strings.Contains(n, ".trash-v000001") || strings.Contains(n, ".trash-v000003")
+	}
+	f.Add(hdfstest.Fault{Op: hdfstest.Remove, Match: theirs, Err: syscall.EACCES})
+	removed, err := l.Retain(t.Context(), 1)
+	if !slices.Equal(removed, []Version{2}) || hdfsio.KindOf(err) != hdfsio.KindDenied || !strings.Contains(err.Error(), "v000001") || !strings.HasSuffix(err.Error(), "; and 1 more") {
+		t.Errorf("removed %v, %v", removed, err)
+	}
+	if err := m.Mkdir(t.Context(), path.Join(root, ".stage-v000009-dead")); err != nil {
+		t.Fatal(err)
+	}
+	gone, err := l.Collect(t.Context())
+	if len(gone) != 1 || hdfsio.KindOf(err) != hdfsio.KindDenied || !strings.HasSuffix(err.Error(), "; and 1 more") {
+		t.Errorf("collected %v, %v", gone, err)
+	}
+	if v := publish1(t, l, "y"); v != 5 {
+		t.Errorf("the next version is %s", v)
+	}
+	f.Clear()
+	if gone, err := l.Collect(t.Context()); len(gone) != 2 || err != nil {
+		t.Errorf("collected %v, %v", gone, err)
+	}
+}
+
+// uris is a store that names its files by URIs.
+type uris struct{ hdfsio.FS }
+
+func (u uris) URI(name string) string { return "x://store" + name }
+
+func TestErrorsNameTheStore(t *testing.T) {
+	_, m := memory()
+	l := acquire(t, m, Options{})
+	publish1(t, l, "x")
+	at := uris{m}
+	held, err := Acquire(t.Context(), at, root, Options{})
+	if err == nil {
+		t.Fatal(held)
+	}
+	_, latest := Latest(t.Context(), at, root)
+	if err := m.Remove(t.Context(), root+"/v000001/manifest"); err != nil {
+		t.Fatal(err)
+	}
+	_, broken := Inspect(t.Context(), Reading(at, root, 1), root, 1)
+	for what, err := range map[string]error{"the lock": err, "LATEST": latest, "a version": broken} {
+		if err == nil || !strings.Contains(err.Error(), " x://store"+root) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
 func TestCollectTakesGarbageAndNothingElse(t *testing.T) {
 	_, m := memory()
 	v := mustRun(t, m, root, "one", Options{})

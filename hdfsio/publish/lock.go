@@ -105,7 +105,7 @@ func Acquire(ctx context.Context, fsys hdfsio.FS, root string, opt Options) (*Lo
 			return nil, l.busy(seen.holder, silent)
 		}
 		if err := sleep(ctx, l.every/5); err != nil {
-			return nil, hdfsio.Wrap("lock", root, err)
+			return nil, hdfsio.Wrap("lock", l.name(root), err)
 		}
 	}
 	if err := l.show(ctx, l.place); err != nil {
@@ -150,7 +150,7 @@ func (l *Lock) busy(h Holder, silent time.Duration) error {
 		hint = fmt.Sprintf("wait until it has ended, or stop process %d on %s; a run that gives no sign of life for %s is taken over by the next one",
 			h.PID, h.Host, l.stale)
 	}
-	return &hdfsio.Error{Op: "lock", Path: l.root, Kind: hdfsio.KindBusy, Hint: hint, Err: &Held{Holder: h, Silent: silent}}
+	return &hdfsio.Error{Op: "lock", Path: l.name(l.root), Kind: hdfsio.KindBusy, Hint: hint, Err: &Held{Holder: h, Silent: silent}}
 }
 
 // Epoch is the fencing epoch: every new holder has a higher one.
@@ -175,7 +175,7 @@ func (l *Lock) Check(ctx context.Context) error {
 		}
 	}
 	l.loseOnce.Do(func() { close(l.lost) })
-	return &hdfsio.Error{Op: "keep the lock of", Path: l.root, Kind: hdfsio.KindBusy, Err: ErrLost,
+	return &hdfsio.Error{Op: "keep the lock of", Path: l.name(l.root), Kind: hdfsio.KindBusy, Err: ErrLost,
 		Hint: fmt.Sprintf("this run was stopped or cut off from the store for more than %s; its work is not published, run it again", l.stale)}
 }
 

@@ -99,7 +99,7 @@ func (s *Stage) seal(ctx context.Context, v Version) error {
 		case !known:
 			return s.defect(strings.TrimPrefix(name, s.dir+"/"), "is in the stage, but nobody made it part of the version")
 		case info.Size != f.Bytes:
-			return incomplete(name, fmt.Errorf("%d bytes were written, the store has %d", f.Bytes, info.Size))
+			return incomplete(s.lock.fs, name, fmt.Errorf("%d bytes were written, the store has %d", f.Bytes, info.Size))
 		}
 		delete(missing, name)
 		return nil
@@ -108,14 +108,14 @@ func (s *Stage) seal(ctx context.Context, v Version) error {
 		return err
 	}
 	for name := range missing {
-		return incomplete(name, errors.New("the file vanished from the stage"))
+		return incomplete(s.lock.fs, name, errors.New("the file vanished from the stage"))
 	}
 	return s.lock.replace(ctx, "version marker", path.Join(s.dir, markerName), encode(s.contents(v, files)))
 }
 
 // defect is an error of the program that uses the stage.
 func (s *Stage) defect(name, why string) error {
-	return &hdfsio.Error{Op: "publish", Path: path.Join(s.dir, name), Kind: hdfsio.KindInternal, Err: errors.New(why)}
+	return &hdfsio.Error{Op: "publish", Path: s.lock.name(path.Join(s.dir, name)), Kind: hdfsio.KindInternal, Err: errors.New(why)}
 }
 
 // whereabouts says where a stage is after a rename with an unclear outcome.
@@ -143,14 +143,14 @@ func (s *Stage) move(ctx context.Context, v Version) (numberTaken bool, err erro
 		where, lookErr := s.where(ctx, target)
 		switch {
 		case lookErr != nil:
-			return false, &hdfsio.Error{Op: "publish", Path: target, Kind: hdfsio.KindOf(err), Err: errors.Join(err, lookErr),
+			return false, &hdfsio.Error{Op: "publish", Path: s.lock.name(target), Kind: hdfsio.KindOf(err), Err: fmt.Errorf("%w; and %w", err, lookErr),
 				Hint: "whether the version is there is not known; LATEST does not name it; run again when the store answers"}
 		case where == moved:
 			return false, nil
 		case where == taken:
 			return true, nil
 		case where == vanished:
-			return false, &hdfsio.Error{Op: "publish", Path: s.dir, Kind: hdfsio.KindInternal,
+			return false, &hdfsio.Error{Op: "publish", Path: s.lock.name(s.dir), Kind: hdfsio.KindInternal,
 				Err: fmt.Errorf("the stage was removed by somebody: %w", err), Hint: "run again; nobody may write in this folder but dkpipe"}
 		}
 		if k := hdfsio.KindOf(err); ctx.Err() != nil || k != hdfsio.KindUnreachable && k != hdfsio.KindTimeout {

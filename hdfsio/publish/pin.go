@@ -69,7 +69,7 @@ func (p *Pin) gone(err error) error {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return goneErr(p.path(p.version.String()), p.version)
+	return goneErr(p.name(p.path(p.version.String())), p.version)
 }
 
 func goneErr(name string, v Version) error {
@@ -89,11 +89,11 @@ func (p *Pin) settle(ctx context.Context, l *Lock) error {
 			return p.gone(err)
 		}
 		if !time.Now().Before(deadline) {
-			return &hdfsio.Error{Op: "read", Path: p.path(p.version.String()), Kind: hdfsio.KindBusy,
+			return &hdfsio.Error{Op: "read", Path: p.name(p.path(p.version.String())), Kind: hdfsio.KindBusy,
 				Err: fmt.Errorf("it is being removed by %s (host %s, process %d)", who.Owner, who.Host, who.PID), Hint: "read LATEST, or wait until that run has ended"}
 		}
 		if err := sleep(ctx, p.every/5); err != nil {
-			return hdfsio.Wrap("pin", p.path(p.version.String()), err)
+			return hdfsio.Wrap("pin", p.name(p.path(p.version.String())), err)
 		}
 	}
 }
@@ -193,6 +193,9 @@ type reading struct {
 	version Version
 }
 
+// URI names a file or folder as the store below does.
+func (r reading) URI(name string) string { return hdfsio.Name(r.FS, name) }
+
 // Open opens a file for reading.
 func (r reading) Open(ctx context.Context, name string) (hdfsio.File, error) {
 	f, err := r.FS.Open(ctx, name)
@@ -200,8 +203,8 @@ func (r reading) Open(ctx context.Context, name string) (hdfsio.File, error) {
 		return f, err
 	}
 	if _, statErr := r.Stat(ctx, strings.TrimSuffix(r.dir, "/")); errors.Is(statErr, fs.ErrNotExist) {
-		return nil, goneErr(name, r.version)
+		return nil, goneErr(r.URI(name), r.version)
 	}
-	return nil, &hdfsio.Error{Op: "read", Path: name, Kind: hdfsio.KindChanged, Err: fmt.Errorf("a file of %s is missing: %w", r.version, fs.ErrNotExist),
+	return nil, &hdfsio.Error{Op: "read", Path: r.URI(name), Kind: hdfsio.KindChanged, Err: fmt.Errorf("a file of %s is missing: %w", r.version, fs.ErrNotExist),
 		Hint: "somebody removed it after it was published: take another version, or make a new one"}
 }

@@ -83,7 +83,7 @@ func (l *Lock) live(ctx context.Context, pins []pin) (alive, dead []pin, err err
 		return alive, dead, nil
 	}
 	if err := sleep(ctx, l.every*3/2); err != nil {
-		return nil, nil, hdfsio.Wrap("lock", l.root, err)
+		return nil, nil, hdfsio.Wrap("lock", l.name(l.root), err)
 	}
 	for _, p := range silent {
 		info, err := l.fs.Stat(ctx, l.path(pinsName, p.name))

@@ -27,6 +27,9 @@ func (p place) path(elem ...string) string {
 	return path.Join(append([]string{p.root}, elem...)...)
 }
 
+// name gives a path of the store for people.
+func (p place) name(path string) string { return hdfsio.Name(p.fs, path) }
+
 // step does one observable step and tells the points before and after it.
 func (p place) step(point string, do func() error) error {
 	if p.at != nil {
@@ -62,5 +65,5 @@ func (p place) replace(ctx context.Context, point, name string, data []byte) err
 		err = nil
 	}
 	p.fs.Remove(sctx, temp) // what stays behind is collected by the next run
-	return hdfsio.Wrap("replace", dir+base, err)
+	return hdfsio.Wrap("replace", p.name(dir+base), err)
 }

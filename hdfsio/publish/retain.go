@@ -3,9 +3,12 @@ package publish
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"slices"
 	"strings"
+
+	"dkpipe/hdfsio"
 )
 
 // Retain removes old versions and gives their numbers. It keeps the version that LATEST names, the keep-1 newest ones
@@ -14,7 +17,8 @@ import (
 // complete version, nothing is removed. Of the versions below it that LATEST never named, which a gate refused, as many
 // are kept. A version that somebody reads (see PinVersion) stays, too, and goes the next time.
 //
-// A version first becomes .trash-…, in one step, so that readers never see a part of it.
+// A version first becomes .trash-…, in one step, so that readers never see a part of it. One that this user may not
+// remove does not keep the others: they go, and then the error is of kind denied.
 func (l *Lock) Retain(ctx context.Context, keep int) ([]Version, error) {
 	if keep < 1 {
 		return nil, nil
@@ -51,16 +55,42 @@ func (l *Lock) Retain(ctx context.Context, keep int) ([]Version, error) {
 	}
 	slices.Reverse(old)
 	var removed []Version
+	var left denials
 	for _, v := range old {
 		gone, err := l.unpinned(ctx, v, func() error { return l.trash(ctx, v) })
-		if err != nil {
+		if err != nil && !left.add(err) {
 			return removed, err
 		}
-		if gone {
+		if gone && err == nil {
 			removed = append(removed, v)
 		}
 	}
-	return removed, nil
+	return removed, left.err()
+}
+
+// denials are removals for which this user has no right.
+type denials struct {
+	first error
+	n     int
+}
+
+// add takes an error that is one.
+func (d *denials) add(err error) bool {
+	if hdfsio.KindOf(err) != hdfsio.KindDenied {
+		return false
+	}
+	if d.n++; d.n == 1 {
+		d.first = err
+	}
+	return true
+}
+
+// err names the first and says how many there are.
+func (d *denials) err() error {
+	if d.n < 2 {
+		return d.first
+	}
+	return fmt.Errorf("%w; and %d more", d.first, d.n-1)
 }
 
 // trash removes one version.
@@ -78,7 +108,8 @@ func (l *Lock) trash(ctx context.Context, v Version) error {
 }
 
 // Collect removes what dead runs and readers left: stages, versions on their way out, temporary files, pins that gave no
-// sign of life. It gives their names. Stage calls it.
+// sign of life. It gives their names. Stage calls it. What this user may not remove stays for its owner, and when all
+// else is gone the error is of kind denied: nothing of it is in the way of a new version.
 //
 // Whose they are needs no guess. They are listed first, and then the lock is asked for: if no claim is newer than
 // ours now, everything in the listing was made by us, which we know, or under an older epoch, whose holder has ended
@@ -109,12 +140,18 @@ func (l *Lock) Collect(ctx context.Context) ([]string, error) {
 	if err := l.Check(ctx); err != nil {
 		return nil, err
 	}
-	for i, name := range garbage {
-		if err := l.step("garbage removed", func() error { return l.fs.Remove(ctx, name) }); err != nil {
-			return garbage[:i], err
+	var removed []string
+	var left denials
+	for _, name := range garbage {
+		err := l.step("garbage removed", func() error { return l.fs.Remove(ctx, name) })
+		switch {
+		case err == nil:
+			removed = append(removed, name)
+		case !left.add(err):
+			return removed, err
 		}
 	}
-	return garbage, nil
+	return removed, left.err()
 }
 
 // garbage tells by the name whether something is left over by somebody else.

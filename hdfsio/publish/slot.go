@@ -50,7 +50,7 @@ func SlotDone(ctx context.Context, fsys hdfsio.FS, root, slot string) (Slot, Slo
 		if err == nil {
 			err = fmt.Errorf("it speaks of slot %q and version %d", s.Slot, int(s.Version))
 		}
-		return Slot{}, Open, &hdfsio.Error{Op: "read", Path: name, Kind: hdfsio.KindCorrupt, Err: err,
+		return Slot{}, Open, &hdfsio.Error{Op: "read", Path: hdfsio.Name(fsys, name), Kind: hdfsio.KindCorrupt, Err: err,
 			Hint: "remove the file to run the slot again"}
 	}
 	reached, err := reached(ctx, fsys, root)

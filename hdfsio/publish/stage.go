@@ -34,7 +34,7 @@ type Stage struct {
 // Stage removes the garbage of earlier runs and makes a folder for the next version, numbered after the newest that
 // is there or that LATEST names.
 func (l *Lock) Stage(ctx context.Context) (*Stage, error) {
-	if _, err := l.Collect(ctx); err != nil {
+	if _, err := l.Collect(ctx); err != nil && hdfsio.KindOf(err) != hdfsio.KindDenied {
 		return nil, err
 	}
 	next, err := l.nextVersion(ctx)
@@ -115,7 +115,7 @@ func (s *Stage) check(name string) error {
 	default:
 		return nil
 	}
-	return &hdfsio.Error{Op: "create", Path: path.Join(s.dir, name), Kind: hdfsio.KindInternal, Err: errors.New(why)}
+	return &hdfsio.Error{Op: "create", Path: s.lock.name(path.Join(s.dir, name)), Kind: hdfsio.KindInternal, Err: errors.New(why)}
 }
 
 // Create makes a file of the version and the folders above it. When its Close returns nil, the store has been asked
@@ -133,7 +133,7 @@ func (s *Stage) Create(ctx context.Context, name string) (hdfsio.Writer, error) 
 	}
 	s.mu.Unlock()
 	if known {
-		return nil, hdfsio.Wrap("create", full, fs.ErrExist)
+		return nil, hdfsio.Wrap("create", s.lock.name(full), fs.ErrExist)
 	}
 	w, err := s.create(ctx, full)
 	if err != nil {
@@ -205,7 +205,7 @@ func (w *stageWriter) Close() error {
 	}
 	info, err := w.stat()
 	if err == nil && info.Size != w.bytes {
-		err = &hdfsio.Error{Op: "close", Path: path.Join(w.stage.dir, w.name), Kind: hdfsio.KindCorrupt,
+		err = &hdfsio.Error{Op: "close", Path: w.stage.lock.name(path.Join(w.stage.dir, w.name)), Kind: hdfsio.KindCorrupt,
 			Err:  fmt.Errorf("%d bytes were written, the store has %d", w.bytes, info.Size),
 			Hint: "a server of the store may have died while writing: run again"}
 	}

@@ -82,16 +82,16 @@ func Inspect(ctx context.Context, fsys hdfsio.FS, root string, v Version) (Conte
 		info, ok := listed[sub][path.Base(f.Path)]
 		switch {
 		case !ok || info.Dir:
-			return Contents{}, incomplete(path.Join(dir, f.Path), errors.New("the file is missing"))
+			return Contents{}, incomplete(fsys, path.Join(dir, f.Path), errors.New("the file is missing"))
 		case info.Size != f.Bytes:
-			return Contents{}, incomplete(path.Join(dir, f.Path), fmt.Errorf("%d bytes, where %s promises %d", info.Size, markerName, f.Bytes))
+			return Contents{}, incomplete(fsys, path.Join(dir, f.Path), fmt.Errorf("%d bytes, where %s promises %d", info.Size, markerName, f.Bytes))
 		}
 	}
 	return c, nil
 }
 
-func incomplete(name string, why error) error {
-	return &hdfsio.Error{Op: "check", Path: name, Kind: hdfsio.KindCorrupt, Err: why,
+func incomplete(fsys hdfsio.FS, name string, why error) error {
+	return &hdfsio.Error{Op: "check", Path: hdfsio.Name(fsys, name), Kind: hdfsio.KindCorrupt, Err: why,
 		Hint: "the version was damaged after it was published: go back to another one, or make a new one"}
 }
 
@@ -103,25 +103,25 @@ func readContents(ctx context.Context, fsys hdfsio.FS, dir string) (Contents, er
 		if _, err := fsys.Stat(ctx, dir); err != nil {
 			return Contents{}, err
 		}
-		return Contents{}, incomplete(name, errors.New("the file is missing"))
+		return Contents{}, incomplete(fsys, name, errors.New("the file is missing"))
 	}
 	if err != nil {
 		return Contents{}, err
 	}
 	var c Contents
 	if err := json.Unmarshal(data, &c); err != nil {
-		return Contents{}, incomplete(name, err)
+		return Contents{}, incomplete(fsys, name, err)
 	}
 	if c.Format != contentsFormat {
-		return Contents{}, &hdfsio.Error{Op: "check", Path: name, Kind: hdfsio.KindUnsupported,
+		return Contents{}, &hdfsio.Error{Op: "check", Path: hdfsio.Name(fsys, name), Kind: hdfsio.KindUnsupported,
 			Err: fmt.Errorf("format %q, known is %q", c.Format, contentsFormat), Hint: "a newer dkpipe made it: use that one"}
 	}
 	if len(c.Files) == 0 {
-		return Contents{}, incomplete(name, errors.New("it lists no files"))
+		return Contents{}, incomplete(fsys, name, errors.New("it lists no files"))
 	}
 	for _, f := range c.Files {
 		if !fs.ValidPath(f.Path) || f.Bytes < 0 || len(f.SHA256) != 2*sha256.Size {
-			return Contents{}, incomplete(name, fmt.Errorf("the entry of %q is not valid", f.Path))
+			return Contents{}, incomplete(fsys, name, fmt.Errorf("the entry of %q is not valid", f.Path))
 		}
 	}
 	return c, nil
@@ -141,7 +141,7 @@ func Verify(ctx context.Context, fsys hdfsio.FS, root string, v Version) (Conten
 			return Contents{}, err
 		}
 		if got.Bytes != f.Bytes || got.SHA256 != f.SHA256 {
-			return Contents{}, incomplete(name, fmt.Errorf("SHA-256 %s, where %s promises %s", got.SHA256, markerName, f.SHA256))
+			return Contents{}, incomplete(fsys, name, fmt.Errorf("SHA-256 %s, where %s promises %s", got.SHA256, markerName, f.SHA256))
 		}
 	}
 	return c, nil
@@ -159,7 +159,7 @@ func hashFile(ctx context.Context, fsys hdfsio.FS, name string) (File, error) {
 	if err == nil && n != f.Size() {
 		err = io.ErrUnexpectedEOF
 	}
-	return File{Bytes: n, SHA256: sum(h)}, hdfsio.Wrap("read", name, err)
+	return File{Bytes: n, SHA256: sum(h)}, hdfsio.Wrap("read", hdfsio.Name(fsys, name), err)
 }
 
 func sum(h hash.Hash) string { return hex.EncodeToString(h.Sum(nil)) }
