@@ -84,7 +84,10 @@ func (c *smallCluster) says(r result) string {
 		return "no error"
 	}
 	text := fmt.Sprintf("%s: %s\nnext: %s", r.Error.Kind, r.Error.Message, r.Error.Hint)
-	text = strings.ReplaceAll(strings.ReplaceAll(text, c.root, "ROOT"), strings.TrimPrefix(c.root, "hdfs://"), "ROOT")
+	path := strings.TrimPrefix(c.root, "hdfs://")
+	for _, root := range []string{c.root, c.box.HDFS + path, path} { // as written, as errors name it, as the NameNode says it
+		text = strings.ReplaceAll(text, root, "ROOT")
+	}
 	for _, m := range changing {
 		text = m.part.ReplaceAllString(text, m.as)
 	}
@@ -219,7 +222,7 @@ func (c *smallCluster) badStatements() []badEnd {
 			want: "data: job.yaml:2:1: writing shards: [DIVIDE_BY_ZERO] Division by zero. Use `try_divide` to tolerate divisor being 0 and return NULL instead. If necessary set \"spark.sql.ansi.enabled\" to \"false\" to bypass this error. " +
 				"SQLSTATE: 22012 (source.sql, line 1, column 20: 0 * id / (id - 300))" + value},
 		{name: "a path that is not there", spec: []string{"/raw", "/nosuch"}, code: 3,
-			want: "data: source: [PATH_NOT_FOUND] Path does not exist: hdfs://ADDRESSROOT/nosuch. SQLSTATE: 42K03\nnext: check the path in source; it must be visible to Spark's executors, for example hdfs://namenode:8020/data.csv"},
+			want: "data: source: [PATH_NOT_FOUND] Path does not exist: ROOT/nosuch. SQLSTATE: 42K03\nnext: check the path in source; it must be visible to Spark's executors, for example hdfs://namenode:8020/data.csv"},
 		{name: "no rows", spec: sql(here, "WHERE id < 0"), code: 3,
 			want: "data: empty source: sql: columns, but no rows\nnext: check that the source was written to its end"},
 		{name: "a label out of range", spec: []string{"size: 3", "size: 2"}, code: 3,

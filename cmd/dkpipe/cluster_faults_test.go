@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -23,14 +22,14 @@ import (
 	"dkpipe/sparkconn"
 )
 
-// slowSource makes smallJob's rows with a wait for each, and leaves the number of the last row that it made in a property
-// of Spark's JVM, where another session can look at it.
+// slowSource makes smallJob's rows with a wait for each, and leaves the number of the last row that it made, and when that
+// was, in a property of Spark's JVM, where another session can look at it.
 var slowSource = []string{`source: {parquet: "ROOT/raw"}`, `params: {millis: 0}
 source:
   sql: |
     ` + smallRows + `
     WHERE reflect('java.lang.Thread', 'sleep', CAST({{millis}} AS BIGINT)) IS NOT NULL
-      AND reflect('java.lang.System', 'setProperty', 'ROOT', CAST(id AS STRING)) IS NOT NULL`}
+      AND reflect('java.lang.System', 'setProperty', 'ROOT', concat(id, ' ', reflect('java.lang.System', 'currentTimeMillis'))) IS NOT NULL`}
 
 // fails runs the job and checks exit code and message.
 func (c *smallCluster) fails(t *testing.T, code int, want string, args ...string) {
@@ -88,19 +87,25 @@ func await(t *testing.T, what string, condition func() bool) {
 	}
 }
 
-// rows looks into Spark's JVM for the last row that slowSource made.
-func (c *smallCluster) rows(t *testing.T, s *sparkconn.Session) int {
+// lastRow is a row that slowSource made.
+type lastRow struct {
+	id   int
+	made time.Time // by the clock of this machine, on which Spark is, too
+}
+
+// last looks into Spark's JVM for the last row that slowSource made. The look takes as long as Spark has other work.
+func (c *smallCluster) last(t *testing.T, s *sparkconn.Session) (r lastRow) {
 	t.Helper()
-	last := -1
-	err := s.Query(t.Context(), "", "SELECT reflect('java.lang.System', 'getProperty', '"+c.root+"')", func(r arrow.RecordBatch) error {
-		n, err := strconv.Atoi(r.Column(0).(*array.String).Value(0))
-		last = n
+	err := s.Query(t.Context(), "", "SELECT reflect('java.lang.System', 'getProperty', '"+c.root+"')", func(rec arrow.RecordBatch) error {
+		var millis int64
+		_, err := fmt.Sscan(rec.Column(0).(*array.String).Value(0), &r.id, &millis)
+		r.made = time.UnixMilli(millis)
 		return err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return last
+	return r
 }
 
 // writing starts a slow job, waits until Spark has written some of its rows, and gives a session to look with.
@@ -111,11 +116,11 @@ func (c *smallCluster) writing(t *testing.T, args ...string) (*dkpipe, *sparkcon
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
-	if err := s.Query(t.Context(), "", "SELECT reflect('java.lang.System', 'setProperty', '"+c.root+"', '0')", func(arrow.RecordBatch) error { return nil }); err != nil {
+	if err := s.Query(t.Context(), "", "SELECT reflect('java.lang.System', 'setProperty', '"+c.root+"', '0 0')", func(arrow.RecordBatch) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
 	p := start(t, c.dir, c.env, append(theJob, append(args, "--param", "millis=50", "--json")...)...)
-	await(t, "Spark writes", func() bool { return c.rows(t, s)%300 >= 5 }) // a few rows of one of its two tasks
+	await(t, "Spark writes", func() bool { return c.last(t, s).id%300 >= 5 }) // a few rows of one of its two tasks
 	return p, s
 }
 
@@ -323,8 +328,8 @@ func TestInterruptedWhileSparkWrites(t *testing.T) {
 	t.Parallel()
 	c := onSmallCluster(t, slowSource...)
 	p, s := c.writing(t)
-	p.signal(t, syscall.SIGINT)
 	begin := time.Now()
+	p.signal(t, syscall.SIGINT)
 	if code := p.wait(t); code != 130 {
 		t.Errorf("exit code %d, %s", code, &p.stdout)
 	}
@@ -334,10 +339,8 @@ func TestInterruptedWhileSparkWrites(t *testing.T) {
 	if got, want := c.says(p.result(t)), "interrupted: interrupted\nnext: nothing half-written is visible; run the same command again"; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
-	begin = time.Now()
-	c.still(t, s)
-	if took := time.Since(begin); took > 4*time.Second { // two seconds, and one to see that nothing moves any more
-		t.Errorf("Spark went on for %s after the run's end", took)
+	if late := c.still(t, s).made.Sub(begin); late > 2*time.Second {
+		t.Errorf("Spark made rows for %s after the signal", late)
 	}
 	if code, r := c.inProcess(t, "data", "verify", c.root+"/dataset"); code != 3 {
 		t.Errorf("exit code %d, %+v", code, r.Error)
@@ -346,16 +349,18 @@ func TestInterruptedWhileSparkWrites(t *testing.T) {
 	c.clean(t, "an interrupted write", true)
 }
 
-// still waits until Spark makes no more rows.
-func (c *smallCluster) still(t *testing.T, s *sparkconn.Session) {
+// still waits until Spark makes no more rows, and gives the last one.
+func (c *smallCluster) still(t *testing.T, s *sparkconn.Session) lastRow {
 	t.Helper()
-	last, since := -1, time.Now()
+	var last lastRow
+	since := time.Now()
 	await(t, "Spark makes no more rows", func() bool {
-		if n := c.rows(t, s); n != last {
-			last, since = n, time.Now()
+		if r := c.last(t, s); r != last {
+			last, since = r, time.Now()
 		}
-		return time.Since(since) > time.Second
+		return time.Since(since) > 2*time.Second
 	})
+	return last
 }
 
 // TestKilledWhileSparkWrites: SIGKILL leaves Spark writing for nobody. The next run does not wait for that, is not harmed

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"dkpipe/pipeline"
 )
@@ -30,6 +31,10 @@ func failed(ctx context.Context, err error) failure {
 		f = failure{Kind: pipeline.Interrupted, Message: "interrupted", Hint: "nothing half-written is visible; run the same command again"}
 	case errors.Is(err, context.DeadlineExceeded) && f.Kind == pipeline.Internal:
 		f.Kind = pipeline.Timeout
+	}
+	switch f.Kind {
+	case pipeline.Unreachable, pipeline.Denied, pipeline.Timeout, pipeline.Busy, pipeline.NoSpace, pipeline.Internal:
+		f.Message = strings.ReplaceAll(f.Message, "\n", "; ") // an error, and another one while clearing up
 	}
 	return f
 }

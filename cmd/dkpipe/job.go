@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -146,6 +147,13 @@ func (j *job) underLock(ctx context.Context, root place, do func(ctx context.Con
 	}
 }
 
+// abort gives a stage up after an error, which stays the error. A stage that cannot be removed is garbage for the next run.
+func (j *job) abort(ctx context.Context, stage *publish.Stage) {
+	if err := stage.Abort(context.WithoutCancel(ctx)); err != nil {
+		j.app.log.Warn("the unfinished version could not be removed; the next run does it", "error", err)
+	}
+}
+
 // release gives a lock back; what cannot be given back goes stale by itself.
 func (j *job) release(ctx context.Context, l *publish.Lock) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
@@ -189,6 +197,29 @@ func (j *job) point(ctx context.Context, lock *publish.Lock, version publish.Ver
 	return lock.MoveLatest(ctx, version)
 }
 
+// retain removes old versions. The new one is published, whether that succeeds or not.
+func (j *job) retain(ctx context.Context, lock *publish.Lock, keep int) {
+	if _, err := lock.Retain(ctx, keep); err != nil {
+		j.leftBehind(ctx, err)
+	}
+}
+
+// leftBehind reports what could not be removed, such as another user's. The next run tries again.
+func (j *job) leftBehind(ctx context.Context, err error) {
+	f := failed(ctx, err)
+	text := "something that is not needed any more could not be removed: " + f.Message
+	var e *hdfsio.Error
+	if errors.As(err, &e) && e.Kind == hdfsio.KindDenied {
+		at, _, _ := strings.Cut(e.Path, " to ") // of a rename
+		command := "rm -r "
+		if strings.Contains(at, "://") {
+			command = "hdfs dfs -rm -r -skipTrash "
+		}
+		text += "; its owner's next run removes it, or, as that user or the superuser: " + command + at
+	}
+	j.report.Warnings = append(j.report.Warnings, text)
+}
+
 // slotDone tells whether the slot of this run was done in a root. --force asks for it again.
 func (j *job) slotDone(ctx context.Context, lock *publish.Lock, keep int) (publish.Slot, bool, error) {
 	if j.flags.slot == "" || j.flags.force {
@@ -198,13 +229,11 @@ func (j *job) slotDone(ctx context.Context, lock *publish.Lock, keep int) (publi
 	if err != nil || state != publish.Done {
 		return publish.Slot{}, false, err
 	}
-	_, err = lock.Collect(ctx) // a run that makes no version tidies up behind the one that did
-	if err == nil {
-		_, err = lock.Retain(ctx, keep)
+	// A run that makes no version tidies up behind the one that did.
+	if _, err := lock.Collect(ctx); err != nil {
+		j.leftBehind(ctx, err)
 	}
-	if err != nil {
-		return publish.Slot{}, false, err
-	}
+	j.retain(ctx, lock, keep)
 	if done.SpecSHA256 != j.spec.SHA256 {
 		j.report.Warnings = append(j.report.Warnings,
 			fmt.Sprintf("slot %s was done with another spec (%s); --force does it again with this one", j.flags.slot, done.Version))

@@ -130,6 +130,7 @@ type result struct {
 	Metrics         map[string]map[string]float64
 	Workers         []workerReport
 	Skipped         bool
+	Warnings        []string
 	Error           *failure
 }
 

@@ -241,7 +241,7 @@ func (j *job) publishDataset(ctx context.Context, root place, lock *publish.Lock
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, stage.Abort(context.WithoutCancel(ctx)))
+			j.abort(ctx, stage)
 		}
 	}()
 	written, err := write(stage)
@@ -263,9 +263,7 @@ func (j *job) publishDataset(ctx context.Context, root place, lock *publish.Lock
 	if err = j.point(ctx, lock, version); err != nil {
 		return p, err
 	}
-	if _, err = lock.Retain(ctx, j.spec.Dataset.KeepVersions); err != nil {
-		return p, err
-	}
+	j.retain(ctx, lock, j.spec.Dataset.KeepVersions)
 	p, _, err = openDataset(ctx, root, version.String())
 	return p, err
 }

@@ -180,7 +180,7 @@ func (c *checkpoints) write(ctx context.Context, s *ps.Snapshot, best []float32)
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, stage.Abort(context.WithoutCancel(ctx)))
+			c.job.abort(ctx, stage)
 		}
 	}()
 	c.index.Created = time.Now().UTC()
@@ -211,8 +211,10 @@ func (c *checkpoints) write(ctx context.Context, s *ps.Snapshot, best []float32)
 	if c.index.Complete {
 		keep = 1
 	}
-	_, err = c.lock.Retain(ctx, keep)
-	return v, err
+	if _, err := c.lock.Retain(ctx, keep); err != nil {
+		c.job.app.log.Warn("old checkpoints could not be removed; the next one tries again", "error", err)
+	}
+	return v, nil
 }
 
 // writeTo writes one file of a stage.

@@ -31,8 +31,10 @@ func (j *job) checkRights(ctx context.Context, root place, lock *publish.Lock, e
 	if !ok {
 		return nil
 	}
-	if _, err := lock.Collect(ctx); err != nil { // now, and not when the data is fitted: what somebody else left may be in the way
-		return leftOver(err)
+	if _, err := lock.Collect(ctx); hdfsio.KindOf(err) == hdfsio.KindDenied {
+		j.leftBehind(ctx, err)
+	} else if err != nil {
+		return err
 	}
 	t := j.newTry(e.Session, root, root, j.id)
 	if err := t.run(ctx); err != nil {
@@ -46,15 +48,6 @@ func (j *job) checkRights(ctx context.Context, root place, lock *publish.Lock, e
 	}
 	j.sparkUser = t.user
 	return checkSourceRights(ctx, j.stores, e.Session, src)
-}
-
-// leftOver says what to do about something that another user's run has left.
-func leftOver(err error) error {
-	var e *hdfsio.Error
-	if !errors.As(err, &e) || e.Kind != hdfsio.KindDenied {
-		return err
-	}
-	return hinted{err, "a run of another user left it: as that user or the superuser: hdfs dfs -rm -r -skipTrash " + e.Path}
 }
 
 // shareStage lets Spark write into the folder of a version, and dkpipe remove what Spark writes.

@@ -159,9 +159,7 @@ func (j *job) trainAndPublish(ctx context.Context, root place, lock *publish.Loc
 			thousands(t.result.Samples), thousands(j.samplesOf(p)), j.report.Model), Hint: "LATEST was not moved; run the same command again for a whole run"}
 	case gateErr != nil:
 		j.training.kept.complete(save)
-		if _, err := lock.Retain(save, j.spec.Output.KeepVersions); err != nil {
-			return err
-		}
+		j.retain(save, lock, j.spec.Output.KeepVersions)
 		return hinted{gateErr, "the version is kept and LATEST was not moved; look at it with: dkpipe model inspect " + j.report.Model}
 	}
 	if err := j.point(save, lock, version); err != nil {
@@ -170,8 +168,8 @@ func (j *job) trainAndPublish(ctx context.Context, root place, lock *publish.Loc
 	j.report.latest = true
 	j.training.kept.complete(save) // not before: who is killed until now has something to go on from
 	j.nextSteps(root)
-	_, err = lock.Retain(save, j.spec.Output.KeepVersions)
-	return err
+	j.retain(save, lock, j.spec.Output.KeepVersions)
+	return nil
 }
 
 // keep publishes, beside LATEST, what a run had learned when it failed. The run's error stays the error.
@@ -360,7 +358,7 @@ func (j *job) publishModel(ctx context.Context, lock *publish.Lock, p prepared, 
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, stage.Abort(context.WithoutCancel(ctx)))
+			j.abort(ctx, stage)
 		}
 	}()
 	b, err := j.bundle(p, t)

@@ -17,6 +17,7 @@ import (
 	"dkpipe/pipeline/spec"
 	"dkpipe/ps"
 	"dkpipe/ps/psrpc"
+	"dkpipe/sparkconn"
 	"dkpipe/trainers"
 )
 
@@ -48,6 +49,9 @@ func (a *app) workerCommand() *cobra.Command {
 				return usage("a run that is started with --launch join prints the command", "worker needs --connect")
 			}
 			stats, err := a.runWorker(c.Context(), os.Stdin, f)
+			if err != nil && f.stay {
+				return a.lastWords(c.Context(), err)
+			}
 			if err != nil {
 				return err
 			}
@@ -65,6 +69,17 @@ func (a *app) workerCommand() *cobra.Command {
 	c.Flags().BoolVar(&f.stay, "stay", false, "with --stdin: and not before")
 	c.AddCommand(a.ticketCommand())
 	return c
+}
+
+// lastWords says why a worker in an executor fails, and waits until Spark has heard it.
+func (a *app) lastWords(ctx context.Context, err error) error {
+	f := failed(ctx, err)
+	a.sayFailure("worker", f)
+	select {
+	case <-time.After(sparkconn.Linger):
+	case <-ctx.Done():
+	}
+	return &saidError{kind: f.Kind}
 }
 
 // lastCommit is how long a worker whose starter has gone may take to commit what it has.
