@@ -37,6 +37,16 @@ func algorithm(t testing.TB, name, text string) trainers.Algorithm {
 	return a
 }
 
+// covers checks that a table has every trainer. An ensemble is several runs of single; TrainEnsemble has tests of its own.
+func covers(t *testing.T, table map[string]bool) {
+	t.Helper()
+	for _, name := range trainers.Names() {
+		if !table[name] && name != "ensemble" {
+			t.Errorf("%s is not in the table", name)
+		}
+	}
+}
+
 func TestRulesAgreeWithTheirPapers(t *testing.T) {
 	files, err := filepath.Glob(filepath.Join("testdata", "golden", "*.json"))
 	if err != nil {
@@ -68,6 +78,7 @@ func TestRulesAgreeWithTheirPapers(t *testing.T) {
 }
 
 func TestAlgorithmsFindTheMinimum(t *testing.T) {
+	tried := map[string]bool{}
 	for _, c := range []struct {
 		name, fields string
 		trainertest.Case
@@ -87,8 +98,10 @@ func TestAlgorithmsFindTheMinimum(t *testing.T) {
 		{name: "async_local", Case: trainertest.Case{Window: 3, Epochs: 80}},
 	} {
 		t.Run(strings.TrimSpace(c.name+" "+c.fields), func(t *testing.T) {
+			tried[c.name] = true
 			c.Algorithm = algorithm(t, c.name, c.fields)
 			trainertest.Run(t, c.Case)
 		})
 	}
+	covers(t, tried)
 }

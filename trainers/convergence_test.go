@@ -79,6 +79,10 @@ func TestEveryAlgorithmLearnsFromATeacher(t *testing.T) {
 	start := loss(perceptron(t, 16, 5).Params())
 	alone := run(trainers.Single{}, 1, "adam", 0.01)
 	t.Logf("start %.4f, single with adam %.5f", start, alone)
+	if !(alone < 0.02*start) {
+		t.Errorf("single: from %.4f to %.4f", start, alone)
+	}
+	tried := map[string]bool{"single": true}
 	for _, c := range []struct {
 		name, fields, optimizer string
 		rate                    float64
@@ -89,10 +93,12 @@ func TestEveryAlgorithmLearnsFromATeacher(t *testing.T) {
 		{"aeasgd", "window: 8", "adam", 0.01, 0.02}, {"eamsgd", "window: 8", "sgd", 0.02, 0.05}, {"sync_sgd", "", "adam", 0.02, 0.02},
 		{"local_sgd", "", "adam", 0.01, 0.02}, {"diloco", "", "adamw", 0.01, 0.02}, {"async_local", "", "adam", 0.01, 0.02},
 	} {
+		tried[c.name] = true
 		got := run(algorithm(t, c.name, c.fields), 4, c.optimizer, c.rate)
 		t.Logf("%s %s, %s %g: %.5f", c.name, c.fields, c.optimizer, c.rate, got)
 		if !(got < c.most*start) {
 			t.Errorf("%s %s: from %.4f to %.4f, want less than %g of it", c.name, c.fields, start, got, c.most)
 		}
 	}
+	covers(t, tried)
 }

@@ -55,6 +55,12 @@ func digits(t testing.TB) (train, test *trainertest.Feed) {
 // network makes a perceptron 64 - units - 10.
 func network(t testing.TB, units int, seed uint64) *model.Network {
 	t.Helper()
+	return deep(t, 64, []int{units}, 32, seed)
+}
+
+// deep makes a perceptron with hidden layers of these units, and 10 outputs.
+func deep(t testing.TB, inputs int, hidden []int, batch int, seed uint64) *model.Network {
+	t.Helper()
 	dense := func(units int, activation string) model.LayerItem {
 		return model.LayerItem{Name: "dense", Decode: func(into any) error {
 			d := into.(*model.Dense)
@@ -62,7 +68,11 @@ func network(t testing.TB, units int, seed uint64) *model.Network {
 			return nil
 		}}
 	}
-	d, err := model.FromLayers([]model.LayerItem{dense(units, "relu"), dense(10, "softmax")}, []model.Input{{Shape: []int{64}}})
+	var layers []model.LayerItem
+	for _, units := range hidden {
+		layers = append(layers, dense(units, "relu"))
+	}
+	d, err := model.FromLayers(append(layers, dense(10, "softmax")), []model.Input{{Shape: []int{inputs}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +80,7 @@ func network(t testing.TB, units int, seed uint64) *model.Network {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n, err := model.Compile(d, model.Config{Kernel: kernels, Batch: 32, Loss: "categorical_crossentropy", Seed: seed})
+	n, err := model.Compile(d, model.Config{Kernel: kernels, Batch: batch, Loss: "categorical_crossentropy", Seed: seed})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,6 +97,7 @@ func adam(n int) (optim.Optimizer, error) {
 
 func TestEveryAlgorithmLearnsDigits(t *testing.T) {
 	train, test := digits(t)
+	tried := map[string]bool{}
 	for _, c := range []struct {
 		name, fields    string
 		workers, window int
@@ -95,6 +106,7 @@ func TestEveryAlgorithmLearnsDigits(t *testing.T) {
 		{"agn", "overlap: true", 2, 2}, {"distance_adag", "gamma: 0.01", 2, 2}, {"dynsgd", "", 2, 5}, {"aeasgd", "", 2, 8}, {"eamsgd", "momentum: 0.5", 2, 8},
 		{"sync_sgd", "", 2, 0}, {"local_sgd", "", 2, 8}, {"diloco", "", 2, 8}, {"async_local", "", 2, 8}, {"async_local", "overlap: true", 3, 4},
 	} {
+		tried[c.name] = true
 		a := algorithm(t, c.name, c.fields)
 		r, err := trainers.Train(t.Context(), trainers.Config{
 			Algorithm: a, Workers: c.workers, Window: c.window, Epochs: 12, Feed: train, Optimizer: adam,
@@ -114,4 +126,5 @@ func TestEveryAlgorithmLearnsDigits(t *testing.T) {
 			t.Logf("%s %s with %d workers, window %d: accuracy %.4f in %.2f s", c.name, c.fields, c.workers, c.window, accuracy, r.Seconds)
 		}
 	}
+	covers(t, tried)
 }

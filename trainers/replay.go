@@ -51,6 +51,9 @@ func Replay(ctx context.Context, cfg Config, log io.Reader) (Result, error) {
 		return Result{}, err
 	}
 	if err := r.run(ctx); err != nil {
+		if ctx.Err() != nil { // what workers came to that were cut off means nothing
+			err = ctx.Err()
+		}
 		return Result{}, err
 	}
 	s := r.srv.Snapshot()
@@ -231,13 +234,14 @@ func (r *replay) live(parent context.Context, w ps.Worker, i, record int) error 
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.ended = append(r.ended, l)
-	if err != nil && !errors.Is(err, errOver) && !errors.Is(err, ps.ErrFenced) && ctx.Err() == nil {
+	o, more := l.peek()
+	switch {
+	case r.err != nil || !more: // it made all its calls; if it diverged then, it did in the run
+		return nil
+	case err != nil && !errors.Is(err, errOver) && !errors.Is(err, ps.ErrFenced) && ctx.Err() == nil:
 		return err // a call that waited when the life was ended gets ErrFenced, as it did in the run
 	}
-	if o, more := l.peek(); more && r.err == nil {
-		return differs("worker %d ended, the log has %v next", w, o)
-	}
-	return nil
+	return differs("worker %d ended, the log has %v next", w, o)
 }
 
 // peek gives the next record of a life, if it is a call of it.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"runtime"
 	"slices"
 	"strings"
@@ -72,6 +73,7 @@ func (*canceller) WorkerLost(ps.Worker, error)         {}
 func TestAnyRunIsReplayedBitForBit(t *testing.T) {
 	for _, c := range []struct{ name, fields string }{
 		{"downpour", "window: 1"},
+		{"downpour", "{window: 3, adagrad: {gamma: 0.01}}"},
 		{"agn", "window: 3"},
 		{"agn", "{window: 3, overlap: true}"},
 		{"agn", "{window: 2, staleness_bound: 1, overlap: true}"},
@@ -79,6 +81,7 @@ func TestAnyRunIsReplayedBitForBit(t *testing.T) {
 		{"agn", "{window: {seconds: 0.00002}}"},
 		{"dynsgd", "{window: 2, staleness_drop: 3}"},
 		{"distance_adag", "{window: 3, warm_up: 0.1}"},
+		{"aeasgd", "window: 3"},
 		{"eamsgd", "{window: 3, momentum: 0.3}"},
 		{"async_local", "window: 6"},
 		{"local_sgd", "window: 3"},
@@ -86,8 +89,8 @@ func TestAnyRunIsReplayedBitForBit(t *testing.T) {
 		{"sync_sgd", "quorum: 2"},
 	} {
 		t.Run(c.name+" "+c.fields, func(t *testing.T) {
-			for range 3 {
-				cfg, r, log := recorded(t, algorithm(t, c.name, c.fields), nil)
+			for workers := 2; workers <= 4; workers++ {
+				cfg, r, log := recorded(t, algorithm(t, c.name, c.fields), func(cfg *trainers.Config, _ *trainertest.Feed) { cfg.Workers = workers })
 				replayed(t, cfg, r, log)
 			}
 		})
@@ -122,6 +125,87 @@ func TestAnInterruptedRunIsReplayedAndSoIsWhatGoesOnFromIt(t *testing.T) {
 		if err != nil || !slices.Equal(end.Params, again.Params) || end.Interrupted {
 			t.Errorf("%s: the rest is not replayed: %v", text, err)
 		}
+	}
+}
+
+// TestARunThatIsStoppedBeforeTheFirstBatchOfAUnitIsReplayed: the worker has a window open from the unit before, and commits it
+// without a step of the new one.
+func TestARunThatIsStoppedBeforeTheFirstBatchOfAUnitIsReplayed(t *testing.T) {
+	for _, c := range []struct{ name, fields string }{
+		{"agn", "window: 3"}, {"agn", "{window: 3, overlap: true}"}, {"agn", "{window: 3, staleness_bound: 1}"}, {"aeasgd", "window: 3"}, {"local_sgd", "window: 3"},
+	} {
+		cut := 0
+		for shard := range 6 {
+			cfg, r, log := recorded(t, algorithm(t, c.name, c.fields), func(cfg *trainers.Config, feed *trainertest.Feed) {
+				stop := &canceller{after: 1 << 40}
+				stop.ctx, stop.cancel = context.WithCancel(t.Context())
+				cfg.Observer = stop
+				cfg.Workers = 2
+				stir := feed.Fault
+				feed.Fault = func(ctx context.Context, s int, at pipeline.Cursor) error {
+					if s == shard && at.Epoch == 1 && at.Row == 0 {
+						stop.cancel()
+						<-ctx.Done()
+						return ctx.Err()
+					}
+					return stir(ctx, s, at)
+				}
+			})
+			if !r.Interrupted {
+				t.Fatal("the run was not interrupted")
+			}
+			for _, u := range r.Snapshot.Units {
+				if at, err := pipeline.ParseCursor(u.Cursor); err == nil && !u.Done && at.Row == 0 {
+					cut++
+				}
+			}
+			replayed(t, cfg, r, log)
+		}
+		if cut == 0 {
+			t.Errorf("%s %s: no run was stopped before the first batch of a unit", c.name, c.fields)
+		}
+	}
+}
+
+// TestAReplayThatIsCancelledSaysSo, wherever it was, and not that it differs.
+func TestAReplayThatIsCancelledSaysSo(t *testing.T) {
+	cfg, _, log := recorded(t, algorithm(t, "agn", "window: 3"), nil)
+	feed := cfg.Feed.(*trainertest.Feed)
+	for at := int64(1); at < 140; at += 3 {
+		ctx, cancel := context.WithCancel(t.Context())
+		var batches atomic.Int64
+		feed.Fault = func(context.Context, int, pipeline.Cursor) error {
+			if batches.Add(1) == at {
+				cancel()
+			}
+			return nil
+		}
+		if _, err := trainers.Replay(ctx, cfg, bytes.NewReader(log)); !errors.Is(err, context.Canceled) {
+			t.Fatalf("cancelled at batch %d: %v", at, err)
+		}
+		cancel()
+	}
+}
+
+// TestARunWithADivergedWorkerIsReplayed: what one worker's numbers came to is part of the run.
+func TestARunWithADivergedWorkerIsReplayed(t *testing.T) {
+	for _, fields := range []string{"{window: 3, staleness_bound: 1}", "{window: 3, overlap: true, staleness_bound: 1}", "{window: 1, staleness_bound: 1}"} {
+		cfg, r, log := recorded(t, algorithm(t, "agn", fields), func(cfg *trainers.Config, _ *trainertest.Feed) {
+			replica := cfg.Replica
+			cfg.Replica = func(w ps.Worker) (model.Replica, error) {
+				m, err := replica(w)
+				if err == nil && w == 2 {
+					m = &sick{m.(*trainertest.Model), 4}
+				}
+				return m, err
+			}
+			cfg.Launch = together(*cfg)
+		})
+		if len(r.Lost) != 1 {
+			t.Fatalf("lost %v", r.Lost)
+		}
+		cfg.Launch = nil
+		replayed(t, cfg, r, log)
 	}
 }
 
@@ -186,6 +270,32 @@ func TestAnOrderLogIsAThousandthOfWhatIsExchanged(t *testing.T) {
 	if share > 0.001 {
 		t.Errorf("%d bytes of log for %d bytes exchanged", len(log), exchanged)
 	}
+}
+
+// TestTheOrderLogOfALargeModelIsNothing: a network of 545,810 parameters, windows of 10, real arithmetic.
+func TestTheOrderLogOfALargeModelIsNothing(t *testing.T) {
+	feed := &trainertest.Feed{Inputs: 784, Outputs: 10, NumShards: 4, BatchSize: 16, Seed: 1, X: make([]float32, 784*960), Y: make([]float32, 10*960)}
+	rnd := rand.New(rand.NewPCG(1, 1))
+	for i := range feed.X {
+		feed.X[i] = rnd.Float32()
+	}
+	for i := range 960 {
+		feed.Y[10*i+rnd.IntN(10)] = 1
+	}
+	var log bytes.Buffer
+	cfg := trainers.Config{Algorithm: trainers.AGN{}, Workers: 2, Window: 10, Epochs: 2, Feed: feed, Optimizer: adam, OrderLog: &log,
+		Replica: func(w ps.Worker) (model.Replica, error) { return deep(t, 784, []int{500, 300}, 16, uint64(w)), nil }}
+	r := train(t, cfg)
+	var exchanged int64
+	for _, w := range r.Workers {
+		exchanged += w.Commits * 2 * 4 * int64(len(r.Params))
+	}
+	t.Logf("%d parameters, %d bytes of log for %d bytes exchanged", len(r.Params), log.Len(), exchanged)
+	if len(r.Params) != 545810 || int64(log.Len())*1000 > exchanged {
+		t.Errorf("%d parameters, %d bytes of log for %d bytes exchanged", len(r.Params), log.Len(), exchanged)
+	}
+	cfg.OrderLog = nil
+	replayed(t, cfg, r, log.Bytes())
 }
 
 func TestAReplayThatDiffersSaysSo(t *testing.T) {

@@ -79,7 +79,7 @@ func (r SimResult) Fairness() float64 {
 var errKilled = errors.New("killed")
 
 // Simulate runs a training in virtual time. Errors that would end a real run at once end it, with what was reached in the
-// result: among them the divergence of a worker.
+// result: among them the divergence of more workers than are left.
 func Simulate(ctx context.Context, cfg SimConfig) (SimResult, error) {
 	if err := cfg.check(); err != nil {
 		return SimResult{}, err
@@ -115,12 +115,15 @@ type sim struct {
 	mu      sync.Mutex
 	core    *ps.Core
 	running int       // workers that compute
+	living  int       // workers that have not ended
 	queue   []simCall // calls on their way to the server, at most one a worker
 	now     float64
 	free    float64 // when the server has time for the next exchange
 	stopped bool
 	result  SimResult
 	err     error
+
+	diverged int // workers
 }
 
 type simKind uint8
@@ -186,7 +189,7 @@ func (s *sim) run(ctx context.Context) (SimResult, error) {
 	})
 	defer stop()
 	var all sync.WaitGroup
-	s.running = len(s.workers)
+	s.running, s.living = len(s.workers), len(s.workers)
 	for _, w := range s.workers {
 		all.Go(func() { w.work(ctx) })
 	}
@@ -314,9 +317,15 @@ func (s *sim) ended(w *simWorker, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.running--
+	s.living--
 	if err != nil && s.err == nil {
 		s.result.Lost = append(s.result.Lost, Lost{w.id, err})
-		if isPermanent(err) {
+		beyond := isPermanent(err)
+		if kindOf(err) == pipeline.Diverged {
+			s.diverged++
+			beyond = !spared(s.diverged, s.living)
+		}
+		if beyond {
 			s.fail(err)
 		}
 	}

@@ -48,6 +48,7 @@ func TestEveryAlgorithmFindsTheBottomOfABowl(t *testing.T) {
 	alone := distance(simulate(t, single).Params, minimum, condition)
 	start := distance(make([]float32, 8), minimum, condition)
 	t.Logf("start %.3f, single %.4f", start, alone)
+	tried := map[string]bool{"single": alone < start/5}
 	for _, c := range []struct {
 		name, fields string
 		rate         float64 // relative to single's
@@ -56,6 +57,7 @@ func TestEveryAlgorithmFindsTheBottomOfABowl(t *testing.T) {
 		{"agn", "", 4}, {"distance_adag", "gamma: 1", 4}, {"dynsgd", "", 1}, {"aeasgd", "window: 8", 1}, {"eamsgd", "{window: 8, momentum: 0.5}", 0.5},
 		{"sync_sgd", "", 2}, {"local_sgd", "", 1}, {"diloco", "window: 10", 1}, {"async_local", "", 1},
 	} {
+		tried[c.name] = true
 		cfg, minimum := bowl(algorithm(t, c.name, c.fields), 4, 40, condition, noise, rate*c.rate)
 		r := simulate(t, cfg)
 		d := distance(r.Params, minimum, condition)
@@ -64,6 +66,7 @@ func TestEveryAlgorithmFindsTheBottomOfABowl(t *testing.T) {
 			t.Errorf("%s %s: the centre is %.4f from the minimum, single %.4f; complete %v", c.name, c.fields, d, alone, r.Complete)
 		}
 	}
+	covers(t, tried)
 }
 
 // TestTheDelayLawIsWhatHappens runs methods with a known gain on a quadratic that every window finishes, just inside and

@@ -65,8 +65,10 @@ type Lost struct {
 //
 // A worker that ends with an error is given up: its data goes back to the others from its last acknowledged commit on,
 // and the run goes on as long as MinWorkers are left; Result.Lost names it. Errors that would meet every worker (kinds
-// usage, spec, unsupported, changed, corrupt, diverged) end the run at once. Cancelling ctx lets workers commit what
-// they have and ends the run without an error; Result.Interrupted says so, and Snapshot continues it.
+// usage, spec, unsupported, changed, corrupt) end the run at once. A worker that diverged is given up like any other, because
+// its numbers were kept out of the centre and the others may be well; when more have diverged than are left, the run has.
+// Cancelling ctx lets workers commit what they have and ends the run without an error; Result.Interrupted says so, and
+// Snapshot continues it.
 // With an error, Result still holds what was reached.
 func Train(ctx context.Context, cfg Config) (Result, error) {
 	if err := cfg.check(); err != nil {
@@ -167,6 +169,8 @@ type run struct {
 	watch *watch
 	first model.Replica // becomes the first in-process worker's
 	lost  []Lost
+
+	diverged int // workers among the lost
 }
 
 // ended says that a worker is gone for good.
@@ -228,6 +232,10 @@ func (r *run) judge(parent context.Context, e ended, live int) error {
 		return nil
 	case parent.Err() != nil && errors.Is(e.err, parent.Err()):
 		return nil
+	case e.err != nil && kindOf(e.err) == pipeline.Diverged:
+		if r.diverged++; !spared(r.diverged, live) || live < r.cfg.MinWorkers {
+			return e.err
+		}
 	case e.err != nil && isPermanent(e.err):
 		return e.err
 	}
@@ -252,6 +260,10 @@ func (r *run) judge(parent context.Context, e ended, live int) error {
 	return &pipeline.Error{Kind: kind, Hint: hint, Err: e.err, Message: fmt.Sprintf(
 		"%d of %d workers left, the run needs %d: worker %d ended", live, r.cfg.Workers, max(1, r.cfg.MinWorkers), e.worker)}
 }
+
+// spared says whether a run goes on when one more worker has diverged and live are left. As long as those who have are not
+// more, it may be the worker: its memory, its data, a window that went wrong. Otherwise it is the settings.
+func spared(diverged, live int) bool { return diverged <= live }
 
 // inProcess is the default Launch.
 func (r *run) inProcess(ctx context.Context, srv *ps.Server, w ps.Worker) error {

@@ -130,7 +130,7 @@ func TestARunEndsWhenTooFewWorkersAreLeft(t *testing.T) {
 }
 
 func TestErrorsThatWouldMeetEveryWorkerEndTheRunAtOnce(t *testing.T) {
-	for _, kind := range []pipeline.Kind{pipeline.BadSpec, pipeline.Changed, pipeline.Corrupt, pipeline.Diverged} {
+	for _, kind := range []pipeline.Kind{pipeline.BadSpec, pipeline.Changed, pipeline.Corrupt} {
 		cfg, feed := runConfig(trainers.AGN{}, 3)
 		cfg.Epochs = 1 << 30 // the others would go on for ever
 		feed.Fault = func(_ context.Context, shard int, at pipeline.Cursor) error {
@@ -143,6 +143,89 @@ func TestErrorsThatWouldMeetEveryWorkerEndTheRunAtOnce(t *testing.T) {
 		wantKind(t, err, kind)
 		if len(r.Lost) != 0 {
 			t.Errorf("%s: lost %v", kind, r.Lost)
+		}
+	}
+}
+
+// sick is a model whose gradients are NaN from some step on, as one in broken memory.
+type sick struct {
+	*trainertest.Model
+	well int // steps; counted down
+}
+
+func (s *sick) Step(b *pipeline.Batch) (float32, error) {
+	loss, err := s.Model.Step(b)
+	if s.well--; s.well < 0 {
+		s.Grads()[0] = float32(math.NaN())
+	}
+	return loss, err
+}
+
+// together is a launcher of workers that begin when all have joined. With a bound, each then gets its part of the work.
+func together(cfg trainers.Config) func(context.Context, *ps.Server, ps.Worker) error {
+	var all sync.WaitGroup
+	all.Add(cfg.Workers)
+	return func(ctx context.Context, srv *ps.Server, w ps.Worker) error {
+		incarnation, err := srv.Join(w)
+		all.Done()
+		if err != nil {
+			return err
+		}
+		m, err := cfg.Replica(w)
+		if err != nil {
+			return err
+		}
+		opt, err := cfg.Optimizer(len(m.Params()))
+		if err != nil {
+			return err
+		}
+		all.Wait()
+		_, err = trainers.Work(ctx, trainers.WorkerConfig{Algorithm: cfg.Algorithm, Server: srv, Worker: w, Incarnation: incarnation,
+			Workers: cfg.Workers, Window: cfg.Window, Feed: cfg.Feed, Replica: m, Optimizer: opt})
+		return err
+	}
+}
+
+// TestAWorkerThatSendsNaNIsGivenUp: with windows of one step the server refuses its commits, and after three in a row it is
+// given up; with longer ones its own loss tells. The others do the rest, without its numbers, and every row that was not spent
+// counts once. When most are sick, the run has diverged.
+func TestAWorkerThatSendsNaNIsGivenUp(t *testing.T) {
+	for name, fields := range map[string]string{"agn": "staleness_bound: 1", "local_sgd": "", "dynsgd": "staleness_bound: 1"} {
+		for _, c := range []struct{ workers, sick, window, spent int }{{2, 1, 1, 3}, {3, 1, 1, 3}, {3, 1, 4, 0}, {3, 2, 1, 0}, {2, 2, 1, 0}} {
+			cfg, feed := runConfig(algorithm(t, name, fields), c.workers)
+			cfg.Epochs, cfg.Window = 40, c.window
+			replica := cfg.Replica
+			cfg.Replica = func(w ps.Worker) (model.Replica, error) {
+				m, err := replica(w)
+				if err == nil && int(w) >= c.workers-c.sick {
+					m = &sick{m.(*trainertest.Model), 5}
+				}
+				return m, err
+			}
+			cfg.Launch = together(cfg)
+			r, err := trainers.Train(t.Context(), cfg)
+			for _, v := range r.Params {
+				if v-v != 0 {
+					t.Fatalf("%s %+v: the centre is %v", name, c, r.Params)
+				}
+			}
+			if c.workers-c.sick < c.sick {
+				wantKind(t, err, pipeline.Diverged)
+				continue
+			}
+			if err != nil {
+				t.Fatalf("%s %+v: %v", name, c, err)
+			}
+			if len(r.Lost) == 0 {
+				t.Fatalf("%s %+v: nobody was given up: %+v", name, c, r.Workers)
+			}
+			if len(r.Lost) != c.sick || int(r.Lost[0].Worker) != c.workers-1 {
+				t.Errorf("%s %+v: lost %v", name, c, r.Lost)
+			}
+			wantKind(t, r.Lost[0].Err, pipeline.Diverged)
+			if s := r.Snapshot.Stats; s.RejectedSamples != int64(6*c.spent) || s.Samples+s.RejectedSamples != 40*feed.Rows() {
+				t.Errorf("%s %+v: %+v, want %d samples", name, c, s, 40*feed.Rows())
+			}
 		}
 	}
 }

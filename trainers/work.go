@@ -186,6 +186,12 @@ func (w *worker) units(ctx context.Context, shards []pipeline.Shard) error {
 		if w.stopped {
 			break
 		}
+		if w.cutHere() {
+			if err := w.commit(ctx); err != nil {
+				return err
+			}
+			continue
+		}
 		start := w.cfg.clock()
 		u, turn, err := w.cfg.Server.Next(ctx, w.cfg.Worker, w.cfg.Incarnation)
 		w.waited(start)
@@ -234,6 +240,9 @@ func (w *worker) unit(ctx context.Context, u ps.Unit, shards []pipeline.Shard) e
 		if cursor, err = pipeline.ParseCursor(u.Cursor); err != nil {
 			return &pipeline.Error{Kind: pipeline.Corrupt, Message: fmt.Sprintf("unit %d", u.ID), Err: err}
 		}
+	}
+	if w.cutHere() {
+		return w.commit(ctx)
 	}
 	start := w.cfg.clock()
 	reader, err := w.cfg.Feed.Open(ctx, shards[u.Shard], cursor)
@@ -307,6 +316,12 @@ func (w *worker) full(now time.Time) bool {
 		return w.steps > 0 && now.Sub(w.began).Seconds() >= w.every
 	}
 	return w.window > 0 && w.steps >= w.window
+}
+
+// cutHere says whether a replayed worker commits between two units: in the run it was asked to stop there, before the first
+// batch of the second.
+func (w *worker) cutHere() bool {
+	return w.cfg.full != nil && (w.steps > 0 || len(w.positions) > 0) && w.cfg.full(w.steps)
 }
 
 // finish notes that the open unit is done.

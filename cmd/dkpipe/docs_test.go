@@ -1,11 +1,14 @@
 package main
 
 import (
+	"go/ast"
 	"go/parser"
 	"go/token"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -56,6 +59,49 @@ func TestDocsOfEveryPackage(t *testing.T) {
 		}
 		if !documented {
 			t.Errorf("package %s has no doc comment", pkg)
+		}
+	}
+}
+
+// TestTestsOfTheFaultContractExist: the table in package ps/pstest names a test for every event, and there is one of that name.
+func TestTestsOfTheFaultContractExist(t *testing.T) {
+	exist := map[string]bool{}
+	err := filepath.WalkDir(filepath.Join("..", ".."), func(name string, _ fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(name, "_test.go") {
+			return err
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.SkipObjectResolution)
+		if err != nil {
+			return err
+		}
+		for _, d := range f.Decls {
+			if fn, ok := d.(*ast.FuncDecl); ok {
+				exist[fn.Name.Name] = true
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(text(t, "ps/pstest/doc.go"), "# The fault contract")
+	rows := regexp.MustCompile(`(?m)^//\t[a-zA-Z].*:$`).FindAllStringIndex(table, -1)
+	if len(rows) < 11 {
+		t.Errorf("%d events", len(rows))
+	}
+	for i, row := range rows {
+		end := len(table)
+		if i+1 < len(rows) {
+			end = rows[i+1][0]
+		}
+		tests := regexp.MustCompile(`\bTest[A-Z]\w+`).FindAllString(table[row[1]:end], -1)
+		if len(tests) == 0 {
+			t.Errorf("%s names no test", table[row[0]:row[1]])
+		}
+		for _, name := range tests {
+			if !exist[name] {
+				t.Errorf("%s there is no %s", table[row[0]:row[1]], name)
+			}
 		}
 	}
 }

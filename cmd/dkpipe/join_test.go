@@ -27,9 +27,14 @@ type joined struct {
 // startJoined starts a coordinator and waits until it listens.
 func startJoined(t *testing.T, args ...string) *joined {
 	t.Helper()
-	dir := quickstart(t)
+	return startJoinedIn(t, quickstart(t), append([]string{"run", "-f", "job.yaml", "--events", "events", "--json", "--launch", "join"}, args...)...)
+}
+
+// startJoinedIn starts the coordinator in a folder that has a job.
+func startJoinedIn(t *testing.T, dir string, args ...string) *joined {
+	t.Helper()
 	j := &joined{dir: dir, events: filepath.Join(dir, "events"), env: []string{ticketVariable + "=" + psrpc.NewTicket().Text()}}
-	j.dkpipe = start(t, dir, j.env, append([]string{"run", "-f", "job.yaml", "--events", "events", "--json", "--launch", "join"}, args...)...)
+	j.dkpipe = start(t, dir, j.env, args...)
 	j.address = event(t, j.events, "listening", nil)["address"].(string)
 	return j
 }

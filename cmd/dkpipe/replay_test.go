@@ -2,8 +2,10 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 )
 
@@ -37,6 +39,55 @@ func TestReplayRepeatsARunBitForBit(t *testing.T) {
 	}
 	if hashes[0] == hashes[2] {
 		t.Error("two asynchronous runs came out the same: nothing was tested")
+	}
+}
+
+// TestReplayOfProcesses repeats what worker processes did, for every asynchronous trainer, with a worker that was killed, with a
+// run that was stopped early, and with exchanges beside computing.
+func TestReplayOfProcesses(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts processes")
+	}
+	for i, c := range []struct {
+		trainer, more string
+		kill          bool
+	}{
+		{trainer: "{downpour: {window: 1}}"}, {trainer: "{downpour: {window: 2, adagrad: {gamma: 0.02}}}"}, {trainer: "distance_adag", more: ",train.window=2"},
+		{trainer: "{dynsgd: {overlap: true}}", more: ",train.window=3"}, {trainer: "aeasgd"}, {trainer: "{eamsgd: {momentum: 0.3}}", more: ",train.window=8"}, {trainer: "async_local"},
+		{trainer: "{agn: {overlap: true}}", more: ",train.window=2"},
+		{trainer: "agn", kill: true}, {trainer: "{agn: {overlap: true}}", kill: true}, {trainer: "aeasgd", kill: true},
+		{trainer: "agn", more: ",train.early_stopping={monitor: val_loss, patience: 3}"},
+		{trainer: "{agn: {overlap: true}}", more: ",train.early_stopping={monitor: val_loss, patience: 2},train.window=2"},
+	} {
+		t.Run(c.trainer+c.more, func(t *testing.T) {
+			workers := 2 + i%3
+			dir := quickstart(t, "train: 0.8, test: 0.2", withValidation, "  window: 2\n", "", "epochs: 20", "epochs: 60", "batch_size: 32", "batch_size: 8")
+			p := start(t, dir, nil, "run", "-f", "job.yaml", "--json", "--events", "events", "--launch", "process", "--record", "rec", "--set",
+				fmt.Sprintf("train.workers=%d,gate.at_least=0.1,train.trainer=%s%s", workers, c.trainer, c.more))
+			if c.kill {
+				if err := syscall.Kill(underWay(t, dir), syscall.SIGKILL); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if code := p.wait(t); code != 0 {
+				t.Fatalf("exit code %d\n%s\n%s", code, &p.stdout, &p.stderr)
+			}
+			r := p.result(t)
+			if lost := r.Workers[1].Lost != ""; lost != c.kill {
+				t.Errorf("worker 1 was lost: %q", r.Workers[1].Lost)
+			}
+			p = start(t, dir, nil, "replay", "rec", "--model", r.Model, "--json")
+			if code := p.wait(t); code != 0 {
+				t.Fatalf("exit code %d\n%s\n%s", code, &p.stdout, &p.stderr)
+			}
+			var got replayReport
+			if err := json.Unmarshal(p.stdout.Bytes(), &got); err != nil {
+				t.Fatal(err)
+			}
+			if got.Equal == nil || !*got.Equal || got.Samples != samplesOfAll(r) || 1000*got.LogBytes > int64(got.ExchangeBytes) {
+				t.Errorf("%+v, the run has %d samples", got, samplesOfAll(r))
+			}
+		})
 	}
 }
 

@@ -76,9 +76,10 @@ func wantOnce(t *testing.T, dir string, epochs int, before int64, r result) {
 // TestResumeAfterTheCoordinatorWasKilled kills a run with SIGKILL when a checkpoint was kept, and lets another number of
 // workers go on: in the middle of an epoch, and nothing twice.
 func TestResumeAfterTheCoordinatorWasKilled(t *testing.T) {
-	for name, set := range map[string]string{"goroutines": "train.launch=in-process", "processes": "train.launch=process"} {
+	for name, set := range map[string]string{"goroutines": "train.launch=in-process", "processes": "train.launch=process",
+		"processes in rounds": "train.launch=process,train.trainer=local_sgd"} {
 		t.Run(name, func(t *testing.T) {
-			if testing.Short() && name == "processes" {
+			if testing.Short() && name != "goroutines" {
 				t.Skip("starts processes")
 			}
 			dir := resumable(t, "")

@@ -126,6 +126,7 @@ func TestStopKeepsWhatWasLearned(t *testing.T) {
 		{"SIGTERM", syscall.SIGTERM, "train.launch=in-process"},
 		{"SIGINT", syscall.SIGINT, "train.launch=in-process"},
 		{"SIGTERM with processes", syscall.SIGTERM, "train.launch=process"},
+		{"SIGTERM with processes in rounds", syscall.SIGTERM, "train.launch=process,train.trainer=local_sgd"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := quickstart(t)

@@ -155,15 +155,15 @@ func (a *app) workFor(ctx context.Context, client *psrpc.Client, orphaned <-chan
 	})
 	defer watcher.Wait()
 	defer close(over)
-	j, cfg, err := a.workerConfig(ctx, client)
+	j, life, err := a.workerLife(ctx, client)
 	if err != nil {
 		return trainers.WorkerStats{ID: client.Worker()}, err
 	}
-	stats, err := trainers.Work(ctx, cfg)
+	stats, err := trainers.Stay(ctx, life)
 	return stats, errors.Join(err, j.closeWorker(ctx))
 }
 
-// closeWorker gives back what workerConfig opened.
+// closeWorker gives back what workerLife opened.
 func (j *job) closeWorker(ctx context.Context) error {
 	var errs []error
 	if j.live != nil {
@@ -172,54 +172,67 @@ func (j *job) closeWorker(ctx context.Context) error {
 	return errors.Join(append(errs, j.stores.Close())...)
 }
 
-// workerConfig makes a worker's parts of the job that it was given. The caller closes the job.
-func (a *app) workerConfig(ctx context.Context, client *psrpc.Client) (*job, trainers.WorkerConfig, error) {
-	var none trainers.WorkerConfig
+// newLife makes what one life of a worker needs.
+type newLife func(context.Context) (trainers.WorkerConfig, error)
+
+// workerLife opens the job that a worker was given. The caller closes it.
+func (a *app) workerLife(ctx context.Context, client *psrpc.Client) (*job, newLife, error) {
 	var wj workerJob
 	if err := json.Unmarshal(client.Job(), &wj); err != nil {
-		return nil, none, &pipeline.Error{Kind: pipeline.Corrupt, Message: "the job of the run", Err: err}
+		return nil, nil, &pipeline.Error{Kind: pipeline.Corrupt, Message: "the job of the run", Err: err}
 	}
 	s, err := spec.Read(wj.File, wj.Spec, spec.Options{Params: wj.Params, Set: wj.Set, Slot: wj.Slot, Env: a.env, Need: spec.ForTrain})
 	if err != nil {
-		return nil, none, err
+		return nil, nil, err
 	}
 	j := &job{app: a, spec: s, flags: &specFlags{}, stores: a.newStores()}
-	cfg, err := j.workerParts(ctx, wj, client)
+	life, err := j.workerParts(ctx, wj, client)
 	if err != nil {
-		return nil, none, errors.Join(err, j.closeWorker(ctx))
+		return nil, nil, errors.Join(err, j.closeWorker(ctx))
 	}
-	return j, cfg, nil
+	return j, life, nil
 }
 
-func (j *job) workerParts(ctx context.Context, wj workerJob, client *psrpc.Client) (trainers.WorkerConfig, error) {
-	var none trainers.WorkerConfig
+// workerParts gives the lives of a worker: the first is the one that the client has joined with, and after a worker was given
+// up, because it was stopped or out of reach for too long, it joins again.
+func (j *job) workerParts(ctx context.Context, wj workerJob, client *psrpc.Client) (newLife, error) {
 	j.training.steps = wj.Steps
 	at, err := openPlace(ctx, j.stores, wj.Dataset)
 	if err != nil {
-		return none, err
+		return nil, err
 	}
 	p, err := readDataset(ctx, at)
 	if err != nil {
-		return none, err
+		return nil, err
 	}
 	if wj.Live != nil {
 		if err := j.joinLive(ctx, *wj.Live, wj.Dir); err != nil {
-			return none, err
+			return nil, err
 		}
 		p.live = j.live
 	}
 	cfg, _, err := j.trainingParts(ctx, p)
 	if err != nil {
-		return none, err
+		return nil, err
 	}
-	replica, err := cfg.Replica(client.Worker())
-	if err != nil {
-		return none, err
-	}
-	opt, err := cfg.Optimizer(len(replica.Params()))
-	if err != nil {
-		return none, err
-	}
-	return trainers.WorkerConfig{Algorithm: cfg.Algorithm, Server: client, Worker: client.Worker(), Incarnation: client.Incarnation(),
-		Workers: cfg.Workers, Window: cfg.Window, Feed: cfg.Feed, Replica: replica, Optimizer: opt}, nil
+	lives := 0
+	return func(ctx context.Context) (trainers.WorkerConfig, error) {
+		var none trainers.WorkerConfig
+		if lives++; lives > 1 {
+			if err := client.Rejoin(ctx); err != nil {
+				return none, err
+			}
+			j.app.log.Warn("this worker had been given up and joins again", "worker", client.Worker())
+		}
+		replica, err := cfg.Replica(client.Worker())
+		if err != nil {
+			return none, err
+		}
+		opt, err := cfg.Optimizer(len(replica.Params()))
+		if err != nil {
+			return none, err
+		}
+		return trainers.WorkerConfig{Algorithm: cfg.Algorithm, Server: client, Worker: client.Worker(), Incarnation: client.Incarnation(),
+			Workers: cfg.Workers, Window: cfg.Window, Feed: cfg.Feed, Replica: replica, Optimizer: opt}, nil
+	}, nil
 }

@@ -19,6 +19,17 @@ func TestSlowMoPassesTheSuiteForTrainers(t *testing.T) {
 	trainertest.Run(t, trainertest.Case{Algorithm: SlowMo{Alpha: 1, Beta: 0.5}, Window: 3, Rate: 0.05})
 }
 
+// TestSlowMoIsOneShortFile: at most 40 lines, blank lines and comments included.
+func TestSlowMoIsOneShortFile(t *testing.T) {
+	text, err := os.ReadFile("slowmo.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(text), "\n"); n > 40 {
+		t.Errorf("slowmo.go has %d lines", n)
+	}
+}
+
 // TestSlowMoIsThatOfThePaper: three rounds by hand.
 func TestSlowMoIsThatOfThePaper(t *testing.T) {
 	trainertest.Golden(t, SlowMo{Alpha: 0.5, Beta: 0.5}, []byte(`{

@@ -129,7 +129,8 @@ func connect(to target) (*grpc.ClientConn, error) {
 	return conn, nil
 }
 
-// Rejoin starts a new life under the same number, after ErrFenced or to begin anew. No other call may be going on.
+// Rejoin starts a new life, after ErrFenced or to begin anew: under the same number, or under the lowest free one when the
+// client did not ask for a number, because somebody else may have the old one by now. No other call may be going on.
 func (c *Client) Rejoin(ctx context.Context) error {
 	c.finish()
 	c.asking.Lock()
@@ -137,9 +138,6 @@ func (c *Client) Rejoin(ctx context.Context) error {
 	c.asking.Unlock()
 	req := &pspb.JoinRequest{Protocol: protocolVersion, Worker: int32(c.opts.Worker), Nonce: make([]byte, 16)}
 	_, _ = rand.Read(req.Nonce) // never fails
-	if life := c.current(); life != nil {
-		req.Worker = life.Worker
-	}
 	life := new(pspb.JoinReply)
 	err := c.retry(ctx, func() error { return c.conn.Invoke(ctx, methodJoin, req, life) })
 	if err != nil {

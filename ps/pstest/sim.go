@@ -33,6 +33,8 @@ type Sim struct {
 	// Faults is how many kills, pauses, cut calls and repeats are thrown in at most. With 0 the seed only decides in
 	// which order things happen.
 	Faults int
+	// Script is what happens at known moments, beside that.
+	Script []Fault
 	// StopAfter stops the run after that many acknowledged commits; 0 lets it end by itself.
 	StopAfter int
 }
@@ -43,6 +45,8 @@ type Outcome struct {
 	Version uint64
 	Commits int
 	Stats   ps.Stats
+	Joins   []int // how often each worker joined
+	Struck  int   // faults of the script that happened
 }
 
 // Simulate runs workers against a core in one goroutine, in an order that the seed decides, with messages that may be
@@ -57,7 +61,7 @@ func Simulate(o Sim) (Outcome, error) {
 	if err != nil {
 		return Outcome{}, err
 	}
-	limit := 4000 + 400*(o.Epochs*o.Shards*(o.Rows+2)+o.Faults)*(o.Workers+o.Extra)
+	limit := 4000 + 400*(o.Epochs*o.Shards*(o.Rows+2)+o.Faults+10*len(o.Script))*(o.Workers+o.Extra)
 	for range limit {
 		over, err := s.step()
 		if err != nil {
@@ -107,7 +111,10 @@ type sim struct {
 	stopped  bool
 	crashes  uint32
 	saved    *ps.Snapshot
-	savedLog int // length of the log when it was taken
+	savedLog int               // length of the log when it was taken
+	made     map[ps.Worker]int // commits that each worker was about to send, for the script
+	joins    map[ps.Worker]int
+	struck   int
 	stores   []*ps.Store
 	part     *ps.Partition
 	conns    uint64 // connections of workers to data servers so far
@@ -126,7 +133,7 @@ type sample struct{ unit, row int }
 
 func newSim(o Sim) (*sim, error) {
 	s := &sim{Sim: o, rng: rand.New(rand.NewPCG(o.Seed, 1)), deferred: map[ps.Worker]call{}, lives: map[ps.Worker]uint64{},
-		acked: map[string]bool{}, faults: o.Faults}
+		acked: map[string]bool{}, faults: o.Faults, made: map[ps.Worker]int{}, joins: map[ps.Worker]int{}}
 	if s.Rule == nil {
 		s.Rule = Add{}
 	}
@@ -139,8 +146,14 @@ func newSim(o Sim) (*sim, error) {
 	if err == nil {
 		err = s.spread()
 	}
+	if err == nil && o.scripted(Crash) {
+		s.saved = s.core.Snapshot() // a run keeps a checkpoint before its first step
+	}
 	for w := range o.Workers + o.Extra {
 		s.workers = append(s.workers, &simWorker{id: ps.Worker(w), sim: s})
+		if w >= o.Workers && o.scripted(Arrive) {
+			s.workers[w].state = out // until it is called
+		}
 	}
 	return s, err
 }
@@ -185,6 +198,9 @@ func (s *sim) step() (bool, error) {
 		if !s.fault(5) { // else it will arrive again
 			s.calls = slices.Delete(s.calls, i, i+1)
 		}
+		if c.w.cut && c.life == c.w.life {
+			return false, nil
+		}
 		return false, s.serve(c)
 	case n < 9 && len(s.replies) > 0:
 		i := s.rng.IntN(len(s.replies))
@@ -192,7 +208,7 @@ func (s *sim) step() (bool, error) {
 		if !s.fault(5) {
 			s.replies = slices.Delete(s.replies, i, i+1)
 		}
-		if s.fault(5) {
+		if s.fault(5) || r.w.cut {
 			return false, nil // lost
 		}
 		return false, r.w.receive(r)
@@ -215,13 +231,14 @@ func (s *sim) disturb() error {
 			s.core.Withdraw(w.id, s.lives[w.id])
 			return s.deliver()
 		}
-	case n == 3 && (w.state == dead || w.paused > 0) && s.lives[w.id] != 0 && s.chance(30): // its lease ends
+	case n == 3 && (w.state == dead || w.cut || w.paused > 0 && !w.heard) && s.lives[w.id] != 0 && s.chance(30): // its lease ends
 		err := s.core.Leave(w.id, s.lives[w.id], "lease")
+		w.frozen, w.cut = false, false
 		if err != nil && !errors.Is(err, ps.ErrFenced) {
 			return err
 		}
 		return s.deliver()
-	case n == 4 && w.state == dead && s.chance(20):
+	case n == 4 && w.state == dead && !w.never && s.chance(20):
 		return w.join()
 	case n == 5 && s.Faults > 0 && w.state == absent && int(w.id) > 0 && int(w.id) < s.Workers && s.chance(5):
 		// It never came. Worker 0 always comes, so that somebody lives.
@@ -253,17 +270,7 @@ func (s *sim) crash() error {
 	}
 	s.core, s.log, s.replies = core, s.log[:s.savedLog], nil // replies on their way die with the connections
 	clear(s.deferred)
-	if len(s.stores) > 0 {
-		return nil
-	}
-	for _, w := range s.workers {
-		if w.state == out && int(w.id) < s.Workers {
-			if err := core.Leave(w.id, 0, "had left before the crash"); err != nil {
-				return err
-			}
-		}
-	}
-	return s.deliver()
+	return s.giveUpWhoLeft()
 }
 
 // back is the server as it goes on from the snapshot: a new one, or with data servers the same.
@@ -374,7 +381,11 @@ func (s *sim) check() (Outcome, error) {
 			return Outcome{}, fmt.Errorf("centre[%d] is %v, the fold of the log %v", i, got[i], centre[i])
 		}
 	}
-	return Outcome{Centre: got, Version: version, Commits: len(s.log), Stats: s.core.Stats()}, nil
+	out := Outcome{Centre: got, Version: version, Commits: len(s.log), Stats: s.core.Stats(), Struck: s.struck}
+	for _, w := range s.workers {
+		out.Joins = append(out.Joins, s.joins[w.id])
+	}
+	return out, nil
 }
 
 // fold applies the log to centre: the obvious way, over the whole vector.

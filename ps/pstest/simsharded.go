@@ -78,6 +78,9 @@ func (s *sim) commit(c call) (ps.Ack, bool, error) {
 // never waits.
 func (s *sim) serveShard(r *reply) error {
 	i := r.shard.server
+	if i >= len(s.stores) {
+		return ps.ErrFenced // there is no such server any more
+	}
 	t := ps.Task{Worker: r.w.id, Incarnation: r.life, Seq: r.commit.Seq, Decree: r.shard.decree, Epoch: r.shard.epoch, Conn: r.shard.conn}
 	part := make([]float32, s.part.Size(i))
 	if r.shard.kind == stage {

@@ -40,6 +40,16 @@ type simWorker struct {
 	flush  bool
 	over   bool
 
+	never  bool // it is dead and does not come back
+	frozen bool // paused until its lease has run out
+	heard  bool // its pause does not end its lease
+	cut    bool // nothing comes through
+	poison bool // its next delta is spoilt
+	deaf   bool // the next reply to it is lost
+	// message is what happens to its next message, and late what is still to arrive of one before.
+	message What
+	late    []call
+
 	waiting bool
 	call    call
 	shard   progress // of the call, with data servers
@@ -52,6 +62,7 @@ func (w *simWorker) join() error {
 	}
 	*w = simWorker{id: w.id, sim: w.sim, state: running, life: life}
 	w.sim.lives[w.id] = life
+	w.sim.joins[w.id]++
 	w.joined()
 	return w.sim.deliver()
 }
@@ -61,7 +72,10 @@ func (w *simWorker) act() error {
 	s := w.sim
 	switch {
 	case w.paused > 0:
-		w.paused--
+		if !w.frozen {
+			w.paused--
+			w.heard = w.heard && w.paused > 0
+		}
 	case w.state == absent:
 		return w.join()
 	case w.state != running:
@@ -78,7 +92,7 @@ func (w *simWorker) act() error {
 		}
 		return s.deliver()
 	case w.over || w.flush || s.Window > 0 && w.steps >= s.Window:
-		w.commit()
+		return w.commit()
 	case w.open && w.row < s.rows(w.unit.ID):
 		w.window = append(w.window, sample{w.unit.ID, w.row})
 		w.row++
@@ -107,8 +121,11 @@ func (w *simWorker) again() call {
 	return c
 }
 
-func (w *simWorker) commit() {
+func (w *simWorker) commit() error {
 	s := w.sim
+	if send, err := w.strike(); !send || err != nil {
+		return err
+	}
 	w.seq++
 	c := ps.Commit{Worker: w.id, Incarnation: w.life, Seq: w.seq, Base: w.base, Steps: w.steps, Samples: int64(len(w.window)),
 		Report: ps.Report{Metrics: encodeSamples(w.window)}}
@@ -120,12 +137,15 @@ func (w *simWorker) commit() {
 	}
 	if w.steps > 0 {
 		c.Delta = w.delta()
-		if s.fault(3) {
+		if w.poison || s.fault(3) {
+			w.poison = false
 			c.Delta[s.rng.IntN(len(c.Delta))] = float32(math.NaN())
 		}
 	}
 	w.window, w.steps, w.done, w.flush = nil, 0, nil, false
 	w.send(call{commit: c})
+	w.sent()
+	return nil
 }
 
 // delta is what a trainer would make of the window: it depends on the samples and on the centre they started from, and
@@ -149,11 +169,15 @@ func (w *simWorker) receive(r reply) error {
 	if w.state != running || !w.waiting || r.life != w.life || r.ask != w.call.ask || r.commit.Seq != w.call.commit.Seq || !w.expects(r) {
 		return nil
 	}
+	if w.deaf && r.ask == 0 && r.shard.kind != stage {
+		w.deaf = false
+		return nil
+	}
 	if r.err != nil {
 		switch {
 		case errors.Is(r.err, ps.ErrFenced):
 			return w.join()
-		case errors.Is(r.err, ps.ErrProtocol) && s.Faults > 0:
+		case errors.Is(r.err, ps.ErrProtocol) && (s.Faults > 0 || len(s.Script) > 0):
 			return nil // an old message that arrived late; the present one is answered apart
 		case errors.Is(r.err, ps.ErrSuperseded) && r.shard.kind == fetch:
 			w.shard.kind, w.shard.left = whole, 0 // another reply took its place: ask for one more
