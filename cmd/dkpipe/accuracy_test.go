@@ -212,8 +212,8 @@ func withFullDisk(t *testing.T, seed int, trainer string) (float64, bool) {
 func withNaN(t *testing.T, seed int, trainer string) (float64, bool) {
 	dir := trial(t)
 	j := startJoinedIn(t, dir, append(trialArgs(seed, trainer), "--launch", "join")...)
-	sendNaN(t, j, 2)
-	workers := []*dkpipe{j.worker(t, "--worker", "0"), j.worker(t, "--worker", "1")}
+	var workers []*dkpipe
+	sendNaN(t, j, 2, func() { workers = append(workers, j.worker(t, "--worker", "0"), j.worker(t, "--worker", "1")) })
 	accuracy := j.accuracy(t)
 	for _, w := range workers {
 		if code := w.wait(t); code != 0 {

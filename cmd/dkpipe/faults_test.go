@@ -174,7 +174,7 @@ func TestFaultsOfWorkerProcesses(t *testing.T) {
 			}
 		},
 		"one sends NaN": func(t *testing.T, f *faulted) {
-			sendNaN(t, f.joined, 3)
+			sendNaN(t, f.joined, 3, func() {})
 		},
 	} {
 		for _, trainer := range []string{"agn", "local_sgd"} {
@@ -189,7 +189,8 @@ func TestFaultsOfWorkerProcesses(t *testing.T) {
 }
 
 // sendNaN is a worker that takes work, sends nothing but NaN, and is given up by itself after three refusals, as any worker is.
-func sendNaN(t *testing.T, j *joined, number ps.Worker) {
+// meanwhile is called when it has joined.
+func sendNaN(t *testing.T, j *joined, number ps.Worker, meanwhile func()) {
 	t.Helper()
 	ticket, err := psrpc.ParseTicket(strings.TrimPrefix(j.env[0], ticketVariable+"="))
 	if err != nil {
@@ -200,6 +201,7 @@ func sendNaN(t *testing.T, j *joined, number ps.Worker) {
 		t.Fatal(err)
 	}
 	defer c.Close()
+	meanwhile()
 	delta, centre := make([]float32, c.Len()), make([]float32, c.Len())
 	ack, err := c.Exchange(t.Context(), ps.Commit{Worker: number, Incarnation: c.Incarnation()}, centre)
 	if err != nil {
