@@ -45,9 +45,8 @@ func (c *Core) commit(cm Commit, dst []float32, rejected string) (ack Ack, defer
 	switch {
 	case cm.Seq == 0:
 		c.give(m, dst)
-		ack, err := Ack{Version: c.version, Rate: c.steering.Rate, Stop: c.over(), Decree: m.at}, c.failed
-		c.settle()
-		return ack, false, err
+		ack := Ack{Version: c.version, Rate: c.steering.Rate, Stop: c.over(), Decree: m.at}
+		return ack, false, c.settled()
 	case cm.Seq == m.seq:
 		return c.repeat(m, dst), false, nil
 	}
@@ -59,9 +58,17 @@ func (c *Core) commit(cm Commit, dst []float32, rejected string) (ack Ack, defer
 		return Ack{}, true, nil
 	}
 	ack = c.push(m, cm, dst, rejected)
-	err = c.failed
+	return ack, false, c.settled()
+}
+
+// settled is settle for a call that is answered at once, and gives the error that a data server's loss makes of the answer.
+func (c *Core) settled() error {
+	failed := c.failed
 	c.settle()
-	return ack, false, err
+	if failed != nil && c.paused {
+		return c.aborted
+	}
+	return failed
 }
 
 // push applies an asynchronous commit and fills dst with the reply.
@@ -79,6 +86,7 @@ func (c *Core) push(m *member, cm Commit, dst []float32, rejected string) Ack {
 	c.remember(m)
 	before := c.work.first
 	c.book(m, &cm, rejected)
+	c.gather()
 	ack := c.acknowledge(m, &cm, rejected)
 	c.end(before)
 	return ack

@@ -85,6 +85,7 @@ type Core struct {
 	stats   Stats
 	stopped bool
 	aborted error
+	paused  bool // aborted holds until Rollback
 	answers []Answer
 	log     func(Commit, Ack) // the shell's; called for every acknowledged commit that is no repeat
 	ends    func(epoch int)   // the shell's; called when an epoch and all before it are complete
@@ -94,6 +95,7 @@ type Core struct {
 	size    int            // parameters
 	plane   *Plane         // holds centre and slots, when it is not nil
 	failed  error          // of the plane
+	final   *final         // what the plane held when all work was done
 
 	steering Steering
 }
@@ -182,10 +184,14 @@ func (c *Core) Centre(dst []float32) (uint64, error) {
 	if len(dst) != c.size {
 		return 0, wrongLength(-1, "the destination", len(dst), c.size)
 	}
-	if c.plane != nil {
+	switch {
+	case c.plane == nil:
+		copy(dst, c.centre)
+	case c.finalAt(c.version):
+		copy(dst, c.final.centre)
+	default:
 		return c.version, c.plane.save(c.version, dst, nil)
 	}
-	copy(dst, c.centre)
 	return c.version, nil
 }
 
@@ -308,9 +314,24 @@ func (c *Core) Steer(s Steering) {
 
 // Abort ends the run at once: deferred calls and all calls from now on get err. The first call counts.
 func (c *Core) Abort(err error) {
-	if c.aborted != nil || err == nil {
+	if c.aborted != nil && !c.paused || err == nil {
 		return
 	}
+	c.paused = false
+	c.stopCalls(err)
+}
+
+// suspend is Abort until a Rollback.
+func (c *Core) suspend(cause error) {
+	if c.aborted != nil {
+		return
+	}
+	c.paused = true
+	c.stopCalls(&Error{Kind: "unreachable", Message: "the run waits: " + cause.Error(), Err: ErrSuspended})
+}
+
+// stopCalls ends all calls, deferred and later ones, with an error.
+func (c *Core) stopCalls(err error) {
 	c.aborted = err
 	for _, m := range c.members {
 		if m.waits() {
@@ -339,7 +360,11 @@ func (c *Core) settle() {
 		return
 	}
 	defer func() {
-		if c.failed != nil {
+		switch {
+		case c.failed == nil:
+		case c.plane != nil && c.plane.guard != nil:
+			c.suspend(c.failed)
+		default:
 			c.Abort(c.failed)
 		}
 	}()
@@ -352,7 +377,7 @@ func (c *Core) settle() {
 	}
 }
 
-func (c *Core) over() bool { return c.stopped || c.work.complete() }
+func (c *Core) over() bool { return c.failed == nil && (c.stopped || c.work.complete()) }
 
 func (c *Core) find(w Worker) *member {
 	if w >= 0 && int(w) < len(c.members) && c.members[w].id == w {

@@ -17,6 +17,9 @@ var (
 	ErrProtocol = errors.New("protocol violated")
 	// ErrSuperseded: the same worker repeated the call while this one was waiting; the newer call gets the answer.
 	ErrSuperseded = errors.New("superseded by a repeated call")
+	// ErrSuspended: a data server was lost and another one is to take its place (Server.Guard). The call may be repeated when
+	// the run goes on, which is when Server.Suspended says.
+	ErrSuspended = errors.New("a data server is being replaced")
 )
 
 // Error is an error with a kind (see the command line's exit codes) and the next step.

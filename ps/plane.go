@@ -33,6 +33,27 @@ type Plane struct {
 	block   int
 	epoch   uint64
 	last    uint64 // number of the last decree of the epoch
+	guard   func(server int, err error)
+}
+
+// final is the state of all data servers at one version.
+type final struct {
+	version       uint64
+	centre, slots []float32
+}
+
+func (c *Core) finalAt(version uint64) bool { return c.final != nil && c.final.version == version }
+
+// gather fetches the state when the last piece of work was booked, before anybody is told: a data server that is lost from
+// then on takes nothing with it.
+func (c *Core) gather() {
+	if c.plane == nil || c.failed != nil || c.finalAt(c.version) || !c.work.complete() {
+		return
+	}
+	f := &final{version: c.version, centre: make([]float32, c.size), slots: make([]float32, c.plane.slots*c.size)}
+	if c.failed = c.plane.save(f.version, f.centre, f.slots); c.failed == nil {
+		c.final = f
+	}
 }
 
 // Table tells workers where the blocks are.
@@ -79,14 +100,17 @@ func (p *Plane) load(epoch, version uint64, centre, slots []float32) error {
 		st := State{Epoch: epoch, Version: version, Block: p.block, Centre: make([]float32, n), Slots: make([]float32, p.slots*n)}
 		p.part.Gather(s, st.Centre, centre, 1)
 		p.part.Gather(s, st.Slots, slots, p.slots)
-		return p.keepers[s].Load(st)
+		if err := p.keepers[s].Load(st); err != nil {
+			return p.lost(s, err)
+		}
+		return nil
 	})
 }
 
 func (p *Plane) apply(d Decree) error {
 	for s, k := range p.keepers {
 		if err := k.Apply(p.epoch, d); err != nil {
-			return lost(s, err)
+			return p.lost(s, err)
 		}
 	}
 	return nil
@@ -101,10 +125,10 @@ func (p *Plane) save(version uint64, centre, slots []float32) error {
 			st.Slots = make([]float32, p.slots*n)
 		}
 		if err := p.keepers[s].Save(&st); err != nil {
-			return lost(s, err)
+			return p.lost(s, err)
 		}
 		if st.Version != version {
-			return lost(s, &Error{Kind: "internal", Message: fmt.Sprintf("it is at version %d, not %d", st.Version, version)})
+			return p.lost(s, &Error{Kind: "internal", Message: fmt.Sprintf("it is at version %d, not %d", st.Version, version)})
 		}
 		p.part.Scatter(s, centre, st.Centre, 1)
 		if slots != nil {
@@ -114,7 +138,11 @@ func (p *Plane) save(version uint64, centre, slots []float32) error {
 	})
 }
 
-func lost(s int, err error) error {
+// lost is the error of a data server that does not do what it should, after its guard was told. Several may be lost at once.
+func (p *Plane) lost(s int, err error) error {
+	if p.guard != nil {
+		p.guard(s, err)
+	}
 	kind := "unreachable"
 	var k interface{ ErrorKind() string }
 	if errors.As(err, &k) {

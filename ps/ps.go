@@ -46,6 +46,15 @@ type Report struct {
 	ComputeS float64   // seconds of the window spent computing
 	WaitS    float64   // seconds spent waiting for the previous exchange
 	FeedS    float64   // seconds spent waiting for data
+	Wire     Wire
+}
+
+// Wire says how a commit travelled. The zero value: it did not leave the process.
+type Wire struct {
+	Sent     int64   // bytes of the delta, and of deltas before it that had to be sent again
+	Received int64   // bytes of the reply
+	Codec    string  // of the delta
+	Link     float64 // bytes in a second, as measured by the worker to choose a codec; else 0
 }
 
 // Ack answers a Commit.

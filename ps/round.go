@@ -28,6 +28,7 @@ func (c *Core) closeRound() bool {
 			c.book(m, &m.commit, m.rejected)
 		}
 	}
+	c.gather()
 	for _, m := range c.members {
 		if m.pending {
 			ack := c.acknowledge(m, &m.commit, m.rejected)

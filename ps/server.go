@@ -29,6 +29,13 @@ type Recorder interface {
 	Took(c Call)
 }
 
+// Rewinder is an Observer that is also told when the server went back to a snapshot. What was committed since then is void;
+// the workers' memberships end after it. It is called like the methods of Observer.
+type Rewinder interface {
+	Observer
+	Rewound(to *Snapshot)
+}
+
 // Call is one call of a worker, or of whoever ends the run.
 type Call struct {
 	Kind        CallKind
@@ -62,6 +69,8 @@ type Server struct {
 	leases   map[Worker]lease
 	finished chan struct{}
 	ended    bool // finished is closed
+	guard    func(server int, err error)
+	resumed  chan struct{} // closed when the run goes on; nil unless it is suspended
 }
 
 type waiter struct{ ch chan Answer }
@@ -252,11 +261,19 @@ func (s *Server) Centre(dst []float32) (uint64, error) {
 }
 
 // Snapshot copies the whole state for a checkpoint.
-func (s *Server) Snapshot() *Snapshot {
+func (s *Server) Snapshot() *Snapshot { return s.SnapshotWith(nil) }
+
+// SnapshotWith is Snapshot with a look at what belongs to it: nothing is committed between the two. look is called with the
+// server's lock held, must be quick and may not call the server; nil does without.
+func (s *Server) SnapshotWith(look func()) *Snapshot {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	defer s.after()
-	return s.core.Snapshot()
+	snapshot := s.core.Snapshot()
+	if look != nil {
+		look()
+	}
+	return snapshot
 }
 
 // Spread moves the parameters to data servers; see Core.Spread. Workers then exchange through Sharded, whose table this gives.
@@ -266,6 +283,7 @@ func (s *Server) Spread(keepers []Keeper) (Table, error) {
 	if err := s.core.Spread(keepers); err != nil {
 		return Table{}, err
 	}
+	s.core.plane.guard = s.guard
 	return s.core.Table(), nil
 }
 
@@ -278,6 +296,37 @@ func (s *Server) Table() (Table, bool) {
 
 // Rollback goes back to a snapshot while the run goes on; see Core.Rollback. A run that has finished stays finished.
 func (s *Server) Rollback(snapshot *Snapshot) error { return s.Replace(-1, nil, snapshot) }
+
+// Guard makes the loss of a data server a pause: calls get ErrSuspended until Replace, Rollback or Abort. lost is told which
+// one, perhaps more than once, by whoever finds out; it is called with the server's lock held, must be quick and may not call
+// the server. Guard comes before Spread.
+func (s *Server) Guard(lost func(server int, err error)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.guard = lost
+}
+
+// Lose says that a data server is lost. It suspends a run that has a guard and ends any other.
+func (s *Server) Lose(server int, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer s.after()
+	p := s.core.plane
+	if p == nil || s.ended {
+		return
+	}
+	if err := p.lost(server, err); s.core.failed == nil {
+		s.core.failed = err
+		s.core.settle()
+	}
+}
+
+// Suspended gives a channel that is closed when a suspended run goes on or ends; nil when it is not suspended.
+func (s *Server) Suspended() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.resumed
+}
 
 // Replace is Rollback with another data server in the place of one that was lost, or in the place of none when it is
 // negative. The address that workers reach it at has to stay.
@@ -298,6 +347,9 @@ func (s *Server) Replace(server int, by Keeper, snapshot *Snapshot) error {
 	if err := s.core.Rollback(snapshot); err != nil {
 		return err
 	}
+	if r, ok := s.obs.(Rewinder); ok {
+		r.Rewound(snapshot)
+	}
 	clear(s.leases)
 	for _, m := range in {
 		if m.in() && s.obs != nil {
@@ -310,6 +362,9 @@ func (s *Server) Replace(server int, by Keeper, snapshot *Snapshot) error {
 // epochDone tells the observer. A centre that is elsewhere is fetched for it.
 func (s *Server) epochDone(epoch int) {
 	centre := s.core.centre
+	if s.core.failed != nil {
+		return // the epoch will be done again, or the run is over
+	}
 	if s.core.plane != nil {
 		centre = make([]float32, s.core.size)
 		if _, err := s.core.Centre(centre); err != nil {
@@ -386,7 +441,14 @@ func (s *Server) after() {
 		}
 	}
 	c := s.core
-	if !s.ended && (c.aborted != nil || c.work.complete() || c.stopped && !c.anyIn()) {
+	switch {
+	case c.paused && s.resumed == nil:
+		s.resumed = make(chan struct{})
+	case !c.paused && s.resumed != nil:
+		close(s.resumed)
+		s.resumed = nil
+	}
+	if !s.ended && !c.paused && (c.aborted != nil || c.work.complete() || c.stopped && !c.anyIn()) {
 		s.ended = true
 		close(s.finished)
 	}

@@ -32,7 +32,7 @@ type UnitSnapshot struct {
 }
 
 // Snapshot copies the state. Commits that wait for their round are not in it. It has no Centre when a data server that it is
-// to come from is lost, and the run is aborted then.
+// to come from is lost; the run is aborted then, or suspended (Server.Guard).
 func (c *Core) Snapshot() *Snapshot {
 	s := &Snapshot{
 		Generation: c.gen, Version: c.version, Centre: slices.Clone(c.centre), Slots: slices.Clone(c.slots), Block: c.block,
@@ -46,7 +46,9 @@ func (c *Core) Snapshot() *Snapshot {
 			}
 		}
 	}
-	if c.plane != nil {
+	if c.plane != nil && c.finalAt(c.version) {
+		s.Centre, s.Slots = slices.Clone(c.final.centre), slices.Clone(c.final.slots)
+	} else if c.plane != nil {
 		s.Centre, s.Slots = make([]float32, c.size), make([]float32, c.plane.slots*c.size)
 		if err := c.plane.save(c.version, s.Centre, s.Slots); err != nil {
 			c.failed = err

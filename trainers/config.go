@@ -30,6 +30,8 @@ func (cfg Config) check() error {
 		return bad("", "a run needs a feed and a replica")
 	case cfg.Launch == nil && cfg.Optimizer == nil:
 		return bad("", "workers in this process need an optimizer")
+	case cfg.Servers != nil && cfg.Launch == nil:
+		return bad("start workers elsewhere", "workers in this process do not exchange with data servers")
 	}
 	if _, ok := cfg.Algorithm.(Ensemble); ok {
 		return bad("train it with TrainEnsemble", "an ensemble is more than one run")

@@ -68,6 +68,7 @@ func (t *tally) spent(c ps.Commit) {
 	w.ComputeS += c.Report.ComputeS
 	w.WaitS += c.Report.WaitS
 	w.FeedS += c.Report.FeedS
+	t.wire += c.Report.Wire.Sent + c.Report.Wire.Received
 }
 
 // applied counts a commit whose delta became part of the centre.
@@ -100,16 +101,19 @@ type Validated interface {
 	Validated(e Epoch)
 }
 
-// validated puts a measurement into the history and tells the observer.
-func (w *watch) validated(epoch int, m Metrics) Epoch {
+// validated puts a measurement into the history and tells the observer. It does not for an epoch that is open again.
+func (w *watch) validated(epoch int, m Metrics) (Epoch, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	i := slices.IndexFunc(w.history, func(e Epoch) bool { return e.Epoch == epoch })
+	if i < 0 {
+		return Epoch{}, false
+	}
 	w.history[i].Validation = m
 	if o, ok := w.observer.(Validated); ok {
 		o.Validated(w.history[i])
 	}
-	return w.history[i]
+	return w.history[i], true
 }
 
 // paced tells the observer of a new learning rate.
@@ -126,7 +130,7 @@ func (w *watch) line(epoch int, now time.Time) Epoch {
 	t := w.tally(epoch)
 	e := Epoch{Epoch: epoch + 1, Loss: Number(t.lossSum / float64(t.weight)), Samples: t.samples, Commits: t.commits,
 		Seconds: now.Sub(w.epochEnd).Seconds(), Steps: t.steps, Staleness: slices.Clone(t.staleness), Workers: t.books(),
-		ExchangedMiB: float64(t.commits) * 8 * float64(w.params) / (1 << 20)}
+		ExchangedMiB: float64(t.commits) * 8 * float64(w.params) / (1 << 20), WireMiB: float64(t.wire) / (1 << 20)}
 	e.LearningRate = w.overseer.rate()
 	if t.commits > 0 {
 		e.StalenessMean = t.stale / float64(t.commits)
@@ -169,6 +173,7 @@ func (w *watch) resume(p *Past) {
 		w.epochEnd = w.start.Add(-time.Duration(e.Seconds * float64(time.Second)))
 		t := w.tally(e.Epoch - 1)
 		t.samples, t.commits, t.steps, t.stale = e.Samples, e.Commits, e.Steps, e.StalenessMean*float64(e.Commits)
+		t.wire = int64(e.WireMiB * (1 << 20))
 		t.staleness.Merge(e.Staleness)
 		for _, b := range e.Workers {
 			to := t.worker(b.ID)

@@ -49,7 +49,8 @@ type Epoch struct {
 
 	Steps        int64         `json:"steps,omitempty"`
 	CommitsPerS  float64       `json:"commits_per_s,omitempty"`
-	ExchangedMiB float64       `json:"exchanged_mib,omitempty"` // of parameters, both ways, as float32: a codec makes it less on the wire
+	ExchangedMiB float64       `json:"exchanged_mib,omitempty"` // of parameters, both ways, as float32
+	WireMiB      float64       `json:"wire_mib,omitempty"`      // what went over sockets for that, both ways
 	Staleness    Staleness     `json:"staleness,omitempty"`
 	Workers      []WorkerEpoch `json:"workers,omitempty"`
 	Validation   Metrics       `json:"validation,omitempty"`    // of the centre at the end of the epoch
@@ -73,12 +74,15 @@ type watch struct {
 	params   int       // of the model
 	past     float64   // seconds before a resume
 	overseer *overseer // nil: nobody
-	open     map[int]*tally
-	history  []Epoch
-	workers  map[ps.Worker]*books // those expected, and whoever else joined
+	kept     *mark     // what Rewound goes back to
+
+	voidSamples, voidCommits int64 // by Rewound
+	open                     map[int]*tally
+	history                  []Epoch
+	workers                  map[ps.Worker]*books // those expected, and whoever else joined
 }
 
-var _ ps.Observer = (*watch)(nil)
+var _ ps.Rewinder = (*watch)(nil)
 
 // books are what one worker did and is.
 type books struct {
@@ -95,6 +99,7 @@ type tally struct {
 	samples, commits int64
 
 	steps     int64
+	wire      int64 // bytes
 	staleness Staleness
 	workers   map[ps.Worker]*WorkerEpoch
 }
@@ -145,6 +150,7 @@ func (w *watch) Committed(c ps.Commit, a ps.Ack) {
 	s.ComputeS += c.Report.ComputeS
 	s.WaitS += c.Report.WaitS
 	s.FeedS += c.Report.FeedS
+	s.wire(c.Report.Wire)
 	switch {
 	case a.Dropped:
 		s.Dropped++

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -63,7 +64,10 @@ type orderLog struct {
 	err error // of the first write that failed; nothing is written after it
 }
 
-var _ ps.Recorder = (*orderLog)(nil)
+var (
+	_ ps.Recorder = (*orderLog)(nil)
+	_ ps.Rewinder = (*orderLog)(nil)
+)
 
 func newOrderLog(w io.Writer, beside ps.Observer) *orderLog {
 	l := &orderLog{Observer: beside, out: bufio.NewWriterSize(w, 1<<15)}
@@ -103,6 +107,16 @@ func (l *orderLog) Membership(w ps.Worker, incarnation uint64, joined bool, why 
 	l.Observer.Membership(w, incarnation, joined, why)
 }
 
+// Rewound implements ps.Rewinder. An order log has no way to say it.
+func (l *orderLog) Rewound(to *ps.Snapshot) {
+	if l.err == nil {
+		l.err = errWentBack
+	}
+	if r, ok := l.Observer.(ps.Rewinder); ok {
+		r.Rewound(to)
+	}
+}
+
 func (l *orderLog) write(o order) {
 	if l.err != nil {
 		return
@@ -135,12 +149,18 @@ func (l *orderLog) finish(version uint64, centre []float32) error {
 	if l.err == nil {
 		l.err = l.out.Flush()
 	}
+	if l.err == errWentBack {
+		return &pipeline.Error{Kind: pipeline.Unsupported, Message: "the order log of the run is of no use", Err: l.err,
+			Hint: "run again to have one; the model is not affected"}
+	}
 	if l.err != nil {
 		return &pipeline.Error{Kind: pipeline.NoSpace, Message: "the order log of the run could not be written", Err: l.err,
 			Hint: "make room, or run without it; the model is not affected"}
 	}
 	return nil
 }
+
+var errWentBack = errors.New("the run lost a data server and went back to an earlier state")
 
 // digest is the SHA-256 of the bits of a vector.
 func digest(x []float32) []byte {

@@ -19,12 +19,14 @@ const pendingBytes = 512 << 20
 type overseer struct {
 	Oversight
 	srv     *ps.Server
+	guard   *guard // nil without data servers
 	watch   *watch
 	epochs  int
 	plateau *plateau  // nil without; its state is under mu
 	begun   time.Time // moved back by the time before a resume
 	done    chan struct{}
 	wait    sync.WaitGroup
+	latest  int           // epoch that was decided about; only validate's
 	measure chan struct{} // has room for one: pending is not empty
 	tick    chan struct{} // has room for one: steps reached a mark
 
@@ -82,11 +84,11 @@ func (o *overseer) early() *EarlyStopping {
 }
 
 // start lets the overseer look after a server until finish.
-func (o *overseer) start(ctx context.Context, srv *ps.Server) {
+func (o *overseer) start(ctx context.Context, srv *ps.Server, g *guard) {
 	if o == nil {
 		return
 	}
-	o.srv = srv
+	o.srv, o.guard = srv, g
 	if o.Validation != nil {
 		o.wait.Go(func() { o.validate(ctx) })
 	}
@@ -188,6 +190,20 @@ func (o *overseer) stepped(steps int) {
 	}
 }
 
+// rewound takes the overseer back to when so many steps and epochs were done.
+func (o *overseer) rewound(steps int64, epochs int) {
+	if o == nil {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.steps = steps
+	if o.mark > 0 {
+		o.mark = steps + o.Checkpoint.EverySteps
+	}
+	o.pending = slices.DeleteFunc(o.pending, func(c centreOf) bool { return c.epoch.Epoch > epochs })
+}
+
 func notify(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
@@ -216,8 +232,11 @@ func (o *overseer) validate(ctx context.Context) {
 			}
 			return
 		}
-		c.epoch = o.watch.validated(c.epoch.Epoch, m)
-		o.decide(c)
+		// An epoch that was done again after a data server was lost is in the history as it is now; what was decided stands.
+		if e, ok := o.watch.validated(c.epoch.Epoch, m); ok && e.Epoch > o.latest {
+			c.epoch, o.latest = e, e.Epoch
+			o.decide(c)
+		}
 	}
 }
 
@@ -317,19 +336,10 @@ func (o *overseer) reached(ctx context.Context) {
 
 // checkpoint saves the run as it is at this moment.
 func (o *overseer) checkpoint(ctx context.Context) {
-	var s *ps.Snapshot
 	p := &Past{}
-	for range 3 { // until nothing was committed between the two looks
-		s = o.srv.Snapshot()
-		p.Epochs, p.Steps = o.watch.sofar()
-		if o.srv.Progress().Version == s.Version {
-			break
-		}
-	}
-	for i := range p.Epochs {
-		if e := &p.Epochs[i]; e.Epoch > s.Epoch { // completed since the snapshot
-			e.Partial, e.Validation = true, nil
-		}
+	s := o.guard.snapshot(o.srv, o.watch, func() { p.Epochs, p.Steps = o.watch.sofar() })
+	if s == nil {
+		return // a data server is lost; the run goes back, or ends
 	}
 	p.Seconds = time.Since(o.begun).Seconds()
 	o.mu.Lock()

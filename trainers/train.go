@@ -36,6 +36,11 @@ type Config struct {
 	Observer   Observer      // may be nil
 	From       *ps.Snapshot  // state of an interrupted run to go on from, or nil
 	Oversight                // validation, limits and checkpoints
+	// Servers hold the parameters in the place of this process; nil: they are here. Launch must be set, and connect workers to
+	// them. When one is lost, the run goes back to the last copy of its state and goes on from there.
+	Servers DataServers
+	// KeepEvery is the time between two such copies, in this process's memory; 0 means 10 s. Each checkpoint is one, too.
+	KeepEvery time.Duration
 	// OrderLog, when it is not nil, gets what Replay needs to repeat the run bit for bit, some bytes for each exchange.
 	OrderLog io.Writer
 }
@@ -52,6 +57,7 @@ type Result struct {
 	Lost        []Lost        // workers that ended with an error while the run went on
 	History     []Epoch       // complete epochs, and then those that were begun
 	Snapshot    *ps.Snapshot  // for Config.From
+	Recoveries  []Recovery    // data servers that were lost
 	OrderLogErr error         // of writing Config.OrderLog, which is not whole then; the run is not affected
 }
 
@@ -101,13 +107,18 @@ func Train(ctx context.Context, cfg Config) (Result, error) {
 		return Result{}, err
 	}
 	watch.params = srv.Len()
+	guard, err := newGuard(ctx, cfg, srv, watch)
+	if err != nil {
+		return Result{}, err
+	}
 	r := &run{cfg: cfg, srv: srv, watch: watch, first: first}
 	if s, ok := watch.overseer.steering(cfg); ok {
 		srv.Steer(s)
 	}
-	watch.overseer.start(ctx, srv)
-	err = r.workers(ctx)
-	result := Result{Lost: r.lost, Snapshot: srv.Snapshot()}
+	watch.overseer.start(ctx, srv, guard)
+	err = guard.stop(r.workers(ctx))
+	result := Result{Lost: r.lost, Snapshot: guard.end(srv.Snapshot())}
+	result.Recoveries = guard.found()
 	result.Params = result.Snapshot.Centre
 	result.Interrupted = err == nil && result.Snapshot.Epoch < cfg.Epochs
 	if err == nil {
@@ -137,7 +148,7 @@ func (cfg Config) core(params []float32, shards []pipeline.Shard) (*ps.Core, err
 		rows += s.Rows
 	}
 	o := policyOf(cfg.Algorithm).server(cfg.Algorithm, cfg.Workers, cfg.window(), rows*int64(cfg.Epochs))
-	o.Shards, o.Epochs = len(shards), cfg.Epochs
+	o.Shards, o.Epochs, o.Block = len(shards), cfg.Epochs, blockOf(len(params))
 	if cfg.From != nil {
 		o.Generation, o.Block = cfg.From.Generation+1, cfg.From.Block
 	}
@@ -155,6 +166,14 @@ func (cfg Config) core(params []float32, shards []pipeline.Shard) (*ps.Core, err
 		}
 	}
 	return core, nil
+}
+
+// blockOf is the number of parameters in a block. A model that is not large has smaller ones than usual, about sixteen, so that
+// several data servers have something to hold; how many there are may not matter, so that a run can go on with more or fewer.
+func blockOf(params int) int {
+	const blocks, least = 16, 64
+	n := (params + blocks - 1) / blocks
+	return min(max((n+least-1)/least*least, least), ps.DefaultBlock)
 }
 
 var _ Server = (*ps.Server)(nil)

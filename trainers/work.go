@@ -46,6 +46,19 @@ type WorkerStats struct {
 	FeedS         float64   `json:"feed_s"`
 	// ExchangeS is how long exchanges took, also those that went on while the worker computed. Only Work tells.
 	ExchangeS float64 `json:"exchange_s,omitempty"`
+	// What its commits were on the wire, as the server's books have it; zero where nothing left the process.
+	SentBytes     int64   `json:"sent_bytes,omitempty"`     // of deltas
+	ReceivedBytes int64   `json:"received_bytes,omitempty"` // of replies to them
+	Codec         string  `json:"codec,omitempty"`          // of the last delta
+	LinkMiBPerS   float64 `json:"link_mib_per_s,omitempty"` // as measured where the codec was chosen by it
+}
+
+func (s *WorkerStats) wire(w ps.Wire) {
+	s.SentBytes += w.Sent
+	s.ReceivedBytes += w.Received
+	if w.Codec != "" {
+		s.Codec, s.LinkMiBPerS = w.Codec, w.Link/(1<<20)
+	}
 }
 
 const defaultGrace = 10 * time.Second

@@ -157,7 +157,7 @@ func (a *app) command() *cobra.Command {
 	})
 	root.AddCommand(
 		a.runCommand(), a.preprocessCommand(), a.trainCommand(), a.evaluateCommand(), a.predictCommand(),
-		a.modelCommand(), a.dataCommand(), a.workerCommand(), a.parityCommand(), a.replayCommand(), a.benchCommand(), a.doctorCommand(), a.boxCommand(), a.versionCommand(),
+		a.modelCommand(), a.dataCommand(), a.workerCommand(), a.psCommand(), a.parityCommand(), a.replayCommand(), a.benchCommand(), a.doctorCommand(), a.boxCommand(), a.versionCommand(),
 	)
 	// cobra reports unknown commands and argument counts as plain errors: give them their kind.
 	for _, c := range root.Commands() {

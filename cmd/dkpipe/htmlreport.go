@@ -115,6 +115,12 @@ func (j *job) pageOf(p prepared, failure error) page {
 		v.Headline, v.Ended, v.Hint = "ended with an error: "+string(f.Kind), f.Message, f.Hint
 	}
 	v.Facts = append(v.Facts, fact{"trainer", t.Trainer.Name}, fact{"workers", fmt.Sprint(t.Workers)}, fact{"epochs", fmt.Sprint(complete(history))})
+	if len(r.Servers) > 0 {
+		v.Facts = append(v.Facts, fact{"data servers", fmt.Sprint(len(r.Servers))})
+	}
+	if r.Wire != nil {
+		v.Facts = append(v.Facts, fact{"on the wire, " + r.Wire.Codec, mib(r.Wire.bytes())})
+	}
 	if len(r.Rows) > 0 {
 		var parts []string
 		for _, split := range splits {

@@ -44,12 +44,13 @@ type gathering struct {
 
 // launchJoin makes cfg wait for workers that somebody starts, and says how. The caller calls stop in the end.
 func (j *job) launchJoin(_ context.Context, p prepared, cfg *trainers.Config) (stop func(), err error) {
-	g, err := j.gather(p)
+	g, err := j.gather(p, cfg)
 	if err != nil {
 		return nil, err
 	}
 	shown, err := j.showTicket(g.ticket)
 	if err != nil {
+		g.close()
 		return nil, err
 	}
 	g.invite = func() {
@@ -62,7 +63,7 @@ func (j *job) launchJoin(_ context.Context, p prepared, cfg *trainers.Config) (s
 }
 
 // gather opens the socket for workers from elsewhere. Where other machines can reach it, connections are encrypted.
-func (j *job) gather(p prepared) (_ *gathering, err error) {
+func (j *job) gather(p prepared, cfg *trainers.Config) (_ *gathering, err error) {
 	t := j.spec.Train
 	address := t.Listen
 	if address == "" {
@@ -86,7 +87,7 @@ func (j *job) gather(p prepared) (_ *gathering, err error) {
 		return nil, err
 	}
 	tcp, ok := l.Addr().(*net.TCPAddr)
-	ticket, identity, err := j.app.admission(ok && !tcp.IP.IsLoopback() || t.Advertise != "")
+	ticket, identity, err := j.app.admission(ok && !tcp.IP.IsLoopback() || t.Advertise != "" || slices.ContainsFunc(t.Servers.At, elsewhere))
 	if err != nil {
 		return nil, err
 	}
@@ -96,6 +97,9 @@ func (j *job) gather(p prepared) (_ *gathering, err error) {
 	}
 	d := newDoor(l, ticket, blob)
 	d.identity = identity
+	if err := j.spread(d, cfg, besides(address, t.Advertise)); err != nil {
+		return nil, err
+	}
 	return &gathering{door: d, job: j, at: at, want: t.Workers, least: max(1, t.MinWorkers), wait: wait,
 		end: make(chan struct{}), failed: make(chan struct{})}, nil
 }

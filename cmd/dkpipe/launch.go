@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -51,6 +52,8 @@ const leaveGrace = 3 * time.Second
 func (*specFlags) registerLaunch(c *cobra.Command) {
 	c.Flags().Var(fieldFlag{c.Flags(), "train.launch"}, "launch", "where workers run, instead of train.launch: `in-process`, process, join or spark")
 	c.Flags().Var(fieldFlag{c.Flags(), "train.listen"}, "listen", "where workers find the run, `HOST:PORT`, instead of train.listen")
+	c.Flags().Var(serversFlag{c.Flags()}, "servers", "data servers for the parameters, `NUMBER` or HOST:PORT,HOST:PORT, instead of train.servers")
+	c.Flags().Var(fieldFlag{c.Flags(), "train.codec"}, "codec", "what commits travel as, instead of train.codec: `fp32`, bf16, int8, topk or auto")
 }
 
 // registerRecord adds the flag for runs that are to be repeated later.
@@ -71,6 +74,24 @@ func (v fieldFlag) Type() string   { return "text" }
 // Set takes the value as text, whatever it looks like.
 func (v fieldFlag) Set(value string) error {
 	return v.flags.Set("set", v.field+"="+strconv.Quote(value))
+}
+
+// serversFlag is --servers.
+type serversFlag struct{ flags *pflag.FlagSet }
+
+func (v serversFlag) String() string { return "" }
+func (v serversFlag) Type() string   { return "text" }
+
+// Set takes a number, or addresses.
+func (v serversFlag) Set(value string) error {
+	if _, err := strconv.Atoi(value); err != nil {
+		var list []string
+		for at := range strings.SplitSeq(value, ",") {
+			list = append(list, strconv.Quote(strings.TrimSpace(at)))
+		}
+		value = "[" + strings.Join(list, ", ") + "]"
+	}
+	return v.flags.Set("set", "train.servers="+value)
 }
 
 // launchWorkers makes cfg start its workers as train.launch says. The caller calls stop in the end.
@@ -134,6 +155,8 @@ type door struct {
 	ticket   psrpc.Ticket
 	identity psrpc.Identity // zero where nobody but this machine can reach the socket
 	blob     []byte
+	codec    psrpc.Codec
+	servers  *dataServers // nil: the parameters are in this process
 
 	start  sync.Once
 	server *psrpc.Server
@@ -148,9 +171,11 @@ func newDoor(l net.Listener, ticket psrpc.Ticket, blob []byte) *door {
 // open puts the run's parameter server on the socket, once.
 func (d *door) open(srv *ps.Server) error {
 	d.start.Do(func() {
-		if d.server, d.err = psrpc.NewServer(srv, psrpc.ServerOptions{Ticket: d.ticket, Identity: d.identity, Job: d.blob}); d.err != nil {
+		o := psrpc.ServerOptions{Ticket: d.ticket, Identity: d.identity, Job: d.blob, Codec: d.codec, Data: d.servers.addresses()}
+		if d.server, d.err = psrpc.NewServer(srv, o); d.err != nil {
 			return
 		}
+		d.servers.measure(srv)
 		go func() { d.served <- d.server.Serve(d.listener) }()
 	})
 	return d.err
@@ -158,6 +183,7 @@ func (d *door) open(srv *ps.Server) error {
 
 // close waits a moment for workers to leave by themselves.
 func (d *door) close() {
+	defer d.servers.close()
 	if d.server == nil {
 		_ = d.listener.Close() // nobody came in by it
 		return
@@ -196,7 +222,20 @@ func (j *job) launchProcesses(_ context.Context, p prepared, cfg *trainers.Confi
 	if err != nil {
 		return nil, err
 	}
-	l.door = newDoor(listener, psrpc.NewTicket(), blob)
+	ticket, identity, err := psrpc.NewTicket(), psrpc.Identity{}, error(nil)
+	if at := j.spec.Train.Servers.At; len(at) > 0 {
+		ticket, identity, err = j.app.admission(slices.ContainsFunc(at, elsewhere))
+	}
+	if err != nil {
+		return nil, errors.Join(err, listener.Close())
+	}
+	l.door = newDoor(listener, ticket, blob)
+	l.identity = identity
+	sockets := func(i int) (string, string) { return "unix:" + filepath.Join(dir, fmt.Sprintf("data-%d.sock", i)), "" }
+	if err := j.spread(l.door, cfg, sockets); err != nil {
+		l.close()
+		return nil, err
+	}
 	cfg.Launch = l.launch
 	return l.close, nil
 }
@@ -228,7 +267,7 @@ func (l *processes) launch(ctx context.Context, srv *ps.Server, w ps.Worker) err
 	}
 	l.job.events.add("worker_started", map[string]any{"worker": w, "pid": cmd.Process.Pid})
 	var logs sync.WaitGroup
-	logs.Go(func() { l.job.passLog(stderr, w) })
+	logs.Go(func() { l.job.passLog(stderr, "worker", int(w)) })
 	ended := make(chan struct{})
 	var watcher sync.WaitGroup
 	watcher.Go(func() { l.end(ctx, srv, cmd.Process, ended) })
@@ -282,12 +321,12 @@ func workerError(w ps.Worker, err error, stdout []byte) error {
 	return err
 }
 
-// passLog hands a worker's log lines on.
-func (j *job) passLog(r io.Reader, w ps.Worker) {
+// passLog hands on the log lines of a process that the run has started.
+func (j *job) passLog(r io.Reader, what string, number int) {
 	s := bufio.NewScanner(r)
 	s.Buffer(nil, 1<<20)
 	for s.Scan() {
-		j.app.log.Info(s.Text(), "worker", w)
+		j.app.log.Info(s.Text(), what, number)
 	}
 	_, _ = io.Copy(io.Discard, r) // a line beyond the buffer: keep the pipe empty
 }

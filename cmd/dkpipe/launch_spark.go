@@ -36,7 +36,7 @@ func (j *job) launchSpark(ctx context.Context, p prepared, cfg *trainers.Config)
 			j.app.log.Warn("closing the session of the workers", "error", err)
 		}
 	}
-	g, err := j.gather(p)
+	g, err := j.gather(p, cfg)
 	if err != nil {
 		closeSession()
 		return nil, err

@@ -152,6 +152,8 @@ func (j *job) checkParity(workers []int, seeds int) error {
 		return bad("give two numbers or more, such as 1,2,4", "--workers %v", workers)
 	case j.spec.Train.Launch != "in-process" && j.spec.Train.Launch != "process":
 		return bad("compare with --launch in-process or process", "parity does not start workers with launch: %s", j.spec.Train.Launch)
+	case j.spec.Train.Servers.Len() > 0:
+		return bad("leave train.servers out", "parity compares with the parameters in its own process, and train.servers asks for data servers")
 	case j.spec.Dataset.Live:
 		return bad("set dataset.live to false and preprocess", "parity needs a dataset that stays, and dataset.live is true")
 	}

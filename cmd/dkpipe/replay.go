@@ -90,6 +90,8 @@ func (j *job) record(dir string, p prepared, cfg *trainers.Config) (stop func(),
 	switch {
 	case cfg.From != nil:
 		return nil, usage("record the run from its beginning", "--record does not go with --resume: the replay would lack what was before")
+	case j.spec.Train.Codec != "fp32":
+		return nil, usage("record with train.codec: fp32", "--record needs commits as they are, and train.codec is %s", j.spec.Train.Codec)
 	case p.live != nil:
 		return nil, usage("set dataset.live to false and preprocess", "--record needs rows that stay, and dataset.live is true")
 	}

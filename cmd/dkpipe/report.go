@@ -25,6 +25,8 @@ type report struct {
 	Rows     map[string]int64            `json:"rows,omitempty"`   // by split
 	Metrics  map[string]trainers.Metrics `json:"metrics,omitempty"`
 	Workers  []workerReport              `json:"workers,omitempty"`
+	Servers  []serverReport              `json:"servers,omitempty"` // data servers
+	Wire     *wireReport                 `json:"wire,omitempty"`    // what went over sockets
 	Skipped  bool                        `json:"skipped"`
 	Shards   int                         `json:"shards,omitempty"`
 	Epochs   int                         `json:"epochs,omitempty"`
@@ -49,6 +51,10 @@ type workerReport struct {
 	ComputeS      float64 `json:"compute_s"`
 	WaitS         float64 `json:"wait_s"`
 	Lost          string  `json:"lost,omitempty"` // why it did not reach the end
+	SentBytes     int64   `json:"sent_bytes,omitempty"`
+	ReceivedBytes int64   `json:"received_bytes,omitempty"`
+	Codec         string  `json:"codec,omitempty"`
+	LinkMiBPerS   float64 `json:"link_mib_per_s,omitempty"` // where train.codec is auto and there was enough to measure
 	// Metrics are those of a member of an ensemble by itself, on the rows that a gate looks at.
 	Metrics trainers.Metrics `json:"metrics,omitempty"`
 }
@@ -108,6 +114,12 @@ func (a *app) printTable(r *report) {
 		row("ended", "%s", r.Ended.Text)
 	}
 	row("seconds", "%.2f", r.Seconds)
+	if len(r.Servers) > 0 {
+		row("servers", "%d", len(r.Servers))
+	}
+	if r.Wire != nil {
+		row("wire", "%s", r.Wire.text())
+	}
 	if r.PeakMiB > 0 {
 		row("memory", "%.0f MiB at most", r.PeakMiB)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -66,7 +67,7 @@ func (j *job) runAll(ctx context.Context) error {
 func (j *job) checkTraining(ctx context.Context) error {
 	t := j.spec.Train
 	alg, algErr := buildAlgorithm(t.Trainer)
-	_, optErr := buildOptimizer(t, nil)
+	opt, optErr := buildOptimizer(t, nil)
 	if err := spec.Join(algErr, optErr); err != nil {
 		return err
 	}
@@ -79,6 +80,10 @@ func (j *job) checkTraining(ctx context.Context) error {
 		if _, err := c.Check(t.Workers, t.Window); err != nil {
 			return placed(t.Pos, err)
 		}
+	}
+	if _, ok := alg.Local(t.Workers, opt).(trainers.Adder); !ok && t.Codec != "fp32" {
+		return placed(t.Pos, &pipeline.Error{Kind: pipeline.BadSpec, Message: fmt.Sprintf("train.codec %s is for trainers whose commits are changes, and those of %s are whole models", t.Codec, alg.Name()),
+			Hint: "leave train.codec out, or choose another trainer, such as agn"})
 	}
 	if err := trainers.CheckMetrics(t.Metrics); err != nil {
 		return placed(t.Pos, err)

@@ -248,13 +248,22 @@ func (j *job) trainingParts(ctx context.Context, p prepared) (trainers.Config, s
 				all += p.Len
 			}
 			if all != params { // a server's, for a block
-				layout = []model.ParamSpec{{Name: "block", Shape: []int{params}, Len: params}}
+				layout = oneBlock(params)
 			}
-			from := t
-			from.Optimizer.Decode = optim.StartingAt(j.training.steps, t.Optimizer.Decode)
-			return buildOptimizer(from, layout)
+			return optimizerAt(j.training.steps, t, layout)
 		},
 	}, m, nil
+}
+
+// oneBlock is what a server knows of the layout of its parameters.
+func oneBlock(params int) []model.ParamSpec {
+	return []model.ParamSpec{{Name: "block", Shape: []int{params}, Len: params}}
+}
+
+// optimizerAt makes an optimizer whose schedules go on where so many steps were done.
+func optimizerAt(steps float64, t spec.Train, layout []model.ParamSpec) (optim.Optimizer, error) {
+	t.Optimizer.Decode = optim.StartingAt(steps, t.Optimizer.Decode)
+	return buildOptimizer(t, layout)
 }
 
 // train runs the training of the spec. With an error it may still give what was learned before.
@@ -291,6 +300,7 @@ func (j *job) train(ctx context.Context, p prepared) (*trained, error) {
 	j.training.watch.close(err == nil && !result.Interrupted)
 	j.training.result = &result
 	j.reportWorkers(result)
+	j.reportServers(result)
 	j.reportEnd(result)
 	if err != nil && (result.Samples == 0 || !blameless(err)) {
 		return nil, p.inDataset(err)
@@ -325,7 +335,8 @@ func (j *job) reportWorkers(r trainers.Result) {
 	}
 	for _, w := range r.Workers {
 		j.report.Workers = append(j.report.Workers, workerReport{ID: int(w.ID), Samples: w.Samples, Steps: w.Steps, Commits: w.Commits,
-			StalenessMean: w.StalenessMean, ComputeS: w.ComputeS, WaitS: w.WaitS, Lost: lost[w.ID]})
+			StalenessMean: w.StalenessMean, ComputeS: w.ComputeS, WaitS: w.WaitS, Lost: lost[w.ID],
+			SentBytes: w.SentBytes, ReceivedBytes: w.ReceivedBytes, Codec: w.Codec, LinkMiBPerS: w.LinkMiBPerS})
 	}
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -43,6 +44,7 @@ type trainWatch struct {
 	last  trainers.Progress
 	loss  float64 // smoothed
 	lines []trainers.Epoch
+	codec map[ps.Worker]string // by worker: what was chosen, with codec auto
 }
 
 // newTrainWatch begins to watch a run.
@@ -109,6 +111,7 @@ func (w *trainWatch) note(p trainers.Progress) {
 	}
 	w.loss += 0.1 * (p.Loss - w.loss)
 	w.last = p
+	w.chosen(p.Done)
 	for len(w.stale) <= int(min(p.Staleness, trainers.StalenessBuckets-1)) {
 		w.stale = append(w.stale, 0)
 	}
@@ -131,10 +134,11 @@ func (w *trainWatch) showWorkers(p trainers.Progress) {
 // EpochDone implements trainers.Observer.
 func (w *trainWatch) EpochDone(e trainers.Epoch, _ []float32) {
 	w.mu.Lock()
+	w.lines = slices.DeleteFunc(w.lines, func(l trainers.Epoch) bool { return l.Epoch >= e.Epoch }) // before the run went back
 	w.lines = append(w.lines, e)
 	w.mu.Unlock()
 	w.job.events.add("epoch", map[string]any{"epoch": e.Epoch, "loss": e.Loss, "samples": e.Samples, "seconds": e.Seconds, "staleness_mean": e.StalenessMean,
-		"steps": e.Steps, "commits": e.Commits, "commits_per_s": e.CommitsPerS, "exchanged_mib": e.ExchangedMiB, "staleness": e.Staleness, "workers": e.Workers})
+		"steps": e.Steps, "commits": e.Commits, "commits_per_s": e.CommitsPerS, "exchanged_mib": e.ExchangedMiB, "wire_mib": e.WireMiB, "staleness": e.Staleness, "workers": e.Workers})
 	w.hear.must(func(l listener) { l.epoch(e) })
 	w.job.app.crash(fmt.Sprintf("epoch %d", e.Epoch))
 }

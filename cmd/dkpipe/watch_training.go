@@ -21,6 +21,8 @@ type training struct {
 	steps  float64          // that each worker did before the checkpoint
 	copies int              // how often every row is trained on in an epoch; 0: once
 	result *trainers.Result // nil before the end
+
+	servers *dataServers // nil: none
 }
 
 // register adds the flags of all commands that train.

@@ -292,6 +292,9 @@ func (c *checker) train() {
 	if t.MinWorkers > t.Workers && c.fine("train") {
 		c.fail("train.min_workers", "set it to "+strconv.Itoa(t.Workers)+" or less", "is %d, and train.workers %d", t.MinWorkers, t.Workers)
 	}
+	if c.fine("train") {
+		c.servers()
+	}
 	seen := map[string]bool{}
 	for i, m := range t.Metrics {
 		if seen[m] {

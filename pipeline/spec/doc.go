@@ -56,6 +56,8 @@
 //	  launch: in-process                         # default; or process, join, spark
 //	  listen: 127.0.0.1:7070                     # of launch join and spark; default: a free port of this machine
 //	  advertise: 127.0.0.1:7070                  # what workers are told instead; default: listen
+//	  servers: 0                                 # default; data servers to start for the parameters, or [host1:7071, host2:7071]
+//	  codec: fp32                                # default; or bf16, int8, topk, auto, where workers are not in-process
 //	  min_workers: 1                             # default; a run with fewer ends,
 //	  join_seconds: 300                          # with launch join and spark after so long; default
 //	  class_weight: {0: 1, 1: 5}                 # default: 1 for every class

@@ -16,7 +16,7 @@ func fieldsOf(t reflect.Type, path string) []string {
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
-	if t.Kind() != reflect.Struct || t == itemType {
+	if t.Kind() != reflect.Struct || t == itemType || t == serversType {
 		return []string{path}
 	}
 	known, err := members(t, nil)

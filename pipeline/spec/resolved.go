@@ -111,6 +111,9 @@ func render(v reflect.Value) *node {
 	if v.Type() == itemType {
 		return v.Interface().(Item).render()
 	}
+	if v.Type() == serversType {
+		return v.Interface().(Servers).render()
+	}
 	switch v.Kind() {
 	case reflect.Pointer:
 		if v.IsNil() {

@@ -126,6 +126,9 @@ func TestResolvedReadsBackToAnEqualSpec(t *testing.T) {
 		"odd text of several lines": {"transform:\n  - sql: {a: \"x \\ny\", b: \" x\\ny\\n\", c: \"x\\n\\ny\", d: \"x\\ny\\n\\n\", e: \"\\n\"}\n", Options{}},
 		"maps with numbers":         {"train: {loss: mse, class_weight: {0: 0, 10: 2.5, 2: 1}}\nexpect: {labels: {a: [0, 1.5, -2]}, max_null: {\"a.b\": 0, c: 0.25}, min_rows: 7}\n", Options{}},
 		"live":                      {"spark: {remote: \"sc://h:1/;use_ssl=true\"}\nsource: {table: a.b}\ncolumns: {x: f}\ndataset: {path: d, live: true, shards: 3}\n", Options{}},
+		"a number of servers":       {"train: {loss: mse, launch: process, servers: 3, codec: int8}\n", Options{}},
+		"servers by address":        {"train: {loss: mse, launch: join, servers: [\"h1:7071\", \"[::1]:7071\", \"unix:/a b\"], codec: auto}\n", Options{}},
+		"one server by address":     {"train: {loss: mse, launch: join}\n", Options{Set: []string{"train.servers=h1:7071"}}},
 		"a gate at zero":            {"train: {loss: mse}\ngate: {metric: loss, at_least: 0, not_below_latest_by: 0}\n", Options{}},
 	} {
 		for _, file := range []string{"job.yaml", "dir/job.yaml", "hdfs://ns/d/job.yaml"} {
@@ -148,7 +151,7 @@ func TestResolvedOfEveryExample(t *testing.T) {
 func TestResolvedSaysWhatTheFlagsSaid(t *testing.T) {
 	s := read(t, "params: {n: 2}\ntrain: {loss: mse, epochs: \"{{n}}\"}\n", Options{Params: map[string]string{"n": "7"}, Set: []string{"train.batch_size=64"}})
 	want := "name: job\nparams: {n: 7}\nspark: {remote: \"\"}\nsplit: {train: 1}\ntrain:\n  trainer: single\n  workers: 1\n  epochs: 7\n  batch_size: 64\n" +
-		"  optimizer: adam\n  loss: mse\n  launch: in-process\n  kernel: auto\n  feed_budget_mb: 256\n"
+		"  optimizer: adam\n  loss: mse\n  launch: in-process\n  codec: fp32\n  kernel: auto\n  feed_budget_mb: 256\n"
 	if got := string(s.Resolved()); got != want {
 		t.Errorf("got\n%swant\n%s", got, want)
 	}

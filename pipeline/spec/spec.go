@@ -134,8 +134,13 @@ type Train struct {
 	Launch string `yaml:"launch" spec:"enum=in-process|process|join|spark"`
 	// Listen is the host:port at which launch join and spark await workers; default 127.0.0.1:0, any free port. Advertise
 	// is the one that workers are told instead, where they see this machine under another; default: Listen.
-	Listen      string          `yaml:"listen" spec:"filled"`
-	Advertise   string          `yaml:"advertise" spec:"filled"`
+	Listen    string `yaml:"listen" spec:"filled"`
+	Advertise string `yaml:"advertise" spec:"filled"`
+	// Servers are the data servers that hold the parameters; default none: they are in the run's own process. Codec is what
+	// commits travel as between processes: fp32 (the default), bf16, int8 or topk, which leave out what they cannot say and
+	// send it later, or auto, by the speed of each worker's link.
+	Servers     Servers         `yaml:"servers"`
+	Codec       string          `yaml:"codec" spec:"enum=fp32|bf16|int8|topk|auto"`
 	MinWorkers  int             `yaml:"min_workers" spec:"min=1,max=10000"`   // fewer of them end the run; default 0: 1
 	JoinSeconds int             `yaml:"join_seconds" spec:"min=1,max=604800"` // how long there may be fewer, with launch join and spark; default 0: 300
 	ClassWeight map[int]float64 `yaml:"class_weight" spec:"min=0"`            // class -> weight of its samples; default: 1 for all
@@ -176,7 +181,7 @@ func defaults() Spec {
 	return Spec{
 		Dataset: Dataset{KeepVersions: 5},
 		Train: Train{
-			Workers: 1, Epochs: 1, BatchSize: 32, Launch: "in-process", Kernel: "auto", FeedBudgetMB: 256,
+			Workers: 1, Epochs: 1, BatchSize: 32, Launch: "in-process", Codec: "fp32", Kernel: "auto", FeedBudgetMB: 256,
 		},
 		Output: Output{KeepVersions: 5},
 	}

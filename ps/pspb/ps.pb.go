@@ -907,6 +907,10 @@ type Report struct {
 	ComputeS      float64                `protobuf:"fixed64,4,opt,name=compute_s,json=computeS,proto3" json:"compute_s,omitempty"`
 	WaitS         float64                `protobuf:"fixed64,5,opt,name=wait_s,json=waitS,proto3" json:"wait_s,omitempty"`
 	FeedS         float64                `protobuf:"fixed64,6,opt,name=feed_s,json=feedS,proto3" json:"feed_s,omitempty"`
+	Sent          int64                  `protobuf:"varint,7,opt,name=sent,proto3" json:"sent,omitempty"`         // bytes of staged deltas
+	Received      int64                  `protobuf:"varint,8,opt,name=received,proto3" json:"received,omitempty"` // bytes of the reply from data servers
+	Codec         string                 `protobuf:"bytes,9,opt,name=codec,proto3" json:"codec,omitempty"`        // of deltas
+	Link          float64                `protobuf:"fixed64,10,opt,name=link,proto3" json:"link,omitempty"`       // bytes in a second, where a codec was chosen by it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -979,6 +983,34 @@ func (x *Report) GetWaitS() float64 {
 func (x *Report) GetFeedS() float64 {
 	if x != nil {
 		return x.FeedS
+	}
+	return 0
+}
+
+func (x *Report) GetSent() int64 {
+	if x != nil {
+		return x.Sent
+	}
+	return 0
+}
+
+func (x *Report) GetReceived() int64 {
+	if x != nil {
+		return x.Received
+	}
+	return 0
+}
+
+func (x *Report) GetCodec() string {
+	if x != nil {
+		return x.Codec
+	}
+	return ""
+}
+
+func (x *Report) GetLink() float64 {
+	if x != nil {
+		return x.Link
 	}
 	return 0
 }
@@ -1316,13 +1348,17 @@ func (x *Result) GetFault() *Fault {
 }
 
 // Order is what the coordinator tells a data server: to take over a state (it follows in frames: centre, then slots), to
-// apply decrees, or to give its state at the version of the last of them.
+// apply decrees, or to give its state at the version of the last of them. One of nothing is a sign of life: its epoch, when
+// it has one, must be that of the data server.
 type Order struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Epoch         uint64                 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	Load          *State                 `protobuf:"bytes,2,opt,name=load,proto3" json:"load,omitempty"`
 	Decrees       []*Decree              `protobuf:"bytes,3,rep,name=decrees,proto3" json:"decrees,omitempty"`
 	Save          *State                 `protobuf:"bytes,4,opt,name=save,proto3" json:"save,omitempty"` // the sizes that are expected
+	Run           []byte                 `protobuf:"bytes,5,opt,name=run,proto3" json:"run,omitempty"`   // names the coordinator's run; a data server heeds one at a time
+	Job           []byte                 `protobuf:"bytes,6,opt,name=job,proto3" json:"job,omitempty"`   // with load: what the rule is made from
+	End           bool                   `protobuf:"varint,7,opt,name=end,proto3" json:"end,omitempty"`  // the run is over
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1383,6 +1419,27 @@ func (x *Order) GetSave() *State {
 		return x.Save
 	}
 	return nil
+}
+
+func (x *Order) GetRun() []byte {
+	if x != nil {
+		return x.Run
+	}
+	return nil
+}
+
+func (x *Order) GetJob() []byte {
+	if x != nil {
+		return x.Job
+	}
+	return nil
+}
+
+func (x *Order) GetEnd() bool {
+	if x != nil {
+		return x.End
+	}
+	return false
 }
 
 // State describes the vectors that follow it.
@@ -1778,14 +1835,19 @@ const file_ps_proto_rawDesc = "" +
 	"\bPosition\x12\x12\n" +
 	"\x04unit\x18\x01 \x01(\x03R\x04unit\x12\x16\n" +
 	"\x06cursor\x18\x02 \x01(\fR\x06cursor\x12\x12\n" +
-	"\x04done\x18\x03 \x01(\bR\x04done\"\x97\x01\n" +
+	"\x04done\x18\x03 \x01(\bR\x04done\"\xf1\x01\n" +
 	"\x06Report\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x03R\x05epoch\x12\x12\n" +
 	"\x04loss\x18\x02 \x01(\x01R\x04loss\x12\x18\n" +
 	"\ametrics\x18\x03 \x03(\x01R\ametrics\x12\x1b\n" +
 	"\tcompute_s\x18\x04 \x01(\x01R\bcomputeS\x12\x15\n" +
 	"\x06wait_s\x18\x05 \x01(\x01R\x05waitS\x12\x15\n" +
-	"\x06feed_s\x18\x06 \x01(\x01R\x05feedS\"\x95\x02\n" +
+	"\x06feed_s\x18\x06 \x01(\x01R\x05feedS\x12\x12\n" +
+	"\x04sent\x18\a \x01(\x03R\x04sent\x12\x1a\n" +
+	"\breceived\x18\b \x01(\x03R\breceived\x12\x14\n" +
+	"\x05codec\x18\t \x01(\tR\x05codec\x12\x12\n" +
+	"\x04link\x18\n" +
+	" \x01(\x01R\x04link\"\x95\x02\n" +
 	"\x04Pull\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12\x1c\n" +
 	"\tstaleness\x18\x02 \x01(\x04R\tstaleness\x12\x1c\n" +
@@ -1823,12 +1885,15 @@ const file_ps_proto_rawDesc = "" +
 	"replyCodec\"E\n" +
 	"\x06Result\x12\x10\n" +
 	"\x03bad\x18\x01 \x01(\x03R\x03bad\x12)\n" +
-	"\x05fault\x18\x02 \x01(\v2\x13.dkpipe.ps.v1.FaultR\x05fault\"\x9f\x01\n" +
+	"\x05fault\x18\x02 \x01(\v2\x13.dkpipe.ps.v1.FaultR\x05fault\"\xd5\x01\n" +
 	"\x05Order\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12'\n" +
 	"\x04load\x18\x02 \x01(\v2\x13.dkpipe.ps.v1.StateR\x04load\x12.\n" +
 	"\adecrees\x18\x03 \x03(\v2\x14.dkpipe.ps.v1.DecreeR\adecrees\x12'\n" +
-	"\x04save\x18\x04 \x01(\v2\x13.dkpipe.ps.v1.StateR\x04save\"i\n" +
+	"\x04save\x18\x04 \x01(\v2\x13.dkpipe.ps.v1.StateR\x04save\x12\x10\n" +
+	"\x03run\x18\x05 \x01(\fR\x03run\x12\x10\n" +
+	"\x03job\x18\x06 \x01(\fR\x03job\x12\x10\n" +
+	"\x03end\x18\a \x01(\bR\x03end\"i\n" +
 	"\x05State\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12\x1a\n" +
 	"\belements\x18\x02 \x01(\x04R\belements\x12\x14\n" +

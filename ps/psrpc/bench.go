@@ -112,7 +112,7 @@ type benched struct {
 }
 
 func benchedCodecs() []benched {
-	return []benched{{"bf16", BF16, 0}, {"int8", Int8, 0}, {"top_k", TopK, 0}, {"servers_2", FP32, 2}}
+	return []benched{{"bf16", BF16, 0}, {"int8", Int8, 0}, {"topk", TopK, 0}, {"servers_2", FP32, 2}}
 }
 
 func (m *codedRounds) round(ctx context.Context, e *exchanger) error {

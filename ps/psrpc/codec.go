@@ -27,7 +27,7 @@ const (
 )
 
 // Codecs are the names that ParseCodec knows.
-func Codecs() []string { return []string{"fp32", "bf16", "int8", "top_k", "auto"} }
+func Codecs() []string { return []string{"fp32", "bf16", "int8", "topk", "auto"} }
 
 // ParseCodec reads a name of Codecs; the empty text is FP32.
 func ParseCodec(name string) (Codec, error) {

@@ -109,7 +109,7 @@ func TestCodecErrors(t *testing.T) {
 			case g == 0:
 				most = max(most, math.Abs(float64(v)))
 			default:
-				t.Fatalf("top_k: %g became %g", v, g)
+				t.Fatalf("topk: %g became %g", v, g)
 			}
 		}
 		if want := topCount(min(topSegment, len(x)-lo)); sent != want || least < most {

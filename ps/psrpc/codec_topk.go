@@ -96,11 +96,11 @@ func unpackTopK(dst []float32, b []byte) error {
 	for len(dst) > 0 {
 		n := min(len(dst), topSegment)
 		if len(b) < 4 {
-			return malformed("a piece of top_k ends within a number")
+			return malformed("a piece of topk ends within a number")
 		}
 		k := uint64(binary.LittleEndian.Uint32(b))
 		if b = b[4:]; k > uint64(n) || uint64(len(b)) < 6*k {
-			return malformed("%d of %d elements in %d bytes of top_k", k, n, len(b))
+			return malformed("%d of %d elements in %d bytes of topk", k, n, len(b))
 		}
 		index, value := b[:2*k], b[2*k:6*k]
 		clear(dst[:n])
@@ -116,7 +116,7 @@ func unpackTopK(dst []float32, b []byte) error {
 		dst, b = dst[n:], b[6*k:]
 	}
 	if len(b) != 0 {
-		return malformed("%d bytes of top_k too many", len(b))
+		return malformed("%d bytes of topk too many", len(b))
 	}
 	return nil
 }

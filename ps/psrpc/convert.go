@@ -23,7 +23,8 @@ func toPush(c ps.Commit) *pspb.Push {
 		p.Positions = append(p.Positions, &pspb.Position{Unit: int64(q.Unit), Cursor: q.Cursor, Done: q.Done})
 	}
 	r := c.Report
-	p.Report = &pspb.Report{Epoch: int64(r.Epoch), Loss: r.Loss, Metrics: r.Metrics, ComputeS: r.ComputeS, WaitS: r.WaitS, FeedS: r.FeedS}
+	p.Report = &pspb.Report{Epoch: int64(r.Epoch), Loss: r.Loss, Metrics: r.Metrics, ComputeS: r.ComputeS, WaitS: r.WaitS, FeedS: r.FeedS,
+		Sent: r.Wire.Sent, Received: r.Wire.Received, Codec: r.Wire.Codec, Link: r.Wire.Link}
 	return p
 }
 
@@ -35,7 +36,8 @@ func fromPush(p *pspb.Push) ps.Commit {
 		c.Positions = append(c.Positions, ps.Position{Unit: int(q.GetUnit()), Cursor: q.GetCursor(), Done: q.GetDone()})
 	}
 	r := p.GetReport()
-	c.Report = ps.Report{Epoch: int(r.GetEpoch()), Loss: r.GetLoss(), Metrics: r.GetMetrics(), ComputeS: r.GetComputeS(), WaitS: r.GetWaitS(), FeedS: r.GetFeedS()}
+	c.Report = ps.Report{Epoch: int(r.GetEpoch()), Loss: r.GetLoss(), Metrics: r.GetMetrics(), ComputeS: r.GetComputeS(), WaitS: r.GetWaitS(), FeedS: r.GetFeedS(),
+		Wire: ps.Wire{Sent: r.GetSent(), Received: r.GetReceived(), Codec: clip(r.GetCodec()), Link: r.GetLink()}}
 	return c
 }
 
@@ -125,6 +127,8 @@ func toStatus(err error) error {
 		return status.Error(codes.Canceled, err.Error())
 	case errors.Is(err, context.DeadlineExceeded):
 		return status.Error(codes.DeadlineExceeded, err.Error())
+	case errors.Is(err, ps.ErrSuspended):
+		return status.Error(codesUnavailable, err.Error())
 	}
 	code := codes.FailedPrecondition
 	f := toFault(err)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync"
 	"sync/atomic"
 
 	"google.golang.org/grpc"
@@ -28,18 +29,30 @@ type DataOptions struct {
 	Ticket        Ticket   // as for Server
 	Identity      Identity // as for Server
 	InsecureNoTLS bool     // as for Server
+	// Rule makes the rule from what the coordinator says about its job (KeeperOptions.Job). It is for a server that is made
+	// without one.
+	Rule func(job []byte) (ps.Rule, error)
 }
 
-// DataServer serves a ps.Store: to the coordinator, which fills it and tells it what to apply (Keeper), and to workers.
+// DataServer serves a ps.Store: to the coordinator, which fills it and tells it what to apply (Keeper), and to workers. It
+// belongs to the run that loads it until that run ends or is silent for long.
 type DataServer struct {
-	store *ps.Store
-	slots int // of the rule, for each parameter
 	opts  DataOptions
 	grpc  *grpc.Server
 	conns atomic.Uint64
+
+	mu    sync.Mutex
+	store *ps.Store // nil before there is a rule
+	slots int       // of the rule, for each parameter
+	run   []byte    // whose store it is
+	heard bool      // of its coordinator, since somebody looked
+	quiet int       // looks in a row without
+	ended chan struct{}
+	over  bool // ended is closed
 }
 
-// NewDataServer puts an empty store for a rule behind gRPC. Serve has yet to be called, and Close in the end.
+// NewDataServer puts an empty store for a rule behind gRPC. Serve has yet to be called, and Close in the end. rule may be nil
+// when there is DataOptions.Rule.
 func NewDataServer(rule ps.Rule, o DataOptions) (*DataServer, error) {
 	if err := admission(o.Ticket, o.Identity); err != nil {
 		return nil, err
@@ -47,11 +60,12 @@ func NewDataServer(rule ps.Rule, o DataOptions) (*DataServer, error) {
 	if !littleEndian() {
 		return nil, bigEndian()
 	}
-	store, err := ps.NewStore(rule)
-	if err != nil {
-		return nil, err
+	s := &DataServer{opts: o, grpc: newGRPC(o.Ticket, o.Identity), ended: make(chan struct{})}
+	if rule != nil || o.Rule == nil {
+		if err := s.empty(rule); err != nil {
+			return nil, err
+		}
 	}
-	s := &DataServer{store: store, slots: rule.Slots(), opts: o, grpc: newGRPC(o.Ticket, o.Identity)}
 	s.grpc.RegisterService(&grpc.ServiceDesc{
 		ServiceName: dataService, HandlerType: (*any)(nil), Metadata: "ps.proto",
 		Streams: []grpc.StreamDesc{dataStream("Work", (*DataServer).work), dataStream("Keep", (*DataServer).keep)},
@@ -66,7 +80,7 @@ func dataStream(name string, call func(*DataServer, grpc.ServerStream) error) gr
 
 // Serve takes connections from l until Close; see Server.Serve.
 func (s *DataServer) Serve(l net.Listener) error {
-	return serveGRPC(s.grpc, l, !s.opts.Identity.zero() || s.opts.InsecureNoTLS)
+	return serveGRPC(s.grpc, l, !s.opts.Identity.Zero() || s.opts.InsecureNoTLS)
 }
 
 // Close ends all connections and waits for their goroutines.
@@ -92,9 +106,13 @@ func (s *DataServer) work(ss grpc.ServerStream) error {
 			return toStatus(malformed("a task of worker %d, incarnation %d", t.Worker, t.Incarnation))
 		}
 		// A delta that does not fit, because the table changed, cannot even be received: the stream ends with that error.
-		n, epoch := s.store.Size()
+		store, _ := s.current()
+		if store == nil {
+			return status.Error(codesUnavailable, "the data server has not got its parameters yet")
+		}
+		n, epoch := store.Size()
 		if epoch != 0 && t.Epoch < epoch {
-			return toStatus(s.store.Fetch(ss.Context(), t, nil)) // fenced
+			return toStatus(store.Fetch(ss.Context(), t, nil)) // fenced
 		}
 		if epoch != t.Epoch {
 			return status.Error(codesUnavailable, "the data server has not got its parameters yet")
@@ -107,12 +125,12 @@ func (s *DataServer) work(ss grpc.ServerStream) error {
 			if err := receive(ss, vector, &in); err != nil {
 				return err
 			}
-			spare, bad, err := s.store.Take(ss.Context(), t, vector)
+			spare, bad, err := store.Take(ss.Context(), t, vector)
 			vector, result.Bad = spare, int64(bad+1)
 			if err != nil {
 				result.Fault = toFault(err)
 			}
-		} else if err := s.store.Fetch(ss.Context(), t, vector); err != nil {
+		} else if err := store.Fetch(ss.Context(), t, vector); err != nil {
 			result.Fault = toFault(err)
 		}
 		if ss.Context().Err() != nil {
@@ -140,17 +158,7 @@ func (s *DataServer) keep(ss grpc.ServerStream) error {
 			return err
 		}
 		kept := new(pspb.Kept)
-		var save *ps.State
-		err := s.load(ss, &order)
-		for _, d := range order.Decrees {
-			if err != nil {
-				break
-			}
-			err = s.store.Apply(order.Epoch, fromDecree(d))
-		}
-		if err == nil && order.Save != nil {
-			save, err = s.save(&order)
-		}
+		save, err := s.heed(ss, &order)
 		if err != nil {
 			if _, broken := status.FromError(err); broken {
 				return err
@@ -174,13 +182,42 @@ func (s *DataServer) keep(ss grpc.ServerStream) error {
 	}
 }
 
-func (s *DataServer) load(ss grpc.ServerStream, order *pspb.Order) error {
-	l := order.Load
-	if l == nil {
-		return nil
+// heed does what the coordinator says, and gives the state that it asked for.
+func (s *DataServer) heed(ss grpc.ServerStream, order *pspb.Order) (save *ps.State, err error) {
+	store, err := s.belongs(order)
+	if err != nil {
+		if order.Load != nil {
+			return nil, toStatus(err) // its vectors are not received
+		}
+		return nil, err
 	}
-	if l.Elements > maxElements || l.Slots != l.Elements*uint64(s.slots) || l.Block == 0 || l.Block > maxElements {
-		return toStatus(malformed("a state of %d parameters and %d state elements in blocks of %d, the rule keeps %d each", l.Elements, l.Slots, l.Block, s.slots))
+	switch {
+	case order.End:
+		s.finish()
+		return nil, nil
+	case store == nil: // a sign of life before anything was loaded
+		return nil, nil
+	case order.Load != nil:
+		return nil, s.load(ss, store, order)
+	}
+	if _, epoch := store.Size(); order.Epoch != 0 && epoch != order.Epoch {
+		return nil, &ps.Error{Kind: "timeout", Message: fmt.Sprintf("the data server has not the parameters of table %d", order.Epoch), Err: ps.ErrFenced}
+	}
+	for _, d := range order.Decrees {
+		if err := store.Apply(order.Epoch, fromDecree(d)); err != nil {
+			return nil, err
+		}
+	}
+	if order.Save == nil {
+		return nil, nil
+	}
+	return s.save(store, order)
+}
+
+func (s *DataServer) load(ss grpc.ServerStream, store *ps.Store, order *pspb.Order) error {
+	l, slots := order.Load, uint64(s.width())
+	if l.Elements > maxElements || l.Slots != l.Elements*slots || l.Block == 0 || l.Block > maxElements {
+		return toStatus(malformed("a state of %d parameters and %d state elements in blocks of %d, the rule keeps %d each", l.Elements, l.Slots, l.Block, slots))
 	}
 	st := ps.State{Epoch: order.Epoch, Version: l.Version, Block: int(l.Block), Centre: make([]float32, l.Elements), Slots: make([]float32, l.Slots)}
 	var in incoming
@@ -190,22 +227,23 @@ func (s *DataServer) load(ss grpc.ServerStream, order *pspb.Order) error {
 	if err := receive(ss, st.Slots, &in); err != nil {
 		return err
 	}
-	if _, epoch := s.store.Size(); epoch == order.Epoch {
+	if _, epoch := store.Size(); epoch == order.Epoch {
 		return nil // a repeat: the answer got lost
 	}
-	return s.store.Load(st)
+	return store.Load(st)
 }
 
-func (s *DataServer) save(order *pspb.Order) (*ps.State, error) {
-	n, _ := s.store.Size()
-	if order.Save.Elements != uint64(n) || order.Save.Slots != 0 && order.Save.Slots != uint64(n*s.slots) {
+func (s *DataServer) save(store *ps.Store, order *pspb.Order) (*ps.State, error) {
+	n, _ := store.Size()
+	slots := s.width()
+	if order.Save.Elements != uint64(n) || order.Save.Slots != 0 && order.Save.Slots != uint64(n*slots) {
 		return nil, malformed("a state of %d parameters and %d state elements is asked for, there are %d", order.Save.Elements, order.Save.Slots, n)
 	}
 	st := &ps.State{Epoch: order.Epoch, Centre: make([]float32, n)}
 	if order.Save.Slots != 0 {
-		st.Slots = make([]float32, n*s.slots)
+		st.Slots = make([]float32, n*slots)
 	}
-	return st, s.store.Save(st)
+	return st, store.Save(st)
 }
 
 func toDecree(d ps.Decree) *pspb.Decree {
@@ -235,6 +273,7 @@ type blocks struct {
 	conn   *grpc.ClientConn
 	up     *upstream
 	packer packer
+	size   int // parameters that it holds
 }
 
 func (b *blocks) Stage(ctx context.Context, t ps.Task, delta []float32) (int, error) {
@@ -317,6 +356,13 @@ func (c *Client) shard(life *pspb.JoinReply, codec Codec) (*ps.Sharded, []*block
 		}
 		b := &blocks{client: c, conn: conn, packer: packer{codec: codec}}
 		all, sides = append(all, b), append(sides, b)
+	}
+	part, err := ps.NewPartition(int(life.Parameters), int(t.Block), len(all))
+	if err != nil {
+		return nil, all, err
+	}
+	for i, b := range all {
+		b.size = part.Size(i)
 	}
 	s, err := ps.NewSharded(int(life.Parameters), ps.Table{Epoch: t.Epoch, Block: int(t.Block), Servers: len(t.Servers), Decree: t.Decree}, sides)
 	return s, all, err

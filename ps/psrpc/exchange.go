@@ -2,8 +2,10 @@ package psrpc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -42,6 +44,7 @@ func (c *Client) Exchange(ctx context.Context, commit ps.Commit, dst []float32) 
 	if c.sharded != nil {
 		return c.spread(ctx, commit, dst)
 	}
+	commit.Report.Wire = ps.Wire{Codec: c.packer.name(), Link: c.packer.link} // the server counts
 	return c.whole(ctx, toPush(commit), commit.Delta, dst)
 }
 
@@ -58,18 +61,24 @@ func (c *Client) spread(ctx context.Context, commit ps.Commit, dst []float32) (p
 	c.abort = nil
 	closed := c.closed
 	c.mu.Unlock()
-	if err == nil || within.Err() == nil || ctx.Err() != nil || closed {
+	if err == nil || ctx.Err() != nil || closed || within.Err() == nil && !unreachable(err) {
 		return ack, err
 	}
-	// Ask the coordinator what is wrong.
+	// Ask the coordinator what is wrong. It answers when a lost data server has been replaced.
 	if _, why := c.whole(ctx, &pspb.Push{Worker: int32(commit.Worker), Incarnation: commit.Incarnation}, nil, nil); why != nil {
 		return ps.Ack{}, why
 	}
 	return ack, err
 }
 
+func unreachable(err error) bool {
+	var e *ps.Error
+	return errors.As(err, &e) && e.Kind == "unreachable"
+}
+
 // decide asks the coordinator about a commit whose delta is at the data servers.
 func (c *Client) decide(ctx context.Context, commit ps.Commit, rejected string) (ps.Ack, error) {
+	commit.Report.Wire = c.wire()
 	push := toPush(commit)
 	push.Staged, push.Rejected, push.HasDelta = push.HasDelta, rejected, false
 	return c.whole(ctx, push, nil, nil)
@@ -129,4 +138,25 @@ func (u *upstream) exchange(push *pspb.Push, delta, dst []float32, p *packer) (*
 		}
 	}
 	return pull, nil
+}
+
+// wire says how the deltas that were staged last have travelled, and how the reply will.
+func (c *Client) wire() ps.Wire {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var w ps.Wire
+	for _, b := range c.blocks {
+		w.Sent += b.packer.sent
+		b.packer.sent = 0
+		w.Received += replySize(b.size, b.packer.reply())
+		if name := b.packer.name(); w.Codec == "" {
+			w.Codec = name
+		} else if !strings.Contains(w.Codec, name) { // links differ, and so do the choices
+			w.Codec += "+" + name
+		}
+		if l := b.packer.link; l > 0 && (w.Link == 0 || l < w.Link) {
+			w.Link = l
+		}
+	}
+	return w
 }

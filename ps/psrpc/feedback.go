@@ -6,6 +6,8 @@ import "time"
 type packer struct {
 	codec    Codec
 	feedback feedback
+	sent     int64   // bytes of deltas since the last report
+	link     float64 // bytes in a second, when Auto measured it
 }
 
 // reply is what replies are to travel as. They are not packed before Auto has chosen.
@@ -30,13 +32,23 @@ func (p *packer) timed(u *upstream, dst []float32) error {
 func (p *packer) measured(n int, took time.Duration) {
 	const least = 64 << 10
 	if p.codec == Auto && n >= least {
-		p.codec = chooseCodec(float64(4*n) / took.Seconds())
+		p.link = float64(4*n) / took.Seconds()
+		p.codec = chooseCodec(p.link)
 	}
+}
+
+// name is what deltas travel as. While Auto has not chosen, and it does not where there is too little to measure, that is FP32.
+func (p *packer) name() string {
+	if p.codec == Auto {
+		return FP32.String()
+	}
+	return p.codec.String()
 }
 
 // send puts the delta of commit seq on the stream, by way of buffers of pool.
 func (p *packer) send(s interface{ SendMsg(any) error }, seq uint64, delta []float32, pool *framePool) error {
 	if p.codec == FP32 || p.codec == Auto {
+		p.sent += replySize(len(delta), FP32)
 		return send(s, delta, FP32, pool)
 	}
 	if len(delta) == 0 {
@@ -47,6 +59,7 @@ func (p *packer) send(s interface{ SendMsg(any) error }, seq uint64, delta []flo
 	f.begin(seq, len(delta))
 	for i, lo := 0, 0; lo < len(delta); i, lo = i+1, lo+frameFloats {
 		frame := &outgoing{offset: lo, codec: p.codec, count: min(frameFloats, len(delta)-lo), packed: f.piece(i, delta), pool: pool}
+		p.sent += int64(codedHead + len(frame.packed))
 		if err := s.SendMsg(frame); err != nil {
 			return err
 		}

@@ -51,6 +51,7 @@ type incoming struct {
 	vector  []float32
 	filled  int    // elements of vector that have arrived
 	scratch []byte // for pieces that are to be unpacked
+	bytes   int64  // of the pieces that have arrived
 }
 
 // codec passes frames through without copying, and protobuf for all other calls. It is given to gRPC by ForceCodecV2 and
@@ -102,6 +103,15 @@ func (v *outgoing) coded() mem.BufferSlice {
 	return mem.BufferSlice{mem.NewBuffer(b, v.pool)}
 }
 
+// replySize is the number of bytes that n elements of a reply take on the wire.
+func replySize(n int, codec Codec) int64 {
+	frames := int64(blocksOf(n, frameFloats))
+	if codec == BF16 {
+		return 2*int64(n) + frames*codedHead
+	}
+	return 4*int64(n) + frames*dataHead
+}
+
 func putHead(b []byte, offset int) {
 	b[0] = kindData
 	binary.LittleEndian.PutUint64(b[1:], uint64(offset))
@@ -145,6 +155,7 @@ func (in *incoming) take(data mem.BufferSlice) error {
 		}
 		return proto.Unmarshal(b[1:], in.control)
 	}
+	in.bytes += int64(n)
 	var head [dataHead]byte
 	if n < dataHead {
 		return malformed("a frame of %d bytes", n)

@@ -23,13 +23,21 @@ type KeeperOptions struct {
 	// Lost is told once when the data server cannot be reached for Retry, or has not the parameters that it should have,
 	// because it was started again. It may call ps.Server.Abort, or load another server and call Rollback.
 	Lost func(error)
+	// Run names the coordinator's run: a data server heeds one at a time. Job is what it makes its rule from (DataOptions.Rule).
+	// Both may be empty for a server that was made with a rule.
+	Run, Job []byte
 }
+
+// pingEvery is how often a data server hears of its coordinator when there is nothing to say, and the other way round.
+const pingEvery = time.Second
 
 // Keeper is the coordinator's way to one DataServer (ps.Keeper). Decrees go out in the order in which they come, as many
 // together as have gathered, and again when the connection broke. Close it.
 type Keeper struct {
-	client Client // its connection, and how it retries
-	lost   func(error)
+	client   Client // its connection, and how it retries
+	lost     func(error)
+	run, job []byte
+	epoch    uint64 // of what was loaded; 0: nothing yet
 
 	mu    sync.Mutex
 	queue []*order
@@ -45,6 +53,7 @@ type order struct {
 	decree *pspb.Decree
 	load   *ps.State
 	save   *ps.State
+	end    bool
 	done   chan error
 }
 
@@ -61,19 +70,15 @@ func DialKeeper(o KeeperOptions) (*Keeper, error) {
 		return nil, err
 	}
 	ctx, end := context.WithCancel(context.Background())
-	k := &Keeper{lost: o.Lost, wake: make(chan struct{}, 1), end: end, ended: make(chan struct{})}
+	k := &Keeper{lost: o.Lost, run: o.Run, job: o.Job, wake: make(chan struct{}, 1), end: end, ended: make(chan struct{})}
 	k.client.opts, k.client.conn = co, conn
-	go k.run(ctx)
+	go k.loop(ctx)
 	return k, nil
 }
 
 // Load fills the data server.
 func (k *Keeper) Load(s ps.State) error {
-	o := &order{epoch: s.Epoch, load: &s, done: make(chan error, 1)}
-	if err := k.add(o); err != nil {
-		return err
-	}
-	return <-o.done
+	return k.say(&order{epoch: s.Epoch, load: &s})
 }
 
 // Apply queues a decree. At most one commit of each worker is in the queue, so that it does not grow beyond their number.
@@ -83,7 +88,38 @@ func (k *Keeper) Apply(epoch uint64, d ps.Decree) error {
 
 // Save waits until the decrees before it are applied and gets the state.
 func (k *Keeper) Save(s *ps.State) error {
-	o := &order{epoch: s.Epoch, save: s, done: make(chan error, 1)}
+	return k.say(&order{epoch: s.Epoch, save: s})
+}
+
+// Reach waits until the data server answers, whether or not it has parameters.
+func (k *Keeper) Reach() error { return k.say(&order{}) }
+
+// Dismiss tells the data server that the run is over, unless it takes longer than wait, and closes the keeper.
+func (k *Keeper) Dismiss(wait time.Duration) error {
+	said := make(chan error, 1)
+	go func() { said <- k.say(&order{end: true}) }() // ends with Close at the latest
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	select {
+	case <-said:
+	case <-t.C:
+	}
+	return k.Close()
+}
+
+// Fail gives the data server up: orders get err, those that wait and later ones.
+func (k *Keeper) Fail(err error) {
+	k.mu.Lock()
+	if k.err == nil {
+		k.err = err
+	}
+	k.mu.Unlock()
+	k.end()
+}
+
+// say makes an order and waits for the answer.
+func (k *Keeper) say(o *order) error {
+	o.done = make(chan error, 1)
 	if err := k.add(o); err != nil {
 		return err
 	}
@@ -111,7 +147,7 @@ func (k *Keeper) Close() error {
 	return k.client.conn.Close()
 }
 
-func (k *Keeper) run(ctx context.Context) {
+func (k *Keeper) loop(ctx context.Context) {
 	defer close(k.ended)
 	var up *upstream
 	defer func() { up.close() }()
@@ -127,13 +163,21 @@ func (k *Keeper) run(ctx context.Context) {
 					return err
 				}
 			}
-			if err = up.tell(batch); err != nil {
+			stop := context.AfterFunc(ctx, up.cancel)
+			err = up.tell(batch, k.run, k.job)
+			if !stop() || err != nil {
 				up.close()
 				up = nil
 			}
 			return err
 		})
+		if given := k.failure(); given != nil && err != nil {
+			err = given
+		}
 		last := batch[len(batch)-1]
+		if err == nil && last.load != nil {
+			k.epoch = last.epoch
+		}
 		if last.done != nil {
 			last.done <- err
 		}
@@ -148,14 +192,22 @@ func (k *Keeper) run(ctx context.Context) {
 	}
 }
 
+func (k *Keeper) failure() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.err
+}
+
 // fail ends everything that waits, now and later.
 func (k *Keeper) fail(batch []*order, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.err = err
+	if k.err == nil {
+		k.err = err
+	}
 	for _, o := range append(batch, k.queue...) {
 		if o.done != nil {
-			o.done <- err
+			o.done <- k.err
 		}
 	}
 	k.queue = nil
@@ -166,7 +218,7 @@ func (k *Keeper) next(ctx context.Context) []*order {
 	const most = 256
 	for {
 		k.mu.Lock()
-		n := 0
+		n, idle := 0, len(k.queue) == 0
 		for n < len(k.queue) && n < most && k.queue[n].decree != nil && k.queue[n].epoch == k.queue[0].epoch {
 			n++
 		}
@@ -176,11 +228,17 @@ func (k *Keeper) next(ctx context.Context) []*order {
 		batch := k.queue[:n:n]
 		k.queue = k.queue[n:]
 		k.mu.Unlock()
-		if n > 0 {
+		if !idle {
 			return batch
+		}
+		var ping <-chan time.Time
+		if k.epoch > 0 {
+			ping = time.After(pingEvery)
 		}
 		select {
 		case <-k.wake:
+		case <-ping:
+			return []*order{{epoch: k.epoch}}
 		case <-ctx.Done():
 			return nil
 		}
@@ -188,16 +246,17 @@ func (k *Keeper) next(ctx context.Context) []*order {
 }
 
 // tell sends a batch and receives the answer to it.
-func (u *upstream) tell(batch []*order) error {
+func (u *upstream) tell(batch []*order, run, job []byte) error {
 	first := batch[0]
-	msg := &pspb.Order{Epoch: first.epoch}
+	msg := &pspb.Order{Epoch: first.epoch, Run: run, End: first.end}
 	switch {
 	case first.load != nil:
 		l := first.load
+		msg.Job = job
 		msg.Load = &pspb.State{Version: l.Version, Elements: uint64(len(l.Centre)), Slots: uint64(len(l.Slots)), Block: uint64(l.Block)}
 	case first.save != nil:
 		msg.Save = &pspb.State{Elements: uint64(len(first.save.Centre)), Slots: uint64(len(first.save.Slots))}
-	default:
+	case first.decree != nil:
 		for _, o := range batch {
 			msg.Decrees = append(msg.Decrees, o.decree)
 		}

@@ -103,7 +103,7 @@ func admission(t Ticket, id Identity) error {
 	switch {
 	case t.zero():
 		return &ps.Error{Kind: "internal", Message: "parameter server: no join ticket", Hint: "make one with NewTicket or Authority.Ticket"}
-	case t.secured() != !id.zero() || t.secured() && !id.vouches(t):
+	case t.secured() != !id.Zero() || t.secured() && !id.vouches(t):
 		return &ps.Error{Kind: "internal", Message: "parameter server: join ticket and identity are not of the same authority",
 			Hint: "make both with one Authority, or neither"}
 	}
@@ -139,7 +139,7 @@ func newGRPC(ticket Ticket, id Identity) *grpc.Server {
 // Serve takes connections from l until Close. It closes l. It refuses one that other machines can reach unless there is an
 // Identity, or InsecureNoTLS.
 func (s *Server) Serve(l net.Listener) error {
-	return serveGRPC(s.grpc, l, !s.opts.Identity.zero() || s.opts.InsecureNoTLS)
+	return serveGRPC(s.grpc, l, !s.opts.Identity.Zero() || s.opts.InsecureNoTLS)
 }
 
 func serveGRPC(s *grpc.Server, l net.Listener, anywhere bool) error {
@@ -179,6 +179,26 @@ func (s *Server) hush() {
 			close(q)
 		}
 		s.quiet = nil
+	}
+}
+
+// holdTime is how long a call that a suspended run cannot answer waits for it to go on. It is longer than a client's longest
+// pause, so that a client does not lose its patience with a server that is there.
+const holdTime = longestWait + time.Second
+
+// hold keeps such a call.
+func (s *Server) hold(ctx context.Context, err error) {
+	resumed := s.ps.Suspended()
+	if !errors.Is(err, ps.ErrSuspended) || resumed == nil {
+		return
+	}
+	t := time.NewTimer(holdTime)
+	defer t.Stop()
+	select {
+	case <-resumed:
+	case <-t.C:
+	case <-s.stop:
+	case <-ctx.Done():
 	}
 }
 
@@ -312,6 +332,7 @@ func (s *Server) session(ss grpc.ServerStream) error {
 	}()
 	for {
 		if err := s.ps.Touch(w, incarnation, time.Now().Add(s.lease())); err != nil {
+			s.hold(ss.Context(), err)
 			return toStatus(err)
 		}
 		if err := ss.SendMsg(&pspb.BeatReply{}); err != nil {
@@ -342,6 +363,7 @@ func (s *Server) exchange(ss grpc.ServerStream) error {
 			return err
 		}
 		c, why := fromPush(&push), ""
+		in.bytes = 0
 		if vector == nil && !spread {
 			vector = make([]float32, s.ps.Len())
 		}
@@ -361,6 +383,9 @@ func (s *Server) exchange(ss grpc.ServerStream) error {
 		}
 		var ack ps.Ack
 		var err error
+		if !spread {
+			c.Report.Wire.Sent, c.Report.Wire.Received = in.bytes, replySize(len(vector), Codec(push.ReplyCodec))
+		}
 		if spread {
 			ack, err = s.ps.Decide(ss.Context(), c, why)
 		} else {
@@ -368,6 +393,10 @@ func (s *Server) exchange(ss grpc.ServerStream) error {
 		}
 		if ss.Context().Err() != nil {
 			return status.FromContextError(ss.Context().Err()).Err()
+		}
+		if errors.Is(err, ps.ErrSuspended) {
+			s.hold(ss.Context(), err)
+			return toStatus(err)
 		}
 		if err := ss.SendMsg(&outgoing{control: toPull(ack, err)}); err != nil {
 			return err

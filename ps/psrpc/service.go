@@ -49,6 +49,7 @@ func unary[Req, Rep any](name string, call func(*Server, context.Context, *Req) 
 		run := func(ctx context.Context, req any) (any, error) {
 			rep, err := call(srv.(*Server), ctx, req.(*Req))
 			if err != nil {
+				srv.(*Server).hold(ctx, err)
 				return nil, toStatus(err)
 			}
 			return rep, nil

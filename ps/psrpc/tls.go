@@ -140,7 +140,8 @@ func ParseIdentity(text []byte) (Identity, error) {
 	return id, nil
 }
 
-func (i Identity) zero() bool { return i.key == nil }
+// Zero says whether it is none.
+func (i Identity) Zero() bool { return i.key == nil }
 
 // vouches says whether a ticket names the authority of this identity.
 func (i Identity) vouches(t Ticket) bool {
@@ -153,7 +154,7 @@ func badCertificate(doing string, err error) error {
 
 // serverCredentials let only in who has the ticket.
 func serverCredentials(id Identity, ticket Ticket) credentials.TransportCredentials {
-	if id.zero() {
+	if id.Zero() {
 		return insecure.NewCredentials() // local sockets, or asked for: see Serve
 	}
 	want := ticket.key().Public().(ed25519.PublicKey)
