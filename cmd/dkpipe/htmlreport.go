@@ -31,6 +31,7 @@ type page struct {
 	Matrices                                              []fact
 	Plots                                                 []plot
 	Workers                                               []workerReport
+	OnWire                                                bool
 	Spec                                                  string
 	Environment                                           []fact
 	Warnings                                              []string
@@ -131,7 +132,7 @@ func (j *job) pageOf(p prepared, failure error) page {
 		v.Facts = append(v.Facts, fact{"rows", strings.Join(parts, ", ")})
 	}
 	v.metrics(r)
-	v.Workers = r.Workers
+	v.Workers, v.OnWire = r.Workers, r.Wire != nil
 	w.mu.Lock()
 	points := slices.Clone(w.curve.points)
 	w.mu.Unlock()

@@ -58,6 +58,9 @@ type dataServer struct {
 }
 
 const (
+	// keeperRetry is how long a data server may be out of reach before it is lost. One that is a process of ours is lost when it
+	// has ended.
+	keeperRetry = 30 * time.Second
 	// serverGrace is how long a data server may take to end when its run is over.
 	serverGrace = 3 * time.Second
 	// otherRun is how long to ask a data server that belongs to another run: that one may have died without a word.
@@ -218,7 +221,7 @@ func (s *dataServers) Replace(ctx context.Context, server int) (ps.Keeper, error
 // begin starts a data server, or waits for the one that somebody else starts.
 func (s *dataServers) begin(ctx context.Context, i int) (*psrpc.Keeper, error) {
 	d := &dataServer{}
-	k, err := psrpc.DialKeeper(psrpc.KeeperOptions{Address: s.own[i], Ticket: s.ticket, Run: s.run, Job: s.blob, Lost: func(err error) { s.lost(i, err) }})
+	k, err := psrpc.DialKeeper(psrpc.KeeperOptions{Address: s.own[i], Ticket: s.ticket, Run: s.run, Job: s.blob, Retry: min(keeperRetry, s.wait), Lost: func(err error) { s.lost(i, err) }})
 	if err != nil {
 		return nil, err
 	}

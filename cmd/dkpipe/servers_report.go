@@ -43,6 +43,9 @@ func (w *wireReport) text() string {
 
 func mib(bytes int64) string { return fmt.Sprintf("%.1f MiB", float64(bytes)/(1<<20)) }
 
+// WireMiB is for the page.
+func (w workerReport) WireMiB() float64 { return float64(w.SentBytes+w.ReceivedBytes) / (1 << 20) }
+
 // reportServers tells of data servers and of the wire. What was lost is a warning, too.
 func (j *job) reportServers(r trainers.Result) {
 	w := wireReport{Codec: j.spec.Train.Codec}
@@ -54,6 +57,9 @@ func (j *job) reportServers(r trainers.Result) {
 		if w.Codec == "auto" && k.Codec != "" && !slices.Contains(w.chosen, k.Codec) {
 			w.chosen = append(w.chosen, k.Codec)
 		}
+	}
+	for _, l := range r.Recoveries { // what was lost has been on the wire, too
+		whole += 8 * float64(l.Commits) * float64(len(r.Params))
 	}
 	if w.bytes() > 0 {
 		w.Float32 = float64(w.bytes()) / max(whole, 1)
