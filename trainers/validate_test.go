@@ -301,3 +301,24 @@ func TestHistoryTellsWhatEachWorkerDid(t *testing.T) {
 		}
 	}
 }
+
+// TestHistoryTellsWhereTimeWent: what a worker waited and computed, by epoch, adds up to what it says at the end, with exchanges
+// beside computing as well. What overlap makes of the share of waiting is measured in TestOverlapHidesTheExchange.
+func TestHistoryTellsWhereTimeWent(t *testing.T) {
+	for _, fields := range []string{"window: 2", "{window: 2, overlap: true}"} {
+		cfg, _ := runConfig(algorithm(t, "agn", fields), 3)
+		r := train(t, cfg)
+		waited, computed := map[ps.Worker]float64{}, map[ps.Worker]float64{}
+		for _, e := range r.History {
+			for _, w := range e.Workers {
+				waited[w.ID] += w.WaitS
+				computed[w.ID] += w.ComputeS
+			}
+		}
+		for _, w := range r.Workers {
+			if math.Abs(waited[w.ID]-w.WaitS) > 1e-9 || math.Abs(computed[w.ID]-w.ComputeS) > 1e-9 || w.Commits > 0 && (w.WaitS <= 0 || w.ComputeS <= 0) {
+				t.Errorf("%s: worker %d waited %v s and computed %v s by the history, %v and %v in all", fields, w.ID, waited[w.ID], computed[w.ID], w.WaitS, w.ComputeS)
+			}
+		}
+	}
+}

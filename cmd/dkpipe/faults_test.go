@@ -13,6 +13,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"dkpipe/ps"
 	"dkpipe/ps/psrpc"
@@ -162,6 +163,19 @@ func TestFaultsOfWorkerProcesses(t *testing.T) {
 			}
 			if n := f.proxy.cuts; n < 4 { // both ends count
 				t.Errorf("%d ends of connections were cut", n)
+			}
+		},
+		"the server is stopped for longer than a lease": func(t *testing.T, f *faulted) {
+			if err := f.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(8 * time.Second) // is how long it stands still: three heartbeats are 6
+			if err := f.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+				t.Fatal(err)
+			}
+			f.goesOn(t)
+			if n := f.seen(t, "worker_left", -1); n > 0 {
+				t.Errorf("%d workers were given up for it", n)
 			}
 		},
 		"another comes and one leaves": func(t *testing.T, f *faulted) {

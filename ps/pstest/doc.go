@@ -34,7 +34,7 @@
 //		Workers come and leave at any time; rules that depend on their number count those who are there.
 //		TestFaultsOfWorkerProcesses TestWorkersJoinFromAnywhere TestAWorkerMayLeave
 //	data server added or removed:
-//		A run goes on from its checkpoint with another number of data servers, with the same bits in rounds.
+//		A run goes on from its checkpoint with another number of data servers, and workers join again.
 //		TestCheckpointGoesOnWithAnotherNumberOfServers
 //	NaN:
 //		The commit is refused whole and its samples are spent. A worker whose commits are refused three times in a row, or whose loss

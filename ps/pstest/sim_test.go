@@ -3,7 +3,6 @@ package pstest
 import (
 	"math"
 	"math/rand/v2"
-	"os"
 	"testing"
 
 	"dkpipe/ps"
@@ -11,9 +10,9 @@ import (
 
 // 10,000 runs with random faults: no acknowledged commit is lost or doubled, every sample counts once, every run ends.
 func TestRandomFaultsKeepEveryPromise(t *testing.T) {
-	runs := 800
-	if os.Getenv("DKPIPE_FULL") != "" {
-		runs = 10000
+	runs := 10_000
+	if testing.Short() {
+		runs = 800
 	}
 	rng := rand.New(rand.NewPCG(7, 7))
 	var total ps.Stats
