@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"sync"
 
 	"dkpipe/pipeline"
 	"dkpipe/ps"
@@ -56,9 +57,11 @@ func (o order) String() string {
 	return fmt.Sprintf("%s of worker %d", name, o.worker)
 }
 
-// orderLog writes an order log beside another observer. Its methods are called under the server's lock.
+// orderLog writes an order log beside another observer. Its methods are called under the server's lock, but for finish.
 type orderLog struct {
 	ps.Observer
+	mu  sync.Mutex
+	end bool // what comes after the end, such as a decision about the last epoch, changes nothing any more
 	out *bufio.Writer
 	buf []byte
 	err error // of the first write that failed; nothing is written after it
@@ -118,6 +121,15 @@ func (l *orderLog) Rewound(to *ps.Snapshot) {
 }
 
 func (l *orderLog) write(o order) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.end {
+		l.put(o)
+	}
+}
+
+// put writes a record; l is locked.
+func (l *orderLog) put(o order) {
 	if l.err != nil {
 		return
 	}
@@ -141,7 +153,10 @@ func (l *orderLog) finish(version uint64, centre []float32) error {
 	if l == nil {
 		return nil
 	}
-	l.write(order{kind: orderEnd, worker: -1})
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.put(order{kind: orderEnd, worker: -1})
+	l.end = true
 	if l.err == nil {
 		l.buf = binary.AppendUvarint(l.buf[:0], version)
 		_, l.err = l.out.Write(append(l.buf, digest(centre)...))

@@ -108,6 +108,39 @@ func replayed(t *testing.T, cfg trainers.Config, r trainers.Result, log []byte) 
 	}
 }
 
+// TestWhatIsDecidedAfterTheEndIsNotInTheLog: the last epochs of a run are measured when its workers have gone.
+func TestWhatIsDecidedAfterTheEndIsNotInTheLog(t *testing.T) {
+	for _, v := range []*trainers.Validation{
+		{EarlyStopping: &trainers.EarlyStopping{Patience: 1}},
+		{Plateau: &trainers.Plateau{Factor: 0.5, Patience: 1, Initial: 1}},
+	} {
+		over := make(chan struct{})
+		v.Evaluate = func(context.Context, []float32) (trainers.Metrics, error) {
+			<-over
+			return trainers.Metrics{{Name: "loss", Value: 1}}, nil
+		}
+		cfg, r, log := recorded(t, trainers.AGN{}, func(cfg *trainers.Config, _ *trainertest.Feed) {
+			cfg.Optimizer = descent(optim.Constant(0.0005))
+			cfg.Validation, cfg.Observer = v, &atEpoch{epoch: 3, then: sync.OnceFunc(func() { close(over) })}
+		})
+		replayed(t, cfg, r, log)
+	}
+}
+
+// atEpoch does something when an epoch is done.
+type atEpoch struct {
+	epoch int
+	then  func()
+}
+
+func (*atEpoch) Progress(trainers.Progress) {}
+func (a *atEpoch) EpochDone(e trainers.Epoch, _ []float32) {
+	if e.Epoch >= a.epoch {
+		a.then()
+	}
+}
+func (*atEpoch) WorkerLost(ps.Worker, error) {}
+
 func TestAnInterruptedRunIsReplayedAndSoIsWhatGoesOnFromIt(t *testing.T) {
 	for _, text := range []string{"window: 3", "{window: 3, overlap: true}", "{window: 2, staleness_bound: 1}"} {
 		a := algorithm(t, "agn", text)

@@ -3,6 +3,8 @@ package trainers_test
 import (
 	"context"
 	"math"
+	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -88,6 +90,50 @@ func TestTheBestCentreIsTheResultOfACompleteRun(t *testing.T) {
 	r, err := trainers.Train(t.Context(), cfg)
 	if err != nil || r.Ended.Reason != trainers.EndComplete || r.Ended.Epoch != 1 || slices.Equal(r.Params, r.Snapshot.Centre) {
 		t.Fatalf("%v, %+v", err, r.Ended)
+	}
+}
+
+// TestTheBestCentreIsTheOneThatWasMeasured, of any trainer, whatever else is measured afterwards and however many centres
+// wait: the bits that the validation of that epoch saw. Of an asynchronous run several epochs may end with one commit, as
+// when one worker brings the last rows of epoch 1 after the other has done epoch 2: then they have the same centre.
+func TestTheBestCentreIsTheOneThatWasMeasured(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	for i := range 60 {
+		name := []string{"agn", "downpour", "aeasgd", "local_sgd", "single"}[i%5]
+		workers := 2
+		if name == "single" {
+			workers = 1
+		}
+		cfg, _ := runConfig(algorithm(t, name, ""), workers)
+		cfg.Epochs, cfg.Window = 12, 1+rng.IntN(3)
+		var list []float64
+		for range cfg.Epochs {
+			list = append(list, math.Round(rng.Float64()*8)/8)
+		}
+		v := scores(list...)
+		inner := v.Evaluate
+		var seen [][]float32
+		v.Evaluate = func(ctx context.Context, centre []float32) (trainers.Metrics, error) {
+			seen = append(seen, slices.Clone(centre))
+			for range rng.IntN(50) { // so that others wait
+				runtime.Gosched()
+			}
+			return inner(ctx, centre)
+		}
+		least := 0.99 // sometimes a target ends the run, too
+		v.Target = &trainers.Target{Metric: "val_accuracy", AtLeast: &least}
+		v.EarlyStopping = &trainers.EarlyStopping{Monitor: "val_accuracy", Patience: 2 + rng.IntN(20), RestoreBest: true}
+		cfg.Validation = v
+		r := train(t, cfg)
+		best := 1 // the first of the greatest, up to the last that counted
+		for e := range min(len(seen), len(list)) {
+			if list[e] > list[best-1] {
+				best = e + 1
+			}
+		}
+		if r.Ended.Epoch != best || !slices.Equal(r.Params, seen[best-1]) {
+			t.Errorf("%s: %+v, measured were %v; the result is epoch %d's: %v", name, r.Ended, list[:len(seen)], best, slices.Equal(r.Params, seen[best-1]))
+		}
 	}
 }
 

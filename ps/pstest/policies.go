@@ -21,6 +21,7 @@ func policyChecks() []check {
 		{"warming up goes on with the next worker when the first dies", testWarmUpLeave},
 		{"rounds that share let a quick worker take units of a slow one", testSharing},
 		{"windows are assigned by speed", testAssignedWindows},
+		{"workers are told a rate with their next answer, and wait for an epoch to begin", testSteering},
 		{"a rule sees what the worker started from", testBase},
 		{"a rule sees how many workers there are", testPeers},
 	}
@@ -257,6 +258,56 @@ func testAssignedWindows(t *testing.T, start Start) {
 		if a := push(c.who, c.steps, c.seconds); a.Window != c.want {
 			t.Errorf("worker %d, %d steps in %g s: a window of %d, want %d", c.who.w, c.steps, c.seconds, a.Window, c.want)
 		}
+	}
+}
+
+func testSteering(t *testing.T, start Start) {
+	r := newRig(t, start, []float32{0}, paced{}, ps.Options{Workers: 2, Shards: 1, Epochs: 3})
+	p, q := r.peer(0), r.peer(1)
+	if a := p.must(p.conn.Exchange(r.ctx, ps.Commit{Worker: p.w, Incarnation: p.life}, p.dst)); a.Rate != 0 {
+		t.Errorf("nothing was said, and a pull has the rate %g", a.Rate)
+	}
+	r.srv.Steer(ps.Steering{Rate: 0.5, Epochs: 1})
+	if a := p.must(p.conn.Exchange(r.ctx, ps.Commit{Worker: p.w, Incarnation: p.life}, p.dst)); a.Rate != 0.5 {
+		t.Errorf("a pull has the rate %g", a.Rate)
+	}
+	u, turn := p.next()
+	if turn != ps.Work || u.Rate != 0.5 {
+		t.Fatalf("unit %+v, turn %d", u, turn)
+	}
+	if a := p.must(p.push(0, []float32{1})); a.Rate != 0.5 {
+		t.Errorf("a commit has the rate %g", a.Rate)
+	}
+	if _, turn := p.next(); turn != ps.Flush { // epoch 1 may not begin, and epoch 0 is not complete
+		t.Fatalf("turn %d, want a flush", turn)
+	}
+	p.must(p.push(1, []float32{1}, ps.Position{Unit: u.ID, Done: true}))
+	r.centre(1) // the rule saw the rate with both
+	out := make(chan result, 2)
+	p.asking(out)
+	q.asking(out)
+	r.waiting(2)
+	r.srv.Steer(ps.Steering{Rate: 0.25, Epochs: 2})
+	res := <-out
+	if res.err != nil || res.t != ps.Work || res.u.Epoch != 1 || res.u.Rate != 0.25 {
+		t.Fatalf("%+v", res)
+	}
+	r.waiting(1) // there is one unit, and the next epoch may not begin
+	r.srv.Stop()
+	if res := <-out; res.err != nil || res.t != ps.Done {
+		t.Errorf("%+v", res)
+	}
+}
+
+// paced adds what is committed, times the rate.
+type paced struct{}
+
+func (paced) Slots() int { return 0 }
+
+func (paced) Apply(centre, _, delta, reply []float32, c ps.Commit) {
+	for i, d := range delta {
+		centre[i] += float32(c.Rate) * d
+		reply[i] = centre[i]
 	}
 }
 
