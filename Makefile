@@ -12,7 +12,7 @@
 GO ?= go
 export CGO_ENABLED ?= 0
 
-.PHONY: build test test-full test-compat check race bench bench-peers bench-trainers bench-accuracy bench-speed bench-table fuzz clean
+.PHONY: build test test-full test-compat check race bench bench-peers bench-trainers bench-accuracy bench-speed bench-elephas bench-table fuzz clean
 
 build:
 	$(GO) build -trimpath -ldflags "-s -w" -o bin/dkpipe ./cmd/dkpipe
@@ -71,7 +71,7 @@ bench-trainers: bench-accuracy bench-speed bench-table
 
 bench-accuracy:
 	mkdir -p $(RESULTS)
-	DKPIPE_RESULTS=$(RESULTS) $(GO) test ./trainers -count 1 -timeout 12h -v -run 'TestEveryTrainerLearnsFashion|TestSweepsOfWorkersAndWindows|TestASlowWorkerCostsLittle'
+	DKPIPE_RESULTS=$(RESULTS) $(GO) test ./trainers -count 1 -timeout 12h -v -run 'TestEveryTrainerLearnsFashion|TestSweepsOfWorkersAndWindows|TestWindowsOfTwentyWorkers|TestASlowWorkerCostsLittle'
 	DKPIPE_FULL=1 $(GO) test ./cmd/dkpipe -count 1 -timeout 1h -v -run TestInt8CommitsLoseNothing
 
 bench-speed: build out/peers/requirements.txt
@@ -82,6 +82,16 @@ bench-speed: build out/peers/requirements.txt
 	out/peers/bin/python $(PEERS)/launch.py --dkpipe bin/dkpipe --spark --results $(RESULTS)
 	$(GO) test ./trainers -run '^$$' -bench 'ManyWorkers/.*/200-against-8' -benchtime 5x
 	bin/dkpipe bench exchange
+
+# Elephas needs other versions of everything, and Java.
+bench-elephas: out/peers/requirements.txt out/elephas/elephas.txt
+	$(GO) build -o out/peers/fleet $(PEERS)/fleet.go
+	$(FLEET) speed --systems dkpipe:agn:10:2 --elephas out/elephas/bin/python --rounds 3
+
+out/elephas/elephas.txt: $(PEERS)/elephas.txt
+	python3 -m venv out/elephas
+	out/elephas/bin/pip install --quiet --requirement $<
+	cp $< $@
 
 bench-table:
 	$(GO) test ./trainers -count 1 -run TestTableOfTrainersIsMeasured -update

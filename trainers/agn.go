@@ -30,8 +30,8 @@ func (AGN) Name() string { return "agn" }
 // Mode gives ps.Async.
 func (AGN) Mode() ps.Mode { return ps.Async }
 
-// Window gives max(10, the shortest window that the delay law allows).
-func (a AGN) Window(workers int) int { return max(10, a.shortest(workers)) }
+// Window gives 10, or as many steps as there are workers where that is more; with overlap, twice as many.
+func (a AGN) Window(workers int) int { return max(10, a.safe(workers)) }
 
 // Rule adds the commit to the centre.
 func (AGN) Rule(int) ps.Rule { return sum{} }
@@ -41,16 +41,28 @@ func (AGN) Local(_ int, opt optim.Optimizer) Local { return meanStep{difference{
 
 // Check warns when the window is too short for the number of workers.
 func (a AGN) Check(workers, window int) ([]string, error) {
-	low := a.shortest(workers)
-	if window <= 0 || window >= low {
-		return nil, nil
-	}
-	return unstable(a.Name(), workers, 1/float64(window), a.limit(workers),
-		fmt.Sprintf("with a window of %d it is; set window to %d or more", window, low)), nil
+	return a.check(a.Name(), workers, window), nil
 }
 
-// shortest is the shortest window that is stable: a commit's gain is at most 1/window.
+func (a AGN) check(name string, workers, window int) []string {
+	low, safe := a.shortest(workers), a.safe(workers)
+	switch {
+	case window <= 0 || window >= safe || window >= low && workers < 3:
+		return nil
+	case window < low:
+		return unstable(name, workers, 1/float64(window), a.limit(workers), fmt.Sprintf("with a window of %d it may; set window to %d or more", window, safe))
+	}
+	return []string{fmt.Sprintf("%s with %d workers: the delay law allows windows of %d steps and more, and with a momentum in the workers, adam's too, %d is so near to that that the centre may ring; set window to %d or more",
+		name, workers, low, window, safe)}
+}
+
+// shortest is the shortest window that is stable by the delay law: a commit's gain is at most 1/window, unless the workers'
+// optimizer overshoots.
 func (a AGN) shortest(workers int) int { return max(1, int(math.Ceil(1/a.limit(workers)))) }
+
+// safe is the shortest window with which commits of all workers together have a gain of 1, as far below the law's limit as
+// a momentum overshoots. At that limit itself, 13 steps for 20 workers, adam rang on Fashion-MNIST: 52 % in the place of 85 %.
+func (a AGN) safe(workers int) int { return max(1, int(math.Ceil(math.Pi/2/a.limit(workers)-1e-9))) }
 
 // meanStep is difference divided by the number of steps.
 type meanStep struct{ difference }

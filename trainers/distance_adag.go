@@ -52,11 +52,7 @@ func (d DistanceADAG) Check(workers, window int) ([]string, error) {
 	if !(d.Gamma >= 0) {
 		return nil, &pipeline.Error{Kind: pipeline.BadSpec, Message: fmt.Sprintf("trainer distance_adag: gamma is %g", d.Gamma), Hint: "set it above 0"}
 	}
-	low := AGN{d.Policy}.shortest(workers)
-	if window <= 0 || window >= low {
-		return nil, nil
-	}
-	return unstable(d.Name(), workers, 1/float64(window), d.limit(workers), fmt.Sprintf("with a window of %d it is; set window to %d or more", window, low)), nil
+	return AGN{d.Policy}.check(d.Name(), workers, window), nil
 }
 
 // distant is sum with each element scaled by how far the centre has moved there; the field is 1/gamma.

@@ -212,9 +212,11 @@ def serve(a):
 
 def command(a, system, trace, rate, seed):
     if system.startswith("dkpipe"):
-        _, trainer, window, workers = (system + ":::").split(":")[:4]
-        return [a.ours, "-trainer", trainer or "agn", "-window", window or "10", "-workers", workers or "2",
+        _, trainer, window, workers, slow = (system + "::::").split(":")[:5]
+        return [a.ours, "-trainer", trainer or "agn", "-window", window or "10", "-workers", workers or "2", "-slow", slow or "1",
                 "-rate", str(rate), "-seed", str(seed)] + (["-trace"] if trace else [])
+    if system == "elephas":
+        return [a.elephas, os.path.join(os.path.dirname(os.path.abspath(__file__)), "elephas_peer.py"), "--rate", str(rate), "--seed", str(seed)]
     return [sys.executable, __file__, "serve", "--serve", system, "--rate", str(rate), "--seed", str(seed)] + (["--trace"] if trace else [])
 
 
@@ -286,8 +288,9 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("what", choices=["speed", "target", "serve"])
     p.add_argument("--ours", help="fleet.go, built")
+    p.add_argument("--elephas", help="Python with Elephas; adds it to the systems of speed")
     p.add_argument("--results", help="folder for the figures as JSON")
-    p.add_argument("--systems", help="comma-separated: hogwild, ddp, jax, dkpipe:TRAINER:WINDOW:WORKERS; for target with @RATE")
+    p.add_argument("--systems", help="comma-separated: hogwild, ddp, jax, dkpipe:TRAINER:WINDOW:WORKERS:SLOW, worker 0 being SLOW times as slow; for target with @RATE")
     p.add_argument("--rounds", type=int, default=5)
     p.add_argument("--seeds", type=int, default=3)
     p.add_argument("--epochs", type=int)
@@ -299,7 +302,7 @@ def main():
     if a.what == "serve":
         return serve(a)
     fallback = {"speed": "dkpipe:agn:10:2,dkpipe:agn:10:1,hogwild,ddp,jax", "target": "dkpipe:downpour:1:2@0.05,hogwild@0.05,ddp@0.05,jax@0.05"}
-    a.systems = (a.systems or fallback[a.what]).split(",")
+    a.systems = (a.systems or fallback[a.what]).split(",") + (["elephas"] if a.elephas else [])
     a.epochs = a.epochs or (1 if a.what == "speed" else 10)
     speed(a) if a.what == "speed" else target(a)
 
