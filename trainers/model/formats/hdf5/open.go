@@ -73,6 +73,7 @@ func (f *File) superblock() (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
+	var end uint64 // of the file when it was closed
 	switch version := c.u8(); version {
 	case 0, 1:
 		c.skip(4)
@@ -82,12 +83,15 @@ func (f *File) superblock() (uint64, error) {
 			c.skip(4)
 		}
 		c.sizes = f.width
-		c.skip(5 * f.width.address) // base, free space, end, driver; then the name of the root entry
+		c.skip(2 * f.width.address) // base, free space
+		end = c.uint(f.width.address)
+		c.skip(2 * f.width.address) // driver; then the name of the root entry
 	case 2, 3:
 		f.width = sizes{int(c.u8()), int(c.u8())}
 		c.skip(1)
 		c.sizes = f.width
-		c.skip(3 * f.width.address)
+		c.skip(2 * f.width.address) // base, extension
+		end = c.uint(f.width.address)
 	default:
 		return 0, unsupported("a superblock of version %d", version)
 	}
@@ -97,6 +101,9 @@ func (f *File) superblock() (uint64, error) {
 	root := c.address()
 	if c.short {
 		return 0, corrupt("the superblock is cut off")
+	}
+	if end > f.r.base+f.r.size {
+		return 0, corrupt("the file has %d bytes, %d were written", f.r.base+f.r.size, end)
 	}
 	return root, nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 
 	"dkpipe/pipeline"
 	"dkpipe/trainers/model"
@@ -159,6 +160,9 @@ func in(where string, err error) error {
 	var e *pipeline.Error
 	if errors.As(err, &e) {
 		return &pipeline.Error{Kind: e.Kind, Message: where + ": " + err.Error(), Hint: e.Hint}
+	}
+	if errors.Is(err, fs.ErrNotExist) { // a tensor that should be there
+		return corrupt("%s: %v", where, err)
 	}
 	return fmt.Errorf("%s: %w", where, err)
 }

@@ -226,7 +226,7 @@ func (w *weights) listed(g *hdf5.Object, names []string) error {
 	for _, name := range names {
 		o, err := g.Open(name)
 		if err != nil {
-			return err
+			return in(fmt.Sprintf("layer %q", name), err)
 		}
 		l := layer{group: o}
 		if l.names, err = longList(o, "weight_names"); err != nil {
