@@ -53,6 +53,7 @@ type chain struct {
 	number  string      // INT over hashColumn: the part's number
 	parts   int         // how many there are
 	file    bool
+	nested  bool // each SELECT stands in the next one, not before it in a WITH
 }
 
 // hashRange is the number of hash classes that the parts of a split share.
@@ -63,7 +64,7 @@ type extra struct{ name, sql string }
 
 // newChain begins a chain with the source's columns in their types, the hash of the key and the state.
 func newChain(o *source, split pipeline.Split, withFile bool, extras []extra) (*chain, error) {
-	c := &chain{schema: o.schema, file: withFile}
+	c := &chain{schema: o.schema, file: withFile, nested: o.nested}
 	if err := c.split(o, split); err != nil {
 		return nil, err
 	}
@@ -114,8 +115,13 @@ func newChain(o *source, split pipeline.Split, withFile bool, extras []extra) (*
 	return c, nil
 }
 
-// name is the name of a SELECT.
-func (c *chain) name(level int) string { return "s" + strconv.Itoa(level) }
+// name is what stands for a SELECT behind FROM.
+func (c *chain) name(level int) string {
+	if c.nested {
+		return "(\n  " + c.selects[level] + ")"
+	}
+	return "s" + strconv.Itoa(level)
+}
 
 // last is the name of the last SELECT.
 func (c *chain) last() string { return c.name(len(c.selects) - 1) }
@@ -124,6 +130,9 @@ func (c *chain) last() string { return c.name(len(c.selects) - 1) }
 func (c *chain) with(query string) string { return c.upTo(len(c.selects), query) }
 
 func (c *chain) upTo(levels int, query string) string {
+	if c.nested {
+		return query
+	}
 	var b strings.Builder
 	b.WriteString("WITH ")
 	for i, s := range c.selects[:levels] {

@@ -19,6 +19,8 @@ type Engine struct {
 	Adopt func(ctx context.Context, path string) (bytes int64, sha256 string, err error)
 	// Lists writes vectors as lists of Parquet, which other programs read, even where Spark could pack them.
 	Lists bool
+	// LiveTable is the name of the view that Materialize makes; empty: a new one. Who knows it before can Reclaim.
+	LiveTable string
 	// Progress is called now and then while Write and Materialize wait for Spark, in their goroutine. May be nil.
 	Progress func(Progress)
 }

@@ -14,7 +14,6 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/google/uuid"
 )
 
 // Live is a dataset that is kept in Spark and not in files: plain data that may be sent to other processes, which
@@ -32,18 +31,22 @@ type Live struct {
 const DefaultShardBytes = 512 << 20
 
 // Materialize runs a fitted plan and keeps the finished rows in Spark, in memory and on the disks of its executors,
-// cut into shards and sorted as files would be. A shard of more than shardBytes (0: DefaultShardBytes) is refused with
-// the number of shards that would do. Drop gives the memory back.
+// cut into shards and sorted as files would be, as the temporary view e.LiveTable. A shard of more than shardBytes (0:
+// DefaultShardBytes) is refused with the number of shards that would do. Drop gives the memory back; nothing else does,
+// not even the end of the session (see Reclaim).
 func (e Engine) Materialize(ctx context.Context, p pipeline.Plan, shardBytes int64) (Live, error) {
 	if shardBytes <= 0 {
 		shardBytes = DefaultShardBytes
 	}
-	live := Live{Table: "dkpipe_live_" + strings.ReplaceAll(uuid.NewString(), "-", "")}
+	live := Live{Table: e.LiveTable}
+	if live.Table == "" {
+		live.Table = newLiveTable()
+	}
 	if len(p.Fitted) != len(p.Steps) {
 		return live, internalErr("%d of %d steps are fitted: Fit comes before Materialize", len(p.Fitted), len(p.Steps))
 	}
 	err := e.run(ctx, p, func(r *run) error {
-		live.Session = r.s.id
+		live.Session, r.src.nested = r.s.id, true
 		c, outputs, err := r.finished(false, false)
 		if err != nil {
 			return err
@@ -51,9 +54,7 @@ func (e Engine) Materialize(ctx context.Context, p pipeline.Plan, shardBytes int
 		for _, o := range outputs {
 			live.Columns = append(live.Columns, o.info)
 		}
-		view := newMessage("Plan")
-		sqlRelation(view.in("command.create_dataframe_view").set("name", live.Table).in("input"), rowsSQL(c, outputs, p.Shards, true))
-		if err := r.s.execute(ctx, "live dataset", r.tag, view, func(message) error { return nil }); err != nil {
+		if err := r.createView(ctx, live.Table, rowsSQL(c, outputs, p.Shards, true)); err != nil {
 			return err
 		}
 		cache := newMessage("Plan")

@@ -67,6 +67,10 @@ func Dial(ctx context.Context, remote string, opt Options) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
+	return dial(ctx, r, opt)
+}
+
+func dial(ctx context.Context, r Remote, opt Options) (*Session, error) {
 	if err := r.checkPlaintext(opt); err != nil {
 		return nil, err
 	}
@@ -80,6 +84,7 @@ func Dial(ctx context.Context, remote string, opt Options) (*Session, error) {
 	if s.patience <= 0 {
 		s.patience = time.Minute
 	}
+	var err error
 	if s.conn, err = grpc.NewClient("passthrough:///"+r.Address(), s.dialOptions()...); err != nil {
 		return nil, &pipeline.Error{Kind: pipeline.Internal, Message: "spark.remote " + r.String(), Err: err}
 	}

@@ -25,6 +25,7 @@ type source struct {
 	view   string // a temporary view to drop, or empty
 	cols   []sourceColumn
 	schema expr.Schema
+	nested bool               // for chain.nested: Spark knows rows that it has by their plan, but not when there is a WITH in it
 	made   map[int]expr.Field // of a guessed source: what steps that cannot be shown are taken to make
 }
 

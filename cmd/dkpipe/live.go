@@ -54,7 +54,10 @@ func (l *liveRows) close(ctx context.Context) error {
 
 // prepareLive runs the plan of the spec and keeps the rows in Spark. What is published is the manifest alone: it says what
 // the model was trained on and how the data was transformed, and has no shards.
-func (j *job) prepareLive(ctx context.Context) (prepared, error) {
+//
+// model is the lock that the run holds to its end: beside it lies the note by which the next run gives Spark its memory
+// back, should this one die.
+func (j *job) prepareLive(ctx context.Context, model *publish.Lock) (prepared, error) {
 	root, err := openPlace(ctx, j.stores, j.spec.Dataset.Path)
 	if err != nil {
 		return prepared{}, err
@@ -76,7 +79,7 @@ func (j *job) prepareLive(ctx context.Context) (prepared, error) {
 		}
 		b := j.bars.start("preprocess", 0)
 		spark.Progress = sparkProgress(b)
-		live, err := j.materialize(ctx, spark, plan)
+		live, err := j.materialize(ctx, spark, plan, model)
 		if err != nil {
 			b.done(false, "")
 			return err
@@ -91,10 +94,16 @@ func (j *job) prepareLive(ctx context.Context) (prepared, error) {
 	return p, err
 }
 
-// materialize makes the rows; finish gives back what they take.
-func (j *job) materialize(ctx context.Context, spark sparkconn.Engine, plan pipeline.Plan) (sparkconn.Live, error) {
+// materialize makes the rows; giveBack gives back what they take.
+func (j *job) materialize(ctx context.Context, spark sparkconn.Engine, plan pipeline.Plan, model *publish.Lock) (sparkconn.Live, error) {
 	dir, err := j.folder()
 	if err != nil {
+		return sparkconn.Live{}, err
+	}
+	if err := j.takeOver(ctx, spark, model); err != nil {
+		return sparkconn.Live{}, err
+	}
+	if spark.LiveTable, err = j.note(ctx, plan, model); err != nil {
 		return sparkconn.Live{}, err
 	}
 	live, err := spark.Materialize(ctx, plan, 0)

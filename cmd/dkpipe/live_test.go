@@ -1,14 +1,17 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"dkpipe/internal/box/boxtest"
+	"dkpipe/sparkconn"
 )
 
 // onBox is a folder with the quickstart on a real Spark and a real HDFS: source, dataset and model are on HDFS.
@@ -23,6 +26,28 @@ func onBox(t *testing.T, changes ...string) *cluster {
 		t.Fatalf("data put: exit code %d\n%s", code, &p.stderr)
 	}
 	return c
+}
+
+// model is the root of the job's models.
+func (c *cluster) model(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(c.dir, "job.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := strings.Index(string(text), "hdfs:///")
+	root, _, _ := strings.Cut(string(text)[at:], "/digits.csv")
+	return root + "/model"
+}
+
+// cat gives the content of a file on the cluster.
+func (c *cluster) cat(t *testing.T, uri string) []byte {
+	t.Helper()
+	p := start(t, c.dir, c.env, "data", "cat", uri)
+	if code := p.wait(t); code != 0 {
+		t.Fatalf("data cat: exit code %d\n%s", code, &p.stderr)
+	}
+	return p.stdout.Bytes()
 }
 
 func (c *cluster) temp() string { return strings.TrimPrefix(c.env[2], "TMPDIR=") }
@@ -67,7 +92,7 @@ func TestLiveTraining(t *testing.T) {
 }
 
 // TestAKilledLiveRunLeavesNothing kills the coordinator in the middle of training. Its workers end, and the next run removes
-// the local copies that it left.
+// the local copies that it left, and what it held in Spark.
 func TestAKilledLiveRunLeavesNothing(t *testing.T) {
 	c := onBox(t, "shards: 4}", "shards: 4, live: true}", "epochs: 20", "epochs: 10000", "workers: 2", "workers: 2\n  launch: process")
 	events := filepath.Join(c.dir, "events.jsonl")
@@ -88,7 +113,25 @@ func TestAKilledLiveRunLeavesNothing(t *testing.T) {
 	for _, pid := range pids {
 		waitGone(t, pid)
 	}
+	model := c.model(t)
+	var left []leftRows
+	if err := json.Unmarshal(c.cat(t, model+"/_left.json"), &left); err != nil || len(left) != 1 {
+		t.Fatalf("the killed run has left the note %+v, %v", left, err)
+	}
+	join := c.box.Spark + "/;session_id=" + left[0].Session
+	if err := onSpark(t, join).Exec(t.Context(), "", "SELECT count(*) FROM "+left[0].Table); err != nil {
+		t.Fatalf("the rows of the killed run: %v", err)
+	}
 	r := c.run(t, 0, "run", "-f", "job.yaml", "--set", "train.epochs=1", "--set", "gate.at_least=0")
+	if slices.Contains(c.list(t, model), "_left.json") {
+		t.Error("the note is still there")
+	}
+	if s, err := sparkconn.Dial(t.Context(), join, sparkconn.Options{}); err == nil {
+		if err := s.Exec(t.Context(), "", "SELECT count(*) FROM "+left[0].Table); err == nil {
+			t.Error("the rows of the killed run are still in Spark")
+		}
+		s.Close()
+	}
 	if !strings.HasSuffix(r.Model, "v000001") {
 		t.Errorf("the killed run has left a model: the next is %s", r.Model)
 	}
@@ -101,7 +144,7 @@ func TestAKilledLiveRunLeavesNothing(t *testing.T) {
 // notice that its coordinator is gone.
 func waitGone(t *testing.T, pid int) {
 	t.Helper()
-	late := time.After(4 * time.Second)
+	late := time.After(20 * time.Second) // less than a worker's patience with a server that is gone
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {

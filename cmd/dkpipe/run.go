@@ -51,7 +51,7 @@ func (j *job) runAll(ctx context.Context) error {
 			return p, err
 		}
 		if j.spec.Dataset.Live {
-			prepare = j.prepareLive
+			prepare = func(ctx context.Context) (prepared, error) { return j.prepareLive(ctx, lock) }
 		}
 		p, err := prepare(ctx)
 		if err != nil {

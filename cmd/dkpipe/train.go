@@ -64,7 +64,7 @@ func (j *job) runTrain(ctx context.Context) error {
 			if j.training.flags.resume {
 				return usage("train without --resume, or write files with dataset.live: false", "--resume: the rows of dataset.live are gone with the run that streamed them")
 			}
-			p, err := j.prepareLive(ctx)
+			p, err := j.prepareLive(ctx, lock)
 			if err != nil {
 				return err
 			}
@@ -103,6 +103,7 @@ func (j *job) withModelLock(ctx context.Context, do func(ctx context.Context, ro
 			j.report.Model = root.join(done.Version.String()).String()
 			return nil
 		}
+		defer j.giveBack(ctx, lock)
 		return do(ctx, root, lock)
 	})
 }

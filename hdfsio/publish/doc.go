@@ -12,6 +12,7 @@
 //	_slots/<slot>.json           which version did this slot
 //	_pins/v000004-<id>.json      a process that reads this version; rewritten as a heartbeat
 //	_pins/removing-v000002-<id>  the holder of the lock is about to remove this version
+//	_left.json                   what is to be done in the holder's place if it dies (Leave)
 //	_history.jsonl               the versions that LATEST has named, one line a move
 //
 // Readers of data skip names that begin with a dot or an underscore, as Hadoop, Spark and Hive do.

@@ -448,3 +448,38 @@ func TestAFailedAcquireLeavesTheLockFree(t *testing.T) {
 		}
 	}
 }
+
+// TestANoteWaitsForTheNextHolder: it outlives the holder that left it, and Collect lets it be.
+func TestANoteWaitsForTheNextHolder(t *testing.T) {
+	_, m := memory()
+	first := acquire(t, m, Options{})
+	if note, err := first.Left(t.Context()); err != nil || len(note) > 0 {
+		t.Fatalf("%q, %v", note, err)
+	}
+	for _, note := range []string{"one", "two"} {
+		if err := first.Leave(t.Context(), []byte(note)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := first.Release(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	second := acquire(t, m, Options{})
+	if _, err := second.Collect(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := first.Leave(t.Context(), []byte("late")); !errors.Is(err, ErrLost) {
+		t.Errorf("who has lost the lock leaves a note: %v", err)
+	}
+	if note, err := second.Left(t.Context()); err != nil || string(note) != "two" {
+		t.Errorf("%q, %v", note, err)
+	}
+	for range 2 {
+		if err := second.Leave(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if note, err := second.Left(t.Context()); err != nil || len(note) > 0 {
+		t.Errorf("%q, %v", note, err)
+	}
+}

@@ -21,6 +21,7 @@ const (
 	slotsName   = "_slots"
 	pinsName    = "_pins"
 	historyName = "_history.jsonl"
+	leftName    = "_left.json"
 	markerName  = "_version.json"
 	stagePrefix = ".stage-"
 	trashPrefix = ".trash-"
