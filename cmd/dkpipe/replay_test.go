@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"testing"
 )
@@ -88,6 +90,43 @@ func TestReplayOfProcesses(t *testing.T) {
 				t.Errorf("%+v, the run has %d samples", got, samplesOfAll(r))
 			}
 		})
+	}
+}
+
+// TestARecordedRunThatWentBackSaysSo: a run that lost a data server ends right, with right books, and says that its order is not
+// kept: what was done twice is not in it.
+func TestARecordedRunThatWentBackSaysSo(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts processes")
+	}
+	r := startSpread(t, quickstart(t), 200, steady, "--record", "rec")
+	r.reach(t, 20)
+	r.signal(t, r.pid(t, "server", 1), syscall.SIGKILL)
+	res := r.end(t)
+	if r.count(t, "server_started") != 3 {
+		t.Fatalf("%d data servers were started", r.count(t, "server_started"))
+	}
+	if !slices.ContainsFunc(res.Warnings, func(w string) bool {
+		return strings.Contains(w, "--record: the order log of the run is of no use: the run lost a data server")
+	}) {
+		t.Errorf("the warnings are %q", res.Warnings)
+	}
+	if got := run(t, r.dir, 3, "replay", "rec"); got.Error.Kind != "corrupt" {
+		t.Errorf("%+v", got.Error)
+	}
+}
+
+// TestAnOrderLogWithoutSpaceIsAWarning fills the disk that the order log is on: the model is as good, and the run says what it lacks.
+func TestAnOrderLogWithoutSpaceIsAWarning(t *testing.T) {
+	dir := quickstart(t)
+	if err := os.Mkdir(filepath.Join(dir, "rec"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	script := `mount -t tmpfs -o size=12k tmpfs rec && exec "$0" "$@"`
+	r := runIn(t, dir, 0, []string{"unshare", "-rm", "sh", "-c", script}, "run", "-f", "job.yaml", "--record", "rec", "--set", "train.batch_size=2,train.window=1", "--report", "page.html")
+	page, err := os.ReadFile(filepath.Join(dir, "page.html"))
+	if err != nil || !strings.Contains(string(page), "the order log of the run could not be written") || r.Metrics["test"]["accuracy"] < 0.9 {
+		t.Errorf("%v, %v", err, r.Metrics)
 	}
 }
 

@@ -93,6 +93,11 @@ func (j *job) closeCheckpoints(ctx context.Context) { j.training.kept.close(ctx)
 
 // reportEnd says why training ended.
 func (j *job) reportEnd(r trainers.Result) {
+	if e := r.OrderLogErr; e != nil {
+		warning := "--record: " + e.Error() + "; the run cannot be repeated by dkpipe replay"
+		j.report.Warnings = append(j.report.Warnings, warning)
+		j.app.log.Warn(warning)
+	}
 	if r.Ended.Reason == "" {
 		return
 	}

@@ -10,7 +10,7 @@
 //
 //	worker killed:
 //		Others go on at once, and its data goes on where its last acknowledged commit left it. A round closes with those who are left.
-//		TestFaultsOfWorkerProcesses TestWorkersAsProcesses TestAllWorkersKilled TestKilledAndStoppedProcesses
+//		TestFaultsOfWorkerProcesses TestWorkersAsProcesses TestAllWorkersKilled TestKilledAndStoppedProcesses TestAKilledWorkerOnDataServers
 //	worker paused or slow:
 //		Slow: it holds up nobody but a round, and no round of a quorum; what comes too late is scaled or dropped, and counted.
 //		Paused: when its lease is over its data goes to others; when it goes on it is fenced off and joins again.
@@ -23,10 +23,10 @@
 //		TestFaultsOfWorkerProcesses TestCutConnectionsCountEveryCommitOnce
 //	data server lost:
 //		All go back to the last checkpoint, and workers join again; what came after it is done again. A round that was open is.
-//		TestStoppedAndKilledDataServerProcesses TestKilledDataServerIsReplaced TestLostRoundIsMadeAgain
+//		TestAKilledDataServerIsReplaced TestAPausedDataServerLosesNothing TestStoppedAndKilledDataServerProcesses TestLostRoundIsMadeAgain
 //	coordinator lost:
 //		Another one goes on from the last checkpoint, with any number of workers; those that waited join it.
-//		TestResumeAfterTheCoordinatorWasKilled TestRestartedCoordinatorTakesOver
+//		TestResumeAfterTheCoordinatorWasKilled TestRestartedCoordinatorTakesOver TestAKilledCoordinatorLeavesNobody
 //	partition:
 //		Who cannot be heard of loses its lease and can do nothing to the parameters any more; when it is back it joins again.
 //		TestFaultsOfWorkerProcesses TestHalfOpenConnectionEndsTheLife
@@ -35,7 +35,7 @@
 //		TestFaultsOfWorkerProcesses TestWorkersJoinFromAnywhere TestAWorkerMayLeave
 //	data server added or removed:
 //		A run goes on from its checkpoint with another number of data servers, and workers join again.
-//		TestCheckpointGoesOnWithAnotherNumberOfServers
+//		TestCheckpointGoesOnWithAnotherNumberOfServers TestResumeOnAnotherNumberOfServers
 //	NaN:
 //		The commit is refused whole and its samples are spent. A worker whose commits are refused three times in a row, or whose loss
 //		is not finite, is given up; when more have diverged than are left, the run ends as diverged.
