@@ -68,6 +68,7 @@ type layerGraph struct {
 	state    []int        // places of the other variables in the state vector, in the order of variables
 	training bool
 	frozen   bool
+	alone    bool   // nobody else reads the first input, and it is no output
 	seed     uint64 // differs between layers
 }
 

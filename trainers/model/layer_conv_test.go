@@ -14,6 +14,7 @@ import (
 
 	"dkpipe/pipeline"
 	"dkpipe/trainers/kernel"
+	"dkpipe/trainers/model/graph"
 )
 
 // imageNet is a chain of layers on images in float64, written as the obvious loops.
@@ -291,6 +292,14 @@ func TestAConvolutionWithTwoReaders(t *testing.T) {
 	d.Layers = append(d.Layers, Layer{Name: "flat", From: []string{d.Layers[0].Name}, Op: &Flatten{}}, Layer{Name: "all", From: []string{"flat"}, Op: dense(1, "linear")})
 	d.Outputs = append(d.Outputs, "all")
 	n := compile(t, d, Config{Batch: 2, Loss: "mean_squared_error"})
+	// With one reader the pooling is part of the convolution; with two, that would be computed twice.
+	one := compile(t, define(t, []int{4, 4, 1}, conv(2, nil), &MaxPooling2D{newPooling()}, &Flatten{}, dense(1, "linear")), Config{Batch: 2, Loss: "mse"})
+	for plan, want := range map[*graph.Plan]string{one.train: "conv2d max-pooled", n.train: "max_pooling2d"} {
+		text := strings.Join(plan.Describe(), "\n")
+		if strings.Count(text, "conv2d [")+strings.Count(text, "conv2d (")+strings.Count(text, "conv2d max-pooled") != 1 || !strings.Contains(text, want) {
+			t.Errorf("want one convolution and %s:\n%s", want, text)
+		}
+	}
 	r := rand.New(rand.NewPCG(34, 0))
 	for i := range n.Params() {
 		n.Params()[i] = r.Float32() - 0.5

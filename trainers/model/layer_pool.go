@@ -68,7 +68,7 @@ func (p *MaxPooling2D) build(l *layerGraph, in []graph.Node) (graph.Node, error)
 	if err != nil {
 		return graph.Node{}, err
 	}
-	return l.b.MaxPool(in[0], g)
+	return l.b.MaxPool(in[0], g, l.alone)
 }
 
 // AveragePooling2D takes the mean of every window, each channel for itself, as keras.layers.AveragePooling2D: padding

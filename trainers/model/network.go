@@ -151,9 +151,18 @@ func (n *Network) compile(what purpose) (*graph.Plan, error) {
 	for i, in := range n.def.Inputs {
 		values[in.Name] = b.Input(n.inputs[i])
 	}
+	readers := map[string]int{}
+	for _, name := range n.def.Outputs {
+		readers[name]++
+	}
+	for _, l := range n.def.Layers {
+		for _, name := range l.From {
+			readers[name]++
+		}
+	}
 	next := 0
 	for i, l := range n.def.Layers {
-		lg := &layerGraph{b: b, training: what != inference, frozen: l.Frozen, seed: n.cfg.Seed + uint64(i)<<32}
+		lg := &layerGraph{b: b, training: what != inference, frozen: l.Frozen, alone: len(l.From) > 0 && readers[l.From[0]] == 1, seed: n.cfg.Seed + uint64(i)<<32}
 		for ; next < len(n.vars) && n.vars[next].Layer == i; next++ {
 			switch v := n.vars[next]; {
 			case n.initial[next].state:
