@@ -74,10 +74,12 @@ func (s *Session) execute(ctx context.Context, what, tag string, plan message, o
 	return withStatement(err, plan)
 }
 
-// jobWait is how long an operation that shall end may take to show its job, giveUpTime how long it is tried to end one
+// jobWait is how long an operation that shall end may take to show its job, blindWait how long where the server shows none
+// (Spark 3.5), giveUpTime how long it is tried to end one
 // that the server does not know yet, and giveUpWait the time between tries.
 const (
 	jobWait    = 5 * time.Second
+	blindWait  = time.Second
 	giveUpTime = 10 * time.Second
 	giveUpWait = 20 * time.Millisecond
 )
@@ -89,7 +91,11 @@ const (
 // it plans the job it was seen to lose the interrupt in one of two cases: then the job runs to its end for nobody. A job
 // that runs ends at once. So giveUp waits, for a while, until the server reports on the job.
 func (c *call) giveUp(streams context.Context) bool {
-	limit := time.NewTimer(min(jobWait, c.s.patience))
+	wait := jobWait
+	if strings.HasPrefix(c.s.version, "3.") {
+		wait = blindWait
+	}
+	limit := time.NewTimer(min(wait, c.s.patience))
 	defer limit.Stop()
 	select {
 	case <-c.atWork:
