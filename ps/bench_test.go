@@ -19,7 +19,7 @@ func (add) Apply(centre, _, delta, reply []float32, _ Commit) {
 	}
 }
 
-// BenchmarkExchange is a commit of a 19.2 MB model to a server in the same process: the check (BenchmarkNonFinite), then the
+// BenchmarkExchange is a commit of a 19.2 MB model to a server in the same process: the check (BenchmarkUnfit), then the
 // rule, which here is a plain Go loop. It must not allocate. MB/s counts the delta.
 func BenchmarkExchange(b *testing.B) {
 	for _, n := range []int{1 << 10, 4798010} {
@@ -69,14 +69,14 @@ func BenchmarkCopy(b *testing.B) {
 	}
 }
 
-// BenchmarkNonFinite is the check that every delta goes through.
-func BenchmarkNonFinite(b *testing.B) {
+// BenchmarkUnfit is the check that every delta goes through.
+func BenchmarkUnfit(b *testing.B) {
 	for _, n := range []int{1 << 12, 4798010} {
 		b.Run(fmt.Sprintf("floats=%d", n), func(b *testing.B) {
 			x := make([]float32, n)
 			b.SetBytes(int64(4 * n))
 			for b.Loop() {
-				if nonFinite(x) >= 0 {
+				if unfit(x) >= 0 {
 					b.Fatal("found")
 				}
 			}

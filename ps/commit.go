@@ -12,7 +12,7 @@ import "fmt"
 // Answers has handed out the answer (with an error: they are not touched any more). Everything else is answered at
 // once. An error means that nothing was changed.
 func (c *Core) Commit(cm Commit, dst []float32) (ack Ack, deferred bool, err error) {
-	return c.commit(cm, dst, c.check(cm.Delta))
+	return c.commit(cm, dst, check(cm.Delta))
 }
 
 // Decide is Commit for one whose delta is at the data servers: c.Delta is empty and not nil in its place. rejected says what was
@@ -23,15 +23,15 @@ func (c *Core) Decide(cm Commit, rejected string) (ack Ack, deferred bool, err e
 
 // check says why a delta cannot be applied, or nothing. It reads no state that changes, so the shell runs it before
 // it takes the lock.
-func (c *Core) check(delta []float32) string {
-	if i := nonFinite(delta); i >= 0 {
+func check(delta []float32) string {
+	if i := unfit(delta); i >= 0 {
 		return whyRejected(i)
 	}
 	return ""
 }
 
 func whyRejected(element int) string {
-	return fmt.Sprintf("delta has NaN or infinity at element %d", element)
+	return fmt.Sprintf("delta has NaN, infinity or more than %.2g at element %d", float64(MaxDelta), element)
 }
 
 func (c *Core) commit(cm Commit, dst []float32, rejected string) (ack Ack, deferred bool, err error) {

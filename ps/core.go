@@ -124,6 +124,8 @@ type member struct {
 	clock       uint64    // windows that it has committed, for Options.Bound
 	speed       float64   // steps a second, smoothed, for Options.Window
 	finished    bool      // it left after it had seen the end of the run
+	late        bool      // it joined while a round was open, and belongs to the next one
+	missed      bool      // that round is over, and it has had no unit since
 	at          uint64    // the decree that made the reply to it, with data servers
 	seen        uint64    // version + 1 of the centre that it got last; 0 for none
 	held        []int     // units handed out and not complete
@@ -150,6 +152,10 @@ func NewCore(params []float32, rule Rule, o Options) (*Core, error) {
 	}
 	if err := o.check(rule); err != nil {
 		return nil, err
+	}
+	if i := nonFinite(params); i >= 0 {
+		return nil, &Error{Kind: "diverged", Message: fmt.Sprintf("parameter server: parameter %d is %g at the start", i, params[i]),
+			Hint: "start from weights that are finite"}
 	}
 	c := &Core{
 		rule: rule, mode: o.Mode, workers: o.Workers, block: min(o.Block, max(len(params), 1)), gen: o.Generation,
@@ -240,7 +246,8 @@ func (c *Core) Join(w Worker) (uint64, error) {
 		c.leave(m, "it joined again")
 	}
 	c.lives++
-	*m = member{id: w, state: busy, incarnation: c.lives, held: m.held[:0], kept: m.kept, from: m.from}
+	late := c.mode == Rounds && m.state != expected && c.open()
+	*m = member{id: w, state: busy, incarnation: c.lives, late: late, held: m.held[:0], kept: m.kept, from: m.from}
 	m.clock = c.slowest(m)
 	c.remember(m)
 	if c.based {

@@ -406,3 +406,86 @@ func TestExchangeDoesNotAllocate(t *testing.T) {
 		t.Errorf("%v allocations a commit", n)
 	}
 }
+
+// A worker that joins while a round is open is not waited for: it gets its first unit when the round is over, and begins with
+// the centre that came of it.
+func TestLateJoinerComesToTheNextRound(t *testing.T) {
+	c := newCore(t, []float32{0}, pstest.Add{}, ps.Options{Mode: ps.Rounds, Workers: 2, Shards: 4, Epochs: 1})
+	dst := make([]float32, 1)
+	commit := func(w ps.Worker, life, seq, base uint64, x float32, unit int) bool {
+		t.Helper()
+		_, deferred, err := c.Commit(ps.Commit{Worker: w, Incarnation: life, Seq: seq, Base: base, Steps: 1, Samples: 1, Delta: []float32{x},
+			Positions: []ps.Position{{Unit: unit, Done: true}}}, dst)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return deferred
+	}
+	a, b := join(t, c, 0), join(t, c, 1)
+	ua, _ := next(t, c, 0, a)
+	ub, _ := next(t, c, 1, b)
+	if err := c.Leave(1, b, "killed"); err != nil {
+		t.Fatal(err)
+	}
+	again := join(t, c, 1)
+	if _, _, err := c.Commit(ps.Commit{Worker: 1, Incarnation: again}, dst); err != nil {
+		t.Fatal(err)
+	}
+	if _, turn := next(t, c, 1, again); turn != ps.Wait {
+		t.Fatalf("turn %d while the round is open", turn)
+	}
+	commit(0, a, 1, 0, 4, ua.ID)
+	answers := slices.Clone(c.Answers())
+	if len(answers) != 2 || answers[0].Worker != 0 || answers[0].Ack.Version != 1 {
+		t.Fatalf("the round waits for who came late: %+v", answers)
+	}
+	u := answers[1]
+	if u.Worker != 1 || u.Turn != ps.Work || !u.Unit.Pull || u.Unit.ID != ub.ID {
+		t.Fatalf("%+v", u)
+	}
+	// It belongs to this one.
+	if _, _, err := c.Commit(ps.Commit{Worker: 1, Incarnation: again}, dst); err != nil || dst[0] != 4 {
+		t.Fatal(dst, err)
+	}
+	ua, _ = next(t, c, 0, a)
+	if commit(0, a, 2, 1, 2, ua.ID); len(c.Answers()) != 0 {
+		t.Fatal("the next round closes without it")
+	}
+	commit(1, again, 1, 1, 4, ub.ID)
+	if len(c.Answers()) != 2 || c.Version() != 2 {
+		t.Fatalf("version %d", c.Version())
+	}
+	if _, err := c.Centre(dst); err != nil || dst[0] != 7 {
+		t.Fatal(dst, err)
+	}
+}
+
+// What would make the centre infinite is refused, and leaves it as it was.
+func TestTheCentreStaysFinite(t *testing.T) {
+	const huge = 3e38
+	c := newCore(t, []float32{huge, 0}, pstest.Add{}, ps.Options{})
+	life, dst := join(t, c, 0), make([]float32, 2)
+	push := func(seq uint64, x float32) ps.Ack {
+		t.Helper()
+		ack, _, err := c.Commit(ps.Commit{Incarnation: life, Seq: seq, Steps: 1, Samples: 1, Delta: []float32{x, 1}}, dst)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ack
+	}
+	if ack := push(1, huge); ack.Rejected == "" || ack.Version != 0 || dst[0] != huge || dst[1] != 0 {
+		t.Fatalf("%+v, %v", ack, dst)
+	}
+	for seq := uint64(2); seq < 1000; seq++ {
+		if ack := push(seq, math.Nextafter32(ps.MaxDelta, 0)); ack.Rejected != "" || dst[0] != huge {
+			t.Fatalf("%+v, %v", ack, dst)
+		}
+	}
+	if push(1000, -ps.MaxDelta).Rejected == "" {
+		t.Error("a delta of MaxDelta is taken")
+	}
+	nan := float32(math.NaN())
+	if _, err := ps.NewCore([]float32{0, nan}, pstest.Add{}, ps.Options{}); err == nil {
+		t.Error("a centre with NaN is taken")
+	}
+}

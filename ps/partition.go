@@ -1,9 +1,13 @@
 package ps
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Partition says which of several data servers holds which block of the parameters. It is computed, not stored: equal
-// arguments place equally, everywhere. One more server takes about as many blocks as it gets, and the others keep theirs.
+// arguments place equally, everywhere. One more server takes its share from the others, which keep the rest of theirs: no
+// block moves between two servers that were there before.
 type Partition struct {
 	params, block int
 	ranges        [][]Range // by server, ascending
@@ -13,9 +17,8 @@ type Partition struct {
 // Range is the elements from Lo to below Hi.
 type Range struct{ Lo, Hi int }
 
-// NewPartition places params parameters, in blocks of block (0 means DefaultBlock), on servers numbered from 0. A block goes
-// to the server of the highest hash (rendezvous hashing: Thaler and Ravishankar 1998) that is not full: none gets more than
-// its share, rounded up.
+// NewPartition places params parameters, in blocks of block (0 means DefaultBlock), on servers numbered from 0. The blocks of
+// any two servers differ in number by at most one.
 func NewPartition(params, block, servers int) (*Partition, error) {
 	if block == 0 {
 		block = DefaultBlock
@@ -24,22 +27,30 @@ func NewPartition(params, block, servers int) (*Partition, error) {
 		return nil, &Error{Kind: "spec", Message: fmt.Sprintf("%d parameters in blocks of %d cannot be placed on %d parameter servers", params, block, servers)}
 	}
 	p := &Partition{params: params, block: block, ranges: make([][]Range, servers), sizes: make([]int, servers)}
-	blocks := (params + block - 1) / block
-	room := make([]int, servers)
-	for s := range room {
-		room[s] = (blocks + servers - 1) / servers
-	}
-	for b := range blocks {
-		best, most := -1, uint64(0)
-		for s := range servers {
-			if h := mix(uint64(b)<<12 | uint64(s)); room[s] > 0 && (best < 0 || h > most) {
-				best, most = s, h
-			}
+	for s, blocks := range place((params+block-1)/block, servers) {
+		for _, b := range blocks {
+			p.add(s, Range{b * block, min((b+1)*block, params)})
 		}
-		room[best]--
-		p.add(best, Range{b * block, min((b+1)*block, params)})
 	}
 	return p, nil
+}
+
+// place gives the blocks of every server, ascending. The servers come one after the other, and each takes what all those
+// before it have at the end of theirs beyond their new share.
+func place(blocks, servers int) [][]int {
+	held := make([][]int, servers)
+	for b := range blocks {
+		held[0] = append(held[0], b)
+	}
+	for s := 1; s < servers; s++ {
+		for o := range s {
+			keep := (blocks - o + s) / (s + 1) // the blocks of o when there are s+1 servers
+			held[s] = append(held[s], held[o][keep:]...)
+			held[o] = held[o][:keep]
+		}
+		slices.Sort(held[s])
+	}
+	return held
 }
 
 func (p *Partition) add(s int, r Range) {
@@ -49,14 +60,6 @@ func (p *Partition) add(s int, r Range) {
 		return
 	}
 	p.ranges[s] = append(p.ranges[s], r)
-}
-
-// mix spreads the bits of x (the finaliser of SplitMix64).
-func mix(x uint64) uint64 {
-	x += 0x9e3779b97f4a7c15
-	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
-	x = (x ^ x>>27) * 0x94d049bb133111eb
-	return x ^ x>>31
 }
 
 // Servers is the number of servers.

@@ -19,7 +19,7 @@ type Keeper interface {
 
 // Blocks is a data server as a worker sees it.
 type Blocks interface {
-	// Stage takes a delta to the data server; bad is the first element that is NaN or infinite, or -1.
+	// Stage takes a delta to the data server; bad is the first element that cannot be applied (MaxDelta), or -1.
 	Stage(ctx context.Context, t Task, delta []float32) (bad int, err error)
 	// Fetch fills dst with the reply.
 	Fetch(ctx context.Context, t Task, dst []float32) error

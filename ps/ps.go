@@ -62,7 +62,7 @@ type Ack struct {
 	Version   uint64 // of the centre in the reply, or that the reply belongs to
 	Staleness uint64 // versions that went by between Base and the apply
 	Duplicate bool   // the commit had been applied before
-	// Rejected says why the delta was not applied ("delta has NaN or infinity at element 17"); empty when it was.
+	// Rejected says why the delta was not applied ("delta has NaN, infinity or more than 1.2e+18 at element 17"); empty when it was.
 	// The positions have moved all the same, because those samples are spent; the reply is the centre, and the
 	// worker goes on from it.
 	Rejected string
@@ -93,7 +93,8 @@ type Rule interface {
 	Slots() int
 	// Apply folds delta into centre and fills reply, all of one block and of equal length; slots holds Slots()
 	// vectors of that length, one after the other, and starts as zeros. reply is the new centre, or the elastic
-	// difference, as the worker's half expects. No two of the four share memory. In Rounds mode delta is the mean
+	// difference, as the worker's half expects. The core takes no delta with an element that is not finite or not below
+	// MaxDelta, and starts from a finite centre; Apply has to leave a finite one. No two of the four share memory. In Rounds mode delta is the mean
 	// of a round, and c has Worker -1, the sum of the samples, and the most steps and the greatest staleness of any
 	// member.
 	Apply(centre, slots, delta, reply []float32, c Commit)

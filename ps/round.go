@@ -4,7 +4,8 @@ package ps
 // members. It says whether it did.
 //
 // A member belongs to the round unless it waits in Next, was told that the run is over, or left. A member that has its
-// reply but has not asked for more work yet does belong: whether it takes part must not depend on how quickly it asks.
+// reply but has not asked for more work yet does belong: whether it takes part must not depend on how quickly it asks. One
+// that joined while the round was open belongs to the next one.
 func (c *Core) closeRound() bool {
 	if c.mode != Rounds {
 		return false
@@ -14,12 +15,15 @@ func (c *Core) closeRound() bool {
 		switch {
 		case m.pending:
 			there++
-		case m.state == busy, m.state == expected && !c.stopped:
+		case m.state == busy && !m.late, m.state == expected && !c.stopped:
 			missing++
 		}
 	}
 	if there == 0 || missing > 0 && (c.policy.quorum == 0 || there < c.policy.quorum) {
 		return false
+	}
+	for _, m := range c.members {
+		m.late, m.missed = false, m.missed || m.late
 	}
 	c.applyRound()
 	before := c.work.first
@@ -38,6 +42,16 @@ func (c *Core) closeRound() bool {
 	}
 	c.end(before)
 	return true
+}
+
+// open says whether the present round has members that are at work: who joins now comes to the next one.
+func (c *Core) open() bool {
+	for _, m := range c.members {
+		if m.working() && !m.late {
+			return true
+		}
+	}
+	return false
 }
 
 // counts says whether the delta of a member is part of the round's mean. One of no steps is not: a worker that only

@@ -63,6 +63,9 @@ const (
 type Server struct {
 	mu       sync.Mutex
 	core     *Core
+	size     int // these three do not change with a Rollback
+	rule     Rule
+	workers  int
 	obs      Observer
 	rec      Recorder // obs, or nil
 	waiters  map[Worker]*waiter
@@ -82,7 +85,7 @@ type lease struct {
 
 // NewServer serves a core, which from now on belongs to it. obs may be nil.
 func NewServer(core *Core, obs Observer) *Server {
-	s := &Server{core: core, obs: obs, waiters: map[Worker]*waiter{}, leases: map[Worker]lease{}, finished: make(chan struct{})}
+	s := &Server{core: core, size: core.size, rule: core.rule, workers: core.workers, obs: obs, waiters: map[Worker]*waiter{}, leases: map[Worker]lease{}, finished: make(chan struct{})}
 	s.rec, _ = obs.(Recorder)
 	if obs != nil {
 		core.log = func(c Commit, a Ack) {
@@ -138,7 +141,7 @@ func (s *Server) Exchange(ctx context.Context, c Commit, dst []float32) (Ack, er
 	if err := ctx.Err(); err != nil {
 		return Ack{}, err
 	}
-	return s.exchange(ctx, c, dst, s.core.check(c.Delta)) // reads no state: outside the lock
+	return s.exchange(ctx, c, dst, check(c.Delta)) // reads no state: outside the lock
 }
 
 // Decide is Exchange for a commit whose delta is at the data servers: c.Delta is empty and not nil in its place, and rejected
@@ -376,13 +379,13 @@ func (s *Server) epochDone(epoch int) {
 }
 
 // Len is the number of parameters.
-func (s *Server) Len() int { return s.core.size }
+func (s *Server) Len() int { return s.size }
 
 // Rule is the rule that the server applies.
-func (s *Server) Rule() Rule { return s.core.rule }
+func (s *Server) Rule() Rule { return s.rule }
 
 // Workers is the number of workers that are expected to join.
-func (s *Server) Workers() int { return s.core.workers }
+func (s *Server) Workers() int { return s.workers }
 
 // Progress is a look at a running server.
 type Progress struct {

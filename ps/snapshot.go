@@ -112,6 +112,10 @@ func (c *Core) fits(s *Snapshot) error {
 	case s.Generation >= c.gen:
 		return bad("generation", int(s.Generation), int(c.gen))
 	}
+	if i := nonFinite(s.Centre); i >= 0 {
+		return &Error{Kind: "diverged", Message: fmt.Sprintf("snapshot of the parameter server has %g as parameter %d", s.Centre[i], i),
+			Hint: "go on from an earlier one"}
+	}
 	for _, u := range s.Units {
 		if s.Shards == 0 || u.ID < s.Epoch*s.Shards || u.ID >= s.Epochs*s.Shards {
 			return bad("unit", u.ID, s.Shards*s.Epochs)
@@ -142,7 +146,8 @@ func (c *Core) Spread(keepers []Keeper) error {
 // workers are fenced off and join again, and nobody who had left in order is waited for. It ends an abort.
 func (c *Core) Rollback(s *Snapshot) error {
 	o := c.opts
-	o.Generation = c.gen + 1
+	c.gen++ // with every attempt: data servers that took one that failed over do not take the same epoch again
+	o.Generation = c.gen
 	back, err := NewCore(make([]float32, c.size), c.rule, o)
 	if err != nil {
 		return err

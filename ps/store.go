@@ -156,6 +156,9 @@ func (s *Store) step(d Decree) error {
 		if i > 0 && p.Worker <= d.Parts[i-1].Worker {
 			return protocol(p.Worker, "its delta is in a decree twice, or out of order")
 		}
+		if s.based && (d.Mean || m != nil && m.from == nil) {
+			return protocol(p.Worker, "the rule looks at what it was given last, and it was given nothing, or is in a round")
+		}
 		if m == nil || m.incarnation != p.Incarnation || m.delta == nil || m.seq != p.Seq {
 			return &Error{Kind: "internal", Message: fmt.Sprintf("data server has no delta of worker %d, incarnation %d, commit %d", p.Worker, p.Incarnation, p.Seq), Err: ErrProtocol}
 		}
@@ -219,7 +222,7 @@ func (s *Store) Size() (int, uint64) {
 	return len(s.state.Centre), s.state.Epoch
 }
 
-// Stage takes a copy of a delta until a decree applies it. bad is the first element that is NaN or infinite, or -1. A repeat
+// Stage takes a copy of a delta until a decree applies it. bad is the first element that cannot be applied (MaxDelta), or -1. A repeat
 // takes the place of the first one; one of a commit that was applied is let go.
 func (s *Store) Stage(ctx context.Context, t Task, delta []float32) (bad int, err error) {
 	buf, err := s.Lend(t.Worker, len(delta))
@@ -249,7 +252,7 @@ func (s *Store) Lend(w Worker, n int) ([]float32, error) {
 // Take is Stage for a delta that belongs to the store from now on; it gives another buffer for it, or the same one after an
 // error or when the delta was of no use.
 func (s *Store) Take(ctx context.Context, t Task, delta []float32) (spare []float32, bad int, err error) {
-	bad = nonFinite(delta)
+	bad = unfit(delta)
 	m, err := s.await(ctx, t)
 	if err != nil {
 		return delta, bad, err

@@ -124,7 +124,8 @@ func (w *work) advance() {
 //
 // While a worker warms up, the others wait. Asynchronous workers take the units of the earliest epoch that has free ones:
 // first those that they are preferred for, in shard order, then others'. In rounds, only the earliest incomplete epoch is
-// open, and of others' units only those of workers that are gone are taken, unless Options.Sharing is set.
+// open, and of others' units only those of workers that are gone are taken, unless Options.Sharing is set. Who joined while
+// a round was open waits for its end.
 //
 // No unit of an epoch is handed out that Steering does not let begin.
 //
@@ -167,7 +168,8 @@ func (c *Core) grant(m *member) (Unit, Turn, error) {
 		u, turn = got, Work
 		u.Rate = c.steering.Rate
 		// With a quorum, rounds go on while a worker computes: only one that waited here has no window open.
-		u.Pull = m.seen != c.version+1 && (m.state == parked || c.mode == Rounds && c.policy.quorum == 0)
+		u.Pull = m.missed || m.seen != c.version+1 && (m.state == parked || c.mode == Rounds && c.policy.quorum == 0)
+		m.late, m.missed = false, false
 		if m.state == parked {
 			c.catchUp(m)
 		}
@@ -188,7 +190,7 @@ func (c *Core) grant(m *member) (Unit, Turn, error) {
 }
 
 func (c *Core) take(m *member) (Unit, bool) {
-	if c.heldBack(m) {
+	if c.heldBack(m) || m.late && c.open() {
 		return Unit{}, false
 	}
 	last := c.work.epochs - 1

@@ -82,7 +82,7 @@ func (e Elastic) check(name string, workers int) ([]string, error) {
 		return nil, bad("keep one", "alpha and rho are both set")
 	case e.LearningRate > 0 && e.Rho == 0:
 		return nil, bad("set rho, or leave it out; the rate of local steps is train.optimizer's", "learning_rate is for rho, which is not set")
-	case !(e.Alpha >= 0) || !(e.Rho >= 0) || !(e.LearningRate >= 0) || alpha > 1:
+	case !(e.Alpha >= 0) || !(e.Rho >= 0) || !(e.LearningRate >= 0) || alpha > 1 || !single(alpha) || e.Rho > 0 && alpha == 0:
 		return nil, bad(fmt.Sprintf("leave it out for 0.9/n, here %.3g", safe), "alpha (or learning_rate times rho) is %g, it must be between 0 and 1", alpha)
 	case workers > 1 && alpha*float64(workers) > 1+1e-9:
 		return []string{fmt.Sprintf("%s with %d workers: alpha %.3g times %d is more than 1, so the centre follows whoever came last, and short windows diverge; leave alpha and rho out, or set alpha to %.3g or less",

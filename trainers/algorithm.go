@@ -2,6 +2,7 @@ package trainers
 
 import (
 	"context"
+	"math"
 
 	"dkpipe/ps"
 	"dkpipe/trainers/optim"
@@ -92,4 +93,11 @@ type Server interface {
 	Exchange(ctx context.Context, c ps.Commit, dst []float32) (ps.Ack, error)
 	// Next gives the worker its next unit of data. It blocks while other workers may still hand theirs back.
 	Next(ctx context.Context, w ps.Worker, incarnation uint64) (ps.Unit, ps.Turn, error)
+}
+
+// single says whether a setting stays what it is in float32, which servers and workers compute in: 0, or a positive number that
+// is neither so small that it loses digits or becomes 0, nor infinite. What divides by a lost one makes NaN.
+func single(v float64) bool {
+	const smallest = 0x1p-126
+	return v == 0 || v >= smallest && v <= math.MaxFloat32
 }

@@ -56,7 +56,7 @@ func (d DiLoCo) Check(workers, _ int) ([]string, error) {
 
 // checkOuter refuses rates and momenta of a server that cannot learn.
 func checkOuter(name string, rate, momentum float64) error {
-	if rate > 0 && momentum >= 0 && momentum < 1 {
+	if rate > 0 && single(rate) && single(momentum) && float32(momentum) < 1 {
 		return nil
 	}
 	return &pipeline.Error{Kind: pipeline.BadSpec, Message: fmt.Sprintf("trainer %s: learning_rate is %g and momentum %g", name, rate, momentum),

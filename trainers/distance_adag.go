@@ -49,8 +49,8 @@ func (DistanceADAG) Local(_ int, opt optim.Optimizer) Local { return meanStep{di
 
 // Check warns as AGN: where the centre has not moved, the gain is the same.
 func (d DistanceADAG) Check(workers, window int) ([]string, error) {
-	if !(d.Gamma >= 0) {
-		return nil, &pipeline.Error{Kind: pipeline.BadSpec, Message: fmt.Sprintf("trainer distance_adag: gamma is %g", d.Gamma), Hint: "set it above 0"}
+	if !single(d.Gamma) {
+		return nil, &pipeline.Error{Kind: pipeline.BadSpec, Message: fmt.Sprintf("trainer distance_adag: gamma is %g, which float32 does not hold", d.Gamma), Hint: "set it above 0, or leave it out for 1e-4"}
 	}
 	return AGN{d.Policy}.check(d.Name(), workers, window), nil
 }

@@ -69,8 +69,8 @@ func (Downpour) Local(_ int, opt optim.Optimizer) Local { return difference{opt}
 // Check warns when a window that finishes its stiff directions would overshoot: the gain of a commit is then 1.
 func (d Downpour) Check(workers, window int) ([]string, error) {
 	if a := d.Adagrad; a != nil {
-		if !(a.Gamma >= 0) || !(a.Epsilon >= 0) {
-			return nil, &pipeline.Error{Kind: pipeline.BadSpec, Message: fmt.Sprintf("trainer downpour: adagrad has gamma %g and epsilon %g",
+		if !single(a.Gamma) || !single(a.Epsilon) {
+			return nil, &pipeline.Error{Kind: pipeline.BadSpec, Message: fmt.Sprintf("trainer downpour: adagrad has gamma %g and epsilon %g, and float32 has to hold both",
 				a.Gamma, a.Epsilon), Hint: "set both above 0, or leave them out"}
 		}
 		return nil, nil

@@ -19,7 +19,7 @@ const (
 	methodExchange = "/" + serviceName + "/Exchange"
 
 	// protocolVersion is of the wire; it changes with every change that an older side would misunderstand.
-	protocolVersion = 2
+	protocolVersion = 3
 )
 
 // service is the description that gRPC wants of what pspb/ps.proto says in its head comment.

@@ -8,7 +8,8 @@ import (
 	"dkpipe/ps"
 )
 
-// 10,000 runs with random faults: no acknowledged commit is lost or doubled, every sample counts once, every run ends.
+// 10,000 runs with random faults (800 with -short): no acknowledged commit is lost or doubled, every sample counts once, every
+// run ends.
 func TestRandomFaultsKeepEveryPromise(t *testing.T) {
 	runs := 10_000
 	if testing.Short() {

@@ -29,7 +29,7 @@ type bound struct {
 }
 
 func positive(field string, v float64) bound {
-	return bound{field, v, v > 0 && !math.IsInf(v, 1), "a number above 0"}
+	return bound{field, v, v >= 0x1p-126 && v <= math.MaxFloat32, "a number above 0 that float32 can hold"}
 }
 
 func atLeastZero(field string, v float64) bound {
