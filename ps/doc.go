@@ -20,7 +20,8 @@
 // Parameters may be spread over several data servers (Server.Spread). The core then keeps everything but the vectors: it
 // decides which commits count and in which order, and the data servers (Store) apply what it decided, each to its own
 // blocks, all in the same order (Decree). A worker stages its delta at all of them, lets the core decide, and fetches the
-// reply (Sharded). The bits are those of one server.
+// reply (Sharded). The bits are those of one server. When a data server is lost, the run waits (Server.Guard) and goes back to a
+// snapshot, with another one in its place (Server.Replace).
 //
 // The life of a worker: Join, pull with sequence 0, then ask Next for a unit of data, work through it and commit every
 // window; when Next says Flush, commit what is left and ask again; when it says Done, Leave.

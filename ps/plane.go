@@ -32,6 +32,7 @@ type Plane struct {
 	slots   int // of the rule
 	block   int
 	epoch   uint64
+	tried   uint64 // the last epoch that a load was tried under, whether or not it came to its end
 	last    uint64 // number of the last decree of the epoch
 	guard   func(server int, err error)
 }
@@ -92,9 +93,18 @@ func each(n int, f func(i int) error) error {
 	return errors.Join(errs...)
 }
 
-// load gives every server its part, under a new epoch.
-func (p *Plane) load(epoch, version uint64, centre, slots []float32) error {
-	p.epoch, p.last = epoch, 0
+// load gives every server its part, under a new epoch. After an error the plane is as it was.
+func (p *Plane) load(version uint64, centre, slots []float32) error {
+	p.tried++
+	epoch := p.tried
+	err := p.fill(epoch, version, centre, slots)
+	if err == nil {
+		p.epoch, p.last = epoch, 0
+	}
+	return err
+}
+
+func (p *Plane) fill(epoch, version uint64, centre, slots []float32) error {
 	return each(len(p.keepers), func(s int) error {
 		n := p.part.Size(s)
 		st := State{Epoch: epoch, Version: version, Block: p.block, Centre: make([]float32, n), Slots: make([]float32, p.slots*n)}

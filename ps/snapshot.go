@@ -135,7 +135,8 @@ func (c *Core) Spread(keepers []Keeper) error {
 	if err != nil {
 		return err
 	}
-	if err := p.load(uint64(c.gen)+1, c.version, c.centre, c.slots); err != nil {
+	p.tried = uint64(c.gen) // an epoch is greater than those of the lives before
+	if err := p.load(c.version, c.centre, c.slots); err != nil {
 		return err
 	}
 	c.plane, c.centre, c.slots = p, nil, nil
@@ -156,11 +157,10 @@ func (c *Core) Rollback(s *Snapshot) error {
 		return err
 	}
 	if c.plane != nil {
-		p := *c.plane
-		if err := p.load(uint64(back.gen)+1, back.version, back.centre, back.slots); err != nil {
+		if err := c.plane.load(back.version, back.centre, back.slots); err != nil {
 			return err
 		}
-		back.plane, back.centre, back.slots = &p, nil, nil
+		back.plane, back.centre, back.slots = c.plane, nil, nil
 	}
 	back.answers, back.log, back.ends, back.stopped, back.steering = c.answers, c.log, c.ends, c.stopped, c.steering
 	for _, m := range c.members {

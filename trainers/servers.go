@@ -184,9 +184,10 @@ func (g *guard) recover(ctx context.Context, losses int) error {
 	start := time.Now()
 	var found []Recovery
 	var failed error
+	tries := map[int]int{}
 	for i, cause := g.take(); i >= 0; i, cause = g.take() {
-		if losses > maxLosses {
-			return &pipeline.Error{Kind: pipeline.Unreachable, Message: fmt.Sprintf("data server %d was lost %d times before anything was committed", i, losses), Err: cause,
+		if tries[i]++; max(losses, tries[i]) > maxLosses {
+			return &pipeline.Error{Kind: pipeline.Unreachable, Message: fmt.Sprintf("data server %d was lost %d times before anything was committed", i, maxLosses+1), Err: cause,
 				Hint: "see why it ends; the run can go on with --resume when it keeps checkpoints"}
 		}
 		g.watch.tell(func(o Recovered) { o.ServerLost(i, cause) })

@@ -38,6 +38,7 @@ type DataOptions struct {
 // belongs to the run that loads it until that run ends or is silent for long.
 type DataServer struct {
 	opts  DataOptions
+	rule  ps.Rule // that it was made with, or nil
 	grpc  *grpc.Server
 	conns atomic.Uint64
 
@@ -60,7 +61,7 @@ func NewDataServer(rule ps.Rule, o DataOptions) (*DataServer, error) {
 	if !littleEndian() {
 		return nil, bigEndian()
 	}
-	s := &DataServer{opts: o, grpc: newGRPC(o.Ticket, o.Identity), ended: make(chan struct{})}
+	s := &DataServer{opts: o, rule: rule, grpc: newGRPC(o.Ticket, o.Identity), ended: make(chan struct{})}
 	if rule != nil || o.Rule == nil {
 		if err := s.empty(rule); err != nil {
 			return nil, err

@@ -106,14 +106,15 @@ func (s *DataServer) belongs(o *pspb.Order) (*ps.Store, error) {
 	case o.Load == nil:
 		return nil, nil
 	default:
+		rule, err := s.rule, error(nil)
 		if s.opts.Rule != nil {
-			rule, err := s.opts.Rule(o.Job)
-			if err != nil {
-				return nil, err
-			}
-			if err := s.empty(rule); err != nil {
-				return nil, err
-			}
+			rule, err = s.opts.Rule(o.Job)
+		}
+		if err == nil {
+			err = s.empty(rule)
+		}
+		if err != nil {
+			return nil, err
 		}
 		s.run = bytes.Clone(o.Run)
 	}

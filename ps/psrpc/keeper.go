@@ -45,6 +45,9 @@ type Keeper struct {
 	wake  chan struct{} // has room for one
 	end   context.CancelFunc
 	ended chan struct{}
+
+	closing sync.Once
+	closed  error // of closing
 }
 
 // order is a decree, or a load or a save that somebody waits for.
@@ -144,7 +147,8 @@ func (k *Keeper) add(o *order) error {
 func (k *Keeper) Close() error {
 	k.end()
 	<-k.ended
-	return k.client.conn.Close()
+	k.closing.Do(func() { k.closed = k.client.conn.Close() })
+	return k.closed
 }
 
 func (k *Keeper) loop(ctx context.Context) {

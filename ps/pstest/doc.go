@@ -22,10 +22,14 @@
 //		It is applied once, and a repeat gets the same answer. In rounds the bits are those of an undisturbed run.
 //		TestFaultsOfWorkerProcesses TestCutConnectionsCountEveryCommitOnce
 //	data server lost:
-//		All go back to the last checkpoint, and workers join again; what came after it is done again. A round that was open is.
-//		TestAKilledDataServerIsReplaced TestAPausedDataServerLosesNothing TestStoppedAndKilledDataServerProcesses TestLostRoundIsMadeAgain
+//		The run waits for another one in its place. All go back to the last checkpoint, or the last copy of the state that the
+//		coordinator keeps, and workers join again; what came after it is done again, and reported. A round that was open is. One that
+//		was paused only is waited for, and nothing is lost.
+//		TestAKilledDataServerIsReplaced TestAPausedDataServerLosesNothing TestDataServersByHand TestALostDataServerTakesTheRunBack
+//		TestStoppedAndKilledDataServerProcesses TestLostRoundIsMadeAgain
 //	coordinator lost:
-//		Another one goes on from the last checkpoint, with any number of workers; those that waited join it.
+//		Another one goes on from the last checkpoint, with any number of workers; those that waited join it. Nobody else of the run
+//		outlives it for longer than a lease.
 //		TestResumeAfterTheCoordinatorWasKilled TestRestartedCoordinatorTakesOver TestAKilledCoordinatorLeavesNobody
 //	partition:
 //		Who cannot be heard of loses its lease and can do nothing to the parameters any more; when it is back it joins again.
