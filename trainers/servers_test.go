@@ -223,22 +223,22 @@ func plain(n int) (optim.Optimizer, error) {
 	}, n)
 }
 
-// losses tells a test what a run has told.
-type losses struct {
+// serverLosses tells a test what a run has told.
+type serverLosses struct {
 	mu   sync.Mutex
 	lost []int
 	back []trainers.Recovery
 }
 
-func (*losses) Progress(trainers.Progress)          {}
-func (*losses) EpochDone(trainers.Epoch, []float32) {}
-func (*losses) WorkerLost(ps.Worker, error)         {}
-func (l *losses) ServerLost(server int, _ error) {
+func (*serverLosses) Progress(trainers.Progress)          {}
+func (*serverLosses) EpochDone(trainers.Epoch, []float32) {}
+func (*serverLosses) WorkerLost(ps.Worker, error)         {}
+func (l *serverLosses) ServerLost(server int, _ error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.lost = append(l.lost, server)
 }
-func (l *losses) WentBack(r trainers.Recovery) {
+func (l *serverLosses) WentBack(r trainers.Recovery) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.back = append(l.back, r)
@@ -308,7 +308,7 @@ func TestALostDataServerTakesTheRunBack(t *testing.T) {
 			if c.keep {
 				cfg.Checkpoint = &trainers.Checkpointing{EverySteps: 7, Save: func(_ context.Context, s *ps.Snapshot, _ *trainers.Past) { saved = append(saved, s) }}
 			}
-			told := &losses{}
+			told := &serverLosses{}
 			cfg.Observer = told
 			var log bytes.Buffer
 			cfg.OrderLog = &log
