@@ -39,7 +39,7 @@
 //
 //	model:                                       # layers, or a file: {keras: model.json}
 //	  layers:
-//	    - dense: {units: 64, activation: relu}
+//	    - dense: {units: 64, activation: relu}   # every layer takes trainable: false
 //	    - dropout: {rate: 0.2}
 //	    - dense: {units: 2, activation: softmax}
 //
