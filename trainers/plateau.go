@@ -11,7 +11,8 @@ import (
 // Plateau makes the learning rate smaller when training does not get better any more. Its fields mean what those of Keras's
 // ReduceLROnPlateau do. The coordinator decides, and every worker is told with the answer to its next call. With one
 // worker, and in rounds, no worker begins an epoch before the decision about the one before: a run is then as it would be
-// in one loop, and repeats itself bit for bit. Other workers are not held up, and have the new rate a little later.
+// in one loop, and repeats itself bit for bit. Other workers go on while an epoch is measured, and wait when they are one
+// measurement ahead: who trains faster than can be measured would otherwise be told too late.
 type Plateau struct {
 	Monitor  string  // as EarlyStopping.Monitor; default val_loss
 	Mode     string  // auto, min or max: which is better; default auto
@@ -118,8 +119,8 @@ type Paced interface {
 type plateau struct {
 	*Plateau
 	state PlateauState
-	gated bool // no epoch begins before the decision about the one before
-	every int  // epochs between two measurements
+	ahead int // measurements that workers may be ahead of the decision: 0 or 1
+	every int // epochs between two measurements
 }
 
 // newPlateau begins one, or goes on; nil without.
@@ -127,8 +128,10 @@ func newPlateau(cfg Config) *plateau {
 	if cfg.Validation == nil || cfg.Validation.Plateau == nil {
 		return nil
 	}
-	p := &plateau{Plateau: cfg.Validation.Plateau, every: max(1, cfg.Validation.Every),
-		gated: cfg.Workers == 1 || cfg.Algorithm.Mode() == ps.Rounds}
+	p := &plateau{Plateau: cfg.Validation.Plateau, every: max(1, cfg.Validation.Every), ahead: 1}
+	if cfg.Workers == 1 || cfg.Algorithm.Mode() == ps.Rounds {
+		p.ahead = 0
+	}
 	p.state.Rate = p.Initial
 	if past := cfg.Past; past != nil && past.Plateau != nil {
 		p.state = *past.Plateau
@@ -138,11 +141,7 @@ func newPlateau(cfg Config) *plateau {
 
 // steering is what workers are told when so many epochs are complete and decided about.
 func (p *plateau) steering(epochs int) ps.Steering {
-	s := ps.Steering{Rate: p.state.Rate / p.Initial}
-	if p.gated {
-		s.Epochs = epochs - epochs%p.every + p.every
-	}
-	return s
+	return ps.Steering{Rate: p.state.Rate / p.Initial, Epochs: epochs - epochs%p.every + (1+p.ahead)*p.every}
 }
 
 // steering is what workers are told at the start of a run, if anything.
@@ -173,9 +172,7 @@ func (o *overseer) reduce(e Epoch) {
 		o.watch.paced(e.Epoch, rate, fmt.Sprintf("%s got no better in %d measurements up to epoch %d: learning rate %.4g -> %.4g",
 			p.watched().monitor(), p.Patience, e.Epoch, before, rate))
 	}
-	if reduced || p.gated {
-		o.srv.Steer(told)
-	}
+	o.srv.Steer(told)
 }
 
 // rate is the learning rate at this moment, 0 when nobody watches it.

@@ -325,6 +325,31 @@ func TestTheStateOfTheBestCentreIsItsOwn(t *testing.T) {
 	}
 }
 
+// TestTheStateOfAResumedRunIsThatOfItsCentre: a checkpoint does not hold what a worker's model has besides parameters, so a
+// worker that goes on from one begins with none, also when it is the only one.
+func TestTheStateOfAResumedRunIsThatOfItsCentre(t *testing.T) {
+	config := func() trainers.Config {
+		cfg, _ := runConfig(trainers.Single{}, 1)
+		cfg.Window = 2
+		cfg.Replica = func(ps.Worker) (model.Replica, error) {
+			return &still{trainertest.NewLinear(inputs, outputs, 1), make([]float32, 2)}, nil
+		}
+		return cfg
+	}
+	cfg, k := config(), &kept{}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	cfg.Observer, cfg.Checkpoint = &canceller{ctx: ctx, cancel: cancel, after: 8}, &trainers.Checkpointing{Save: k.save}
+	if r, err := trainers.Train(ctx, cfg); err != nil || !r.Interrupted || k.s == nil {
+		t.Fatalf("%v, %+v", err, r.Ended)
+	}
+	again := config()
+	again.From, again.Past = k.s, k.past
+	if r := train(t, again); r.State[1] != r.Params[0] {
+		t.Errorf("state %v of the parameters %v", r.State, r.Params)
+	}
+}
+
 func TestHistoryTellsWhatEachWorkerDid(t *testing.T) {
 	cfg, feed := runConfig(trainers.AGN{}, 2)
 	cfg.Window = 2
