@@ -49,10 +49,17 @@ func ended(ctx context.Context) error {
 	return err
 }
 
+// errNoFile is the cause when a pipe, a socket or a device is to be read.
+var errNoFile = errors.New("it is a pipe, a socket or a device, and no file")
+
 // Open opens a file for reading.
 func (l *Local) Open(ctx context.Context, name string) (File, error) {
 	if err := start(ctx, "open", name); err != nil {
 		return nil, err
+	}
+	// A pipe is looked at before it is opened: that would wait for somebody to write into it.
+	if info, err := os.Stat(native(name)); err == nil && info.Mode()&(fs.ModeNamedPipe|fs.ModeSocket|fs.ModeDevice|fs.ModeCharDevice) != 0 {
+		return nil, &Error{Op: "open", Path: name, Kind: KindUsage, Hint: "write it to a file first: what is read has to have a length and to stay", Err: errNoFile}
 	}
 	f, err := os.Open(native(name))
 	if err != nil {

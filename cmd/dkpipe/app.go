@@ -159,6 +159,8 @@ func (a *app) command() *cobra.Command {
 		a.runCommand(), a.preprocessCommand(), a.trainCommand(), a.evaluateCommand(), a.predictCommand(),
 		a.modelCommand(), a.dataCommand(), a.workerCommand(), a.psCommand(), a.parityCommand(), a.replayCommand(), a.benchCommand(), a.doctorCommand(), a.boxCommand(), a.versionCommand(),
 	)
+	root.InitDefaultCompletionCmd()
+	completeFlags(root)
 	// cobra reports unknown commands and argument counts as plain errors: give them their kind.
 	for _, c := range root.Commands() {
 		wrapArgs(c)

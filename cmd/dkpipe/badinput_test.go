@@ -106,7 +106,7 @@ func badSpecs() []badInput {
 		},
 		{
 			name: "one folder for both", spec: []string{"output: {path: out/model}", "output: {path: out/dataset}"}, code: 2, kind: "spec",
-			message: "job.yaml: dataset.path and output.path are the same, out/dataset", hint: "give datasets and models folders of their own",
+			message: "job.yaml: dataset.path and output.path are the same, out/dataset", hint: "give datasets, models and checkpoints folders of their own",
 		},
 		{
 			name: "empty slot", args: []string{"run", "-f", "job.yaml", "--slot", ""}, code: 2, kind: "usage",

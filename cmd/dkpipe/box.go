@@ -35,6 +35,9 @@ func (a *app) boxUpCommand() *cobra.Command {
 			if o.Dir == "" {
 				return usage("dkpipe box up --dir /tmp/box", "box up needs --dir")
 			}
+			if o.Datanodes < 1 {
+				return usage("give 1 or more", "--datanodes %d", o.Datanodes)
+			}
 			if !a.json {
 				o.Progress = func(line string) { fmt.Fprintln(a.stderr, line) }
 			}
@@ -82,11 +85,22 @@ func (a *app) boxDir(c *cobra.Command) *string {
 	return c.Flags().String("dir", strings.TrimSuffix(a.env("DKPIPE_BOX"), "/box.json"), "`FOLDER` of the box (default $DKPIPE_BOX)")
 }
 
+// needDir refuses to take the working directory for a box.
+func needDir(dir string) error {
+	if dir == "" {
+		return usage("name it with --dir, or set DKPIPE_BOX", "no box given")
+	}
+	return nil
+}
+
 func (a *app) boxStatusCommand() *cobra.Command {
 	c := &cobra.Command{Use: "status", Short: "Say where a box's servers are and whether they run", Args: cobra.NoArgs,
 		Example: "  dkpipe box status --dir /tmp/box --json"}
 	dir := a.boxDir(c)
 	c.RunE = func(*cobra.Command, []string) error {
+		if err := needDir(*dir); err != nil {
+			return err
+		}
 		b, err := box.Status(*dir)
 		if err != nil {
 			return err
@@ -102,6 +116,9 @@ func (a *app) boxEnvCommand() *cobra.Command {
 		Example: "  eval \"$(dkpipe box env --dir /tmp/box)\""}
 	dir := a.boxDir(c)
 	c.RunE = func(*cobra.Command, []string) error {
+		if err := needDir(*dir); err != nil {
+			return err
+		}
 		lines, err := box.Env(*dir)
 		if err != nil {
 			return err
@@ -118,9 +135,13 @@ func (a *app) boxEnvCommand() *cobra.Command {
 
 func (a *app) boxControlCommand() *cobra.Command {
 	c := &cobra.Command{Use: "control COMMAND...", Short: "Break something in a box on purpose: stopdn 0, flip PATH 0 all, safemode enter", Args: cobra.MinimumNArgs(1),
+		Long:    "Breaks something in a box on purpose, and mends it:\n\n" + box.ControlHelp,
 		Example: "  dkpipe box control --dir /tmp/box stopdn 0\n  dkpipe box control --dir /tmp/box flip /data/part-0 0 all"}
 	dir := a.boxDir(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
+		if err := needDir(*dir); err != nil {
+			return err
+		}
 		answer, err := box.Control(c.Context(), *dir, strings.Join(args, " "))
 		if err != nil {
 			return err
@@ -140,6 +161,9 @@ func (a *app) boxDownCommand() *cobra.Command {
 		Example: "  dkpipe box down --dir /tmp/box"}
 	dir := a.boxDir(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
+		if err := needDir(*dir); err != nil {
+			return err
+		}
 		if err := box.Down(c.Context(), *dir); err != nil {
 			return err
 		}

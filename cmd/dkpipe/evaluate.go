@@ -107,11 +107,32 @@ func openVersion(ctx context.Context, stores *hdfsio.Stores, uri, marker, hint s
 	if _, err := p.fs.Stat(ctx, p.join(marker).path); err == nil {
 		return p, "", nil
 	}
+	if info, err := p.fs.Stat(ctx, p.path); err == nil && !info.Dir {
+		return place{}, "", usage(hint+"; files of models are for dkpipe model inspect, convert and diff, and for model: {keras: FILE} in a spec",
+			"%s is a file, and not the folder of a dataset or a model", p)
+	}
 	latest, err := publish.Latest(ctx, p.fs, p.path)
+	at, warning := p, ""
+	if err == nil {
+		at, warning = p.join(latest.Version.String()), latest.Warning
+	}
+	if other := otherThing(ctx, at, marker); other != "" {
+		return place{}, "", usage(hint, "%s is %s", p, other)
+	}
 	if err != nil {
 		return place{}, "", withHint(err, hint)
 	}
-	return p.join(latest.Version.String()), latest.Warning, nil
+	return at, warning, nil
+}
+
+// otherThing says what a version is that is not what its marker would make it; empty when it is nothing else.
+func otherThing(ctx context.Context, at place, marker string) string {
+	for name, what := range map[string]string{bundle.Name: "a model, and no dataset", dataset.ManifestName: "a dataset, and no model"} {
+		if _, err := at.fs.Stat(ctx, at.join(name).path); err == nil && name != marker {
+			return what
+		}
+	}
+	return ""
 }
 
 // openBundle loads a model.

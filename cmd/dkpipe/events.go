@@ -2,12 +2,13 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"os"
 	"sync"
 	"time"
 
-	"dkpipe/pipeline"
+	"dkpipe/hdfsio"
 )
 
 // eventLog writes what happens as JSON lines: {"t", "type", …}. A nil *eventLog swallows everything.
@@ -24,7 +25,7 @@ func (a *app) openEvents() (*eventLog, error) {
 	}
 	f, err := os.OpenFile(a.events, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
-		return nil, &pipeline.Error{Kind: pipeline.Usage, Message: "--events", Err: err, Hint: "give a file that can be written"}
+		return nil, withHint(fmt.Errorf("--events: %w", hdfsio.Wrap("open", a.events, err)), "give a file that can be written")
 	}
 	return &eventLog{out: f}, nil
 }

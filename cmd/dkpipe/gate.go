@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"math"
 	"path"
-	"strings"
 
 	"dkpipe/hdfsio"
 	"dkpipe/hdfsio/publish"
@@ -57,9 +56,13 @@ func (j *job) gate(ctx context.Context, root place, t *trained) error {
 	case g.NotBelowLatestBy == nil:
 		return nil
 	}
-	before, ok, err := latestMetric(ctx, root, split, g.Metric)
-	if err != nil || !ok {
+	before, latest, ok, err := latestMetric(ctx, root, split, g.Metric)
+	if err != nil || latest == "" {
 		return err
+	}
+	if !ok {
+		j.report.Warnings = append(j.report.Warnings, fmt.Sprintf("%s: %s was published without %s %s, so the new model is not compared with it", g.Pos, latest, split, g.Metric))
+		return nil
 	}
 	if got < before-*g.NotBelowLatestBy {
 		return broken("LATEST has %.4f and the gate allows %g less", before, *g.NotBelowLatestBy)
@@ -73,9 +76,6 @@ func noGateRows(g *spec.Gate) error {
 		Hint: "give the split a test share: split: {key: id, train: 0.8, test: 0.2}"}
 }
 
-// lessIsBetter tells losses and errors from scores.
-func lessIsBetter(metric string) bool { return !strings.Contains(metric, "acc") }
-
 // checkGate finds what is wrong with a gate before anything is trained.
 func checkGate(s *spec.Spec) error {
 	g := s.Gate
@@ -84,30 +84,31 @@ func checkGate(s *spec.Spec) error {
 		return nil
 	case s.Split.Test == 0 && s.Split.Validation == 0:
 		return noGateRows(g)
-	case g.NotBelowLatestBy != nil && lessIsBetter(g.Metric):
+	case g.NotBelowLatestBy != nil && trainers.LessIsBetter(g.Metric):
 		return &pipeline.Error{Kind: pipeline.BadSpec, Message: fmt.Sprintf("%s: not_below_latest_by is for metrics of which more is better, not for %s", g.Pos, g.Metric),
 			Hint: "use at_most for it"}
 	}
 	return nil
 }
 
-// latestMetric reads a metric of the model that LATEST names; false when there is none yet.
-func latestMetric(ctx context.Context, root place, split, metric string) (float64, bool, error) {
+// latestMetric reads a metric of the model that LATEST names, and the name of that version: empty when there is none yet.
+// false: the metric was not measured for it.
+func latestMetric(ctx context.Context, root place, split, metric string) (v float64, version string, ok bool, err error) {
 	latest, err := publish.Latest(ctx, root.fs, root.path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return 0, false, nil
+		return 0, "", false, nil
 	}
 	if err != nil {
-		return 0, false, err
+		return 0, "", false, err
 	}
 	b, err := hdfsio.ReadFile(ctx, root.fs, path.Join(latest.Path, bundle.MetricsName), 1<<20)
 	if err != nil {
-		return 0, false, err
+		return 0, "", false, err
 	}
 	var metrics map[string]trainers.Evaluation
 	if err := json.Unmarshal(b, &metrics); err != nil {
-		return 0, false, &pipeline.Error{Kind: pipeline.Corrupt, Message: path.Join(latest.Path, bundle.MetricsName), Err: err}
+		return 0, "", false, &pipeline.Error{Kind: pipeline.Corrupt, Message: root.join(latest.Version.String(), bundle.MetricsName).String(), Err: err}
 	}
-	v, ok := metrics[split].Metrics.Get(metric)
-	return v, ok && !math.IsNaN(v), nil
+	v, ok = metrics[split].Metrics.Get(metric)
+	return v, latest.Version.String(), ok && !math.IsNaN(v), nil
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -45,9 +46,8 @@ func (a *app) newJob(command string, flags *specFlags, need spec.Section) (*job,
 	if err != nil {
 		return nil, err
 	}
-	if s.Dataset.Path != "" && s.Dataset.Path == s.Output.Path {
-		return nil, &pipeline.Error{Kind: pipeline.BadSpec, Message: s.File + ": dataset.path and output.path are the same, " + s.Output.Path,
-			Hint: "give datasets and models folders of their own"}
+	if err := checkRoots(s); err != nil {
+		return nil, err
 	}
 	events, err := a.openEvents()
 	if err != nil {
@@ -60,6 +60,35 @@ func (a *app) newJob(command string, flags *specFlags, need spec.Section) (*job,
 	now := time.Now()
 	return &job{app: a, spec: s, flags: flags, stores: a.newStores(), events: events, bars: a.newProgress(), started: now,
 		id: now.UTC().Format("20060102T150405Z-") + hex.EncodeToString(id[:]), report: &report{Command: command, Status: "ok"}}, nil
+}
+
+// checkRoots refuses one folder for two things: each has a lock of its own.
+func checkRoots(s *spec.Spec) error {
+	roots := []struct{ field, path string }{{"dataset.path", s.Dataset.Path}, {"output.path", s.Output.Path}}
+	if c := s.Train.Checkpoint; c != nil {
+		roots = append(roots, struct{ field, path string }{"train.checkpoint.path", c.Path})
+	}
+	seen := map[hdfsio.URI]string{}
+	for _, r := range roots {
+		if r.path == "" {
+			continue
+		}
+		u, err := hdfsio.Parse(r.path)
+		if err != nil {
+			return err
+		}
+		if u.Scheme == hdfsio.SchemeFile {
+			if u.Path, err = filepath.Abs(u.Path); err != nil {
+				return err
+			}
+		}
+		if other := seen[u]; other != "" {
+			return &pipeline.Error{Kind: pipeline.BadSpec, Message: s.File + ": " + other + " and " + r.field + " are the same, " + r.path,
+				Hint: "give datasets, models and checkpoints folders of their own"}
+		}
+		seen[u] = r.field
+	}
+	return nil
 }
 
 // finish ends a job: the report is printed whatever happened, and the error carries the exit code.

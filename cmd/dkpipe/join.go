@@ -17,6 +17,9 @@ import (
 	"dkpipe/trainers"
 )
 
+// anyLocalPort is where a run awaits workers when nothing is said.
+const anyLocalPort = "127.0.0.1:0"
+
 // defaultJoin is how long a run waits for workers that somebody else starts.
 const defaultJoin = 5 * time.Minute
 
@@ -67,7 +70,7 @@ func (j *job) gather(p prepared, cfg *trainers.Config) (_ *gathering, err error)
 	t := j.spec.Train
 	address := t.Listen
 	if address == "" {
-		address = "127.0.0.1:0"
+		address = anyLocalPort
 	}
 	blob, err := j.workerBlob(p, "")
 	if err != nil {

@@ -125,6 +125,9 @@ func (a *app) readTicket(file string) (psrpc.Ticket, error) {
 		}
 		text, from = string(b), "--ticket-file "+file
 	}
+	if strings.TrimSpace(text) == "" {
+		return psrpc.Ticket{}, usage("set "+ticketVariable+" or give --ticket-file: the coordinator of the run hands the ticket to its workers", "there is no ticket: %s is empty", from)
+	}
 	t, err := psrpc.ParseTicket(strings.TrimSpace(text))
 	if err != nil {
 		return t, usage("the coordinator of the run hands it to its workers", "%s: %v", from, err)

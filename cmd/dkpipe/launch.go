@@ -23,6 +23,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"dkpipe/pipeline"
+	"dkpipe/pipeline/spec"
 	"dkpipe/ps"
 	"dkpipe/ps/psrpc"
 	"dkpipe/sparkconn"
@@ -35,11 +36,17 @@ type workerJob struct {
 	Spec    []byte            `json:"spec"`
 	Params  map[string]string `json:"params,omitempty"`
 	Set     []string          `json:"set,omitempty"`
+	Start   string            `json:"start,omitempty"` // folder where relative paths of Set start
 	Slot    string            `json:"slot,omitempty"`
 	Dataset string            `json:"dataset"`         // the version that is trained on
 	Live    *sparkconn.Live   `json:"live,omitempty"`  // its rows, when they are not on disk
 	Steps   float64           `json:"steps,omitempty"` // that a worker did before the run was resumed: schedules go on from there
 	Dir     string            `json:"dir,omitempty"`   // local folder for copies of live shards; it goes with the run
+}
+
+// read decodes the spec as the coordinator did.
+func (wj workerJob) read(a *app) (*spec.Spec, error) {
+	return spec.Read(wj.File, wj.Spec, spec.Options{Params: wj.Params, Set: wj.Set, Dir: wj.Start, Slot: wj.Slot, Env: a.env, Need: spec.ForTrain})
 }
 
 // stopGrace is how long a worker process may take to commit what it has and end, after it was asked to.
@@ -142,7 +149,7 @@ func (j *job) workerBlob(p prepared, dir string) ([]byte, error) {
 			return nil, err
 		}
 	}
-	wj := workerJob{File: file, Spec: j.spec.Bytes, Params: opt.Params, Set: opt.Set, Slot: opt.Slot, Dataset: data, Steps: j.training.steps}
+	wj := workerJob{File: file, Spec: j.spec.Bytes, Params: opt.Params, Set: opt.Set, Start: opt.Dir, Slot: opt.Slot, Dataset: data, Steps: j.training.steps}
 	if p.live != nil {
 		wj.Live, wj.Dir = &p.live.Live, dir
 	}

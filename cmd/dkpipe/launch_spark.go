@@ -18,10 +18,6 @@ const executorPatience = "10s"
 // launchSpark makes cfg run its workers in Spark's executors: this program again, sent along, one in each task of a job
 // that lasts as long as the training. The caller calls stop in the end.
 func (j *job) launchSpark(ctx context.Context, p prepared, cfg *trainers.Config) (stop func(), err error) {
-	if j.spec.Spark.Remote == "" {
-		return nil, &pipeline.Error{Kind: pipeline.BadSpec, Message: "train.launch is spark, and spark.remote is not set",
-			Hint: "add spark: {remote: sc://host:15002}, or set SPARK_REMOTE"}
-	}
 	j.app.log.Warn("workers in Spark's executors are experimental: the cluster must allow TRANSFORM")
 	binary, err := os.Executable()
 	if err != nil {

@@ -11,12 +11,20 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"syscall"
+	"time"
 )
 
-func main() {
+// interruptible is a context that the first signal ends, in an orderly way. A moment after it the default handling is back,
+// so that one more signal ends the process at once. Not before: whoever signals the process and then its whole group, as
+// timeout(1) does, sends two together.
+func interruptible() context.Context {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	// The first signal asks for an orderly end; after it the default handling is back, so a second one ends at once.
-	context.AfterFunc(ctx, stop)
+	context.AfterFunc(ctx, func() { time.AfterFunc(time.Second, stop) })
+	return ctx
+}
+
+func main() {
+	ctx := interruptible()
 	// Buffers are made once and used again, so collecting twice as often costs little and halves what lies dead.
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(50)

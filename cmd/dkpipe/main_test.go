@@ -2,13 +2,11 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -36,8 +34,7 @@ func TestMain(m *testing.M) {
 
 // asDkpipe is main with a hook at the crash points.
 func asDkpipe() int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
+	ctx := interruptible()
 	a := newApp(os.Stdout, os.Stderr, os.Getenv)
 	if crash, stop, log := os.Getenv(crashAt), os.Getenv(stopAt), os.Getenv(crashLog); crash != "" || stop != "" || log != "" {
 		var mu sync.Mutex

@@ -26,6 +26,8 @@ func (a *app) modelRollbackCommand() *cobra.Command {
 		Short:   "Point LATEST to the version before, or to a named one",
 		Example: "  dkpipe model rollback out/model\n  dkpipe model rollback out/model v000003",
 		Args:    cobra.RangeArgs(1, 2),
+
+		ValidArgsFunction: a.completeVersion,
 		RunE: func(c *cobra.Command, args []string) error {
 			ctx := c.Context()
 			j, err := a.commandJob("model rollback")

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"path"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -147,8 +146,8 @@ func (j *job) runPredict(ctx context.Context, o predictOptions) error {
 		return err
 	}
 	defer in.close()
-	if slices.ContainsFunc(in.files, func(f string) bool { return path.Clean(f) == path.Clean(o.out) }) {
-		return usage("write to another file", "--out %s is one of the files of --in", o.out)
+	if err := j.refuseToReplace(ctx, in.files, o.out); err != nil {
+		return err
 	}
 	p, err := newPredictor(b, in.table, o.keep, o.outputOptions)
 	if err != nil {

@@ -42,6 +42,38 @@ func (j *job) removeLeftovers(ctx context.Context, fsys hdfsio.FS, dir, prefix s
 	}
 }
 
+// refuseToReplace refuses to write onto a file that is read, whatever names the two are given.
+func (j *job) refuseToReplace(ctx context.Context, files []string, out string) error {
+	if len(files) == 0 || strings.HasPrefix(out, tablePrefix) {
+		return nil
+	}
+	to, err := openPlace(ctx, j.stores, out)
+	if err != nil {
+		return err
+	}
+	target, there, err := stat(ctx, to)
+	if err != nil || !there {
+		return err
+	}
+	for _, name := range files {
+		from, err := openPlace(ctx, j.stores, name)
+		if err != nil {
+			return err
+		}
+		info, err := from.fs.Stat(ctx, from.path)
+		if err != nil {
+			return err
+		}
+		// Two ways to one store, such as an HDFS by its name service and by its address, are two stores here; what they hold
+		// has the same identity.
+		same := info.ID == target.ID && info.ID != 0 && info.Size == target.Size && info.ModTime.Equal(target.ModTime)
+		if same && from.uri.Scheme == to.uri.Scheme || path.Clean(name) == path.Clean(out) {
+			return usage("write to another file", "--out %s is one of the files of --in", out)
+		}
+	}
+	return nil
+}
+
 // writePredictions runs the whole table into a new file beside its final name, and renames it.
 func (j *job) writePredictions(ctx context.Context, o predictOptions, format pipeline.Format, p *predictor) (rows int64, err error) {
 	at, err := openPlace(ctx, j.stores, o.out)

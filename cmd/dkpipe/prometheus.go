@@ -24,15 +24,26 @@ type metricsServer struct {
 	served sync.WaitGroup
 }
 
-// openMetrics begins to serve. Who asks is not asked who they are, so only this machine can be listened on.
-func (j *job) openMetrics(ctx context.Context, address string, w *trainWatch) (*metricsServer, error) {
-	host, _, err := net.SplitHostPort(address)
+// checkMetricsAddress refuses addresses that metrics are not served at.
+func checkMetricsAddress(address string) error {
+	host, port, err := net.SplitHostPort(address)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
 	if err != nil {
-		return nil, usage("write 127.0.0.1:9464, for example", "--metrics-listen %s: %v", address, err)
+		return usage("write 127.0.0.1:9464, for example", "--metrics-listen %s: %v", address, err)
 	}
 	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return nil, usage("listen on 127.0.0.1 and let an agent or a proxy of this machine pass it on",
+		return usage("listen on 127.0.0.1 and let an agent or a proxy of this machine pass it on",
 			"--metrics-listen %s: metrics are served without encryption and to whoever asks, so only on this machine", address)
+	}
+	return nil
+}
+
+// openMetrics begins to serve. Who asks is not asked who they are, so only this machine can be listened on.
+func (j *job) openMetrics(ctx context.Context, address string, w *trainWatch) (*metricsServer, error) {
+	if err := checkMetricsAddress(address); err != nil {
+		return nil, err
 	}
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 	if err != nil {

@@ -15,7 +15,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"dkpipe/pipeline"
-	"dkpipe/pipeline/spec"
 	"dkpipe/ps"
 	"dkpipe/ps/psrpc"
 	"dkpipe/trainers"
@@ -174,7 +173,7 @@ func (a *app) ruleOf(blob []byte) (ps.Rule, error) {
 	if err := json.Unmarshal(blob, &wj); err != nil {
 		return nil, &pipeline.Error{Kind: pipeline.Corrupt, Message: "the job of the run", Err: err}
 	}
-	s, err := spec.Read(wj.File, wj.Spec, spec.Options{Params: wj.Params, Set: wj.Set, Slot: wj.Slot, Env: a.env, Need: spec.ForTrain})
+	s, err := wj.read(a)
 	if err != nil {
 		return nil, err
 	}

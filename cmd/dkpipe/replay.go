@@ -16,8 +16,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dkpipe/hdfsio"
 	"dkpipe/pipeline"
-	"dkpipe/pipeline/spec"
 	"dkpipe/trainers"
 )
 
@@ -85,29 +85,50 @@ func (f *specFlags) recordFolder() string {
 	return ""
 }
 
+// checkRecord finds what keeps a run from being recorded, before anything is done, and makes the folder.
+func (j *job) checkRecord(dir string) error {
+	switch {
+	case j.training.flags.resume:
+		return usage("record the run from its beginning", "--record does not go with --resume: the replay would lack what was before")
+	case j.spec.Train.Codec != "fp32":
+		return usage("record with train.codec: fp32", "--record needs commits as they are, and train.codec is %s", j.spec.Train.Codec)
+	case j.spec.Dataset.Live:
+		return usage("set dataset.live to false and preprocess", "--record needs rows that stay, and dataset.live is true")
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return recordErr(dir, err, "name a folder that can be made")
+	}
+	for _, name := range []string{recordedOrder, recordedJob} {
+		if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
+			return usage("name a folder that has no recorded run", "--record: %s is there already", filepath.Join(dir, name))
+		}
+	}
+	f, err := os.CreateTemp(dir, ".try-*")
+	if err != nil {
+		return recordErr(dir, err, "name a folder that can be written")
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
+}
+
+// recordErr gives an error of the recording its kind: a full disk is no wrong command line.
+func recordErr(name string, err error, hint string) error {
+	return withHint(fmt.Errorf("--record: %w", hdfsio.Wrap("write", name, err)), hint)
+}
+
 // record makes cfg keep what replay needs. The caller calls stop in the end.
 func (j *job) record(dir string, p prepared, cfg *trainers.Config) (stop func(), err error) {
-	switch {
-	case cfg.From != nil:
-		return nil, usage("record the run from its beginning", "--record does not go with --resume: the replay would lack what was before")
-	case j.spec.Train.Codec != "fp32":
-		return nil, usage("record with train.codec: fp32", "--record needs commits as they are, and train.codec is %s", j.spec.Train.Codec)
-	case p.live != nil:
-		return nil, usage("set dataset.live to false and preprocess", "--record needs rows that stay, and dataset.live is true")
-	}
 	blob, err := j.workerBlob(p, "")
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, usage("name a folder that can be made", "--record: %v", err)
-	}
-	out, err := os.OpenFile(filepath.Join(dir, recordedOrder), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+	name := filepath.Join(dir, recordedOrder)
+	out, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
 	if err != nil {
-		return nil, usage("name a folder that has no recorded run", "--record: %v", err)
+		return nil, recordErr(name, err, "name a folder that has no recorded run")
 	}
-	if err := os.WriteFile(filepath.Join(dir, recordedJob), blob, 0o644); err != nil {
-		return nil, errors.Join(usage("name a folder that can be written", "--record: %v", err), out.Close())
+	name = filepath.Join(dir, recordedJob)
+	if err := os.WriteFile(name, blob, 0o644); err != nil {
+		return nil, errors.Join(recordErr(name, err, "name a folder that can be written"), out.Close(), os.Remove(name), os.Remove(out.Name()))
 	}
 	cfg.OrderLog = out
 	return func() {
@@ -169,7 +190,7 @@ func (a *app) runReplay(ctx context.Context, dir, model string) (*replayReport, 
 
 // recordedJobOf opens the job and the dataset of a recorded run.
 func (a *app) recordedJobOf(ctx context.Context, wj workerJob) (*job, prepared, error) {
-	s, err := spec.Read(wj.File, wj.Spec, spec.Options{Params: wj.Params, Set: wj.Set, Slot: wj.Slot, Env: a.env, Need: spec.ForTrain})
+	s, err := wj.read(a)
 	if err != nil {
 		return nil, prepared{}, err
 	}

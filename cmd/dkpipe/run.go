@@ -3,12 +3,15 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
 	"dkpipe/hdfsio/publish"
 	"dkpipe/pipeline"
 	"dkpipe/pipeline/spec"
+	"dkpipe/ps/psrpc"
 	"dkpipe/trainers"
 )
 
@@ -95,5 +98,40 @@ func (j *job) checkTraining(ctx context.Context) error {
 	if err := checkModelOf(ctx, j.stores, j.spec); err != nil {
 		return err
 	}
-	return checkGate(j.spec)
+	if err := checkGate(j.spec); err != nil {
+		return err
+	}
+	return j.checkSurroundings()
+}
+
+// checkSurroundings finds what is wrong with addresses and files of this machine that training will need.
+func (j *job) checkSurroundings() error {
+	t, look := j.spec.Train, j.training.flags
+	if remote := t.Launch == "join" || t.Launch == "spark"; remote && (t.Listen != "" || t.Advertise != "") {
+		listen := t.Listen
+		if listen == "" {
+			listen = anyLocalPort
+		}
+		if err := psrpc.CheckAddress(listen, t.Advertise); err != nil {
+			return placed(t.Pos, err)
+		}
+	}
+	if t.Launch == "spark" && j.spec.Spark.Remote == "" {
+		return placed(t.Pos, &pipeline.Error{Kind: pipeline.BadSpec, Message: "train.launch is spark, and spark.remote is not set",
+			Hint: "add spark: {remote: sc://host:15002}, or set SPARK_REMOTE"})
+	}
+	if look.metrics != "" {
+		if err := checkMetricsAddress(look.metrics); err != nil {
+			return err
+		}
+	}
+	if look.report != "" {
+		if info, err := os.Stat(filepath.Dir(look.report)); err != nil || !info.IsDir() {
+			return usage("make it, or name another file", "--report %s: there is no folder %s", look.report, filepath.Dir(look.report))
+		}
+	}
+	if dir := j.flags.recordFolder(); dir != "" {
+		return j.checkRecord(dir)
+	}
+	return nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -15,6 +16,7 @@ import (
 type specFlags struct {
 	file   string
 	set    []string
+	dir    string // where relative paths of set start; empty: the working directory
 	params []string
 	slot   string
 	force  bool
@@ -69,5 +71,12 @@ func (f *specFlags) options(a *app, need spec.Section) (spec.Options, error) {
 		}
 		params[name] = value
 	}
-	return spec.Options{Params: params, Set: f.set, Slot: f.slot, Env: a.env, Need: need}, nil
+	dir := f.dir
+	if dir == "" {
+		var err error
+		if dir, err = os.Getwd(); err != nil {
+			return spec.Options{}, err
+		}
+	}
+	return spec.Options{Params: params, Set: f.set, Dir: dir, Slot: f.slot, Env: a.env, Need: need}, nil
 }

@@ -51,6 +51,9 @@ func mistyped(c *cobra.Command, args []string) string {
 
 // argumentHint is the next step after an argument where none belongs: often what the shell made of a pattern.
 func argumentHint(c *cobra.Command, arg string) string {
+	if f := c.Flags().Lookup("file"); f != nil && (strings.HasSuffix(arg, ".yaml") || strings.HasSuffix(arg, ".yml")) {
+		return "write " + c.CommandPath() + " -f " + arg
+	}
 	if strings.ContainsAny(arg, "./") {
 		return "put a pattern in quotes, so that the shell leaves it alone: --in 'folder/*.csv'"
 	}

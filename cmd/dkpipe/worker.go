@@ -14,7 +14,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"dkpipe/pipeline"
-	"dkpipe/pipeline/spec"
 	"dkpipe/ps"
 	"dkpipe/ps/psrpc"
 	"dkpipe/sparkconn"
@@ -181,7 +180,7 @@ func (a *app) workerLife(ctx context.Context, client *psrpc.Client) (*job, newLi
 	if err := json.Unmarshal(client.Job(), &wj); err != nil {
 		return nil, nil, &pipeline.Error{Kind: pipeline.Corrupt, Message: "the job of the run", Err: err}
 	}
-	s, err := spec.Read(wj.File, wj.Spec, spec.Options{Params: wj.Params, Set: wj.Set, Slot: wj.Slot, Env: a.env, Need: spec.ForTrain})
+	s, err := wj.read(a)
 	if err != nil {
 		return nil, nil, err
 	}

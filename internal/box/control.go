@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -28,21 +29,25 @@ type controlReply struct {
 	Error *Error `json:"error,omitempty"`
 }
 
-// Control gives the box in the folder a command and returns its answer. Commands are words:
-//
-//	stopdn I, startdn I         a datanode goes and comes back on the same port; numbers begin with 0
-//	killnn I, startnn I         the same for a namenode; with HA it comes back as standby
-//	active I, standby I         which namenode serves (HA)
-//	safemode enter|leave        the namenode takes no changes
-//	blocks PATH                 the blocks of a file, as a JSON list of Block
-//	flip PATH BLOCK REPLICA|all [OFFSET]
-//	                            inverts a byte of a block's file behind the datanode's back
-//	ackdelay MILLIS             datanodes acknowledge packets late; 0 ends it
-//	pause|resume|kill PROCESS   sends a signal to a process that Box.Processes names (stop, continue, kill)
-//
-// With Separate, stopdn and killnn end processes at once. Names must not contain spaces.
+// ControlHelp says which commands Control takes.
+const ControlHelp = `  stopdn I, startdn I         a datanode goes and comes back on the same port; numbers begin with 0
+  killnn I, startnn I         the same for a namenode; with --ha it comes back as standby
+  active I, standby I         which namenode serves (--ha)
+  safemode enter|leave        the namenode takes no changes
+  blocks PATH                 the blocks of a file, as a JSON list
+  flip PATH BLOCK REPLICA|all [OFFSET]
+                              inverts a byte of a block's file behind the datanode's back
+  ackdelay MILLIS             datanodes acknowledge packets late; 0 ends it
+  pause|resume|kill PROCESS   sends a signal to a process of box status --json (stop, continue, kill)
+
+With --separate, stopdn and killnn end processes at once. Names must not contain spaces.`
+
+// Control gives the box in the folder a command, one of ControlHelp, and returns its answer.
 func Control(ctx context.Context, dir, command string) (string, error) {
 	conn, err := dialControl(ctx, dir)
+	if errors.Is(err, fs.ErrPermission) {
+		return "", &Error{Kind: kindDenied, Message: "the box in " + dir, Hint: "it belongs to another user, who alone may ask it", Err: err}
+	}
 	if err != nil {
 		return "", &Error{Kind: kindUnreachable, Message: "the box in " + dir + " does not run", Hint: "dkpipe box up --dir " + dir, Err: err}
 	}
@@ -170,4 +175,4 @@ func (s *supervisor) command(line string) (string, error) {
 	return s.fault(words)
 }
 
-var errWords = errors.New("see Control for the commands and their words")
+var errWords = errors.New("dkpipe box control --help lists the commands and their words")

@@ -10,6 +10,7 @@ const (
 	kindUsage       = "usage"
 	kindUnsupported = "unsupported"
 	kindUnreachable = "unreachable"
+	kindDenied      = "denied"
 	kindTimeout     = "timeout"
 	kindBusy        = "busy"
 	kindInternal    = "internal"

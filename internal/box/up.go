@@ -146,7 +146,11 @@ func Down(ctx context.Context, dir string) error {
 	ask, cancel := context.WithTimeout(ctx, downTimeout)
 	defer cancel()
 	_, err = Control(ask, dir, "down")
-	if e, ok := errors.AsType[*Error](err); ok && e.Kind == kindUnreachable {
+	switch e, _ := errors.AsType[*Error](err); {
+	case e == nil:
+	case e.Kind == kindDenied:
+		return err
+	case e.Kind == kindUnreachable:
 		_, err = readState(dir) // not running: well, if there ever was one
 		if err != nil {
 			return err

@@ -21,6 +21,28 @@ func (s *Spec) resolve(file string) {
 	}
 }
 
+// startAt makes relative paths that were given on the command line start from a folder.
+func (n *node) startAt(dir string) {
+	if dir == "" {
+		return
+	}
+	for _, at := range [][]string{{"source", "csv"}, {"source", "parquet"}, {"source", "arrow"}, {"source", "json"}, {"source", "idx"},
+		{"dataset", "path"}, {"output", "path"}, {"model", "keras"}, {"train", "checkpoint", "path"}} {
+		p := n
+		for _, name := range at {
+			p = p.get(name)
+		}
+		if p == nil {
+			continue
+		}
+		for _, text := range append([]*node{p}, p.list...) {
+			if text.kind == textKind && text.at.flag != nil && text.text != "" && !isURI(text.text) && !filepath.IsAbs(text.text) {
+				text.text = filepath.Join(dir, text.text)
+			}
+		}
+	}
+}
+
 // resolve gives p as seen from the folder of file, which may itself be a URI.
 func resolve(file, p string) string {
 	if p == "" || isURI(p) {

@@ -39,6 +39,8 @@ type Options struct {
 	// Set are the arguments of --set: a.b=value, where the value is YAML, a.0.b for an element of a list, and several
 	// pairs separated by commas (see SplitSet). Later ones win.
 	Set []string
+	// Dir is the folder where relative paths that Set gives start; empty: the job file's, as those in the file do.
+	Dir string
 	// Slot is the value of --slot: {{slot}}, and {{slot_date}} when it starts with yyyy-mm-dd.
 	Slot string
 	// Env reads the environment (SPARK_REMOTE); nil: there is none.
@@ -95,6 +97,7 @@ func Read(name string, data []byte, opt Options) (*Spec, error) {
 	}
 	vars := d.readParams(root.get("params"), opt.Params, opt.Slot)
 	vars.substitute(root, "", false)
+	root.startAt(opt.Dir)
 	s := defaults()
 	warnings := vars.unused(opt.Params)
 	d.decodeRoot(root, &s)

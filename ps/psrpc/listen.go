@@ -124,6 +124,31 @@ func Advertised(l net.Addr, advertise string) (string, error) {
 	return net.JoinHostPort(strings.Trim(advertise, "[]"), strconv.Itoa(tcp.Port)), nil
 }
 
+// CheckAddress finds what is wrong with an address to listen on, and with the one that workers are told instead, without
+// opening anything: as much as ListenAnywhere and Advertised would refuse whatever the machine is like.
+func CheckAddress(listen, advertise string) error {
+	network, addr, err := split(listen)
+	if err != nil {
+		return err
+	}
+	if network == "unix" {
+		_, err = Advertised(&net.UnixAddr{Name: addr, Net: network}, advertise)
+		return err
+	}
+	host, ports, err := portRange(addr)
+	if err != nil {
+		return err
+	}
+	ip := net.ParseIP(host)
+	if host == "" {
+		ip = net.IPv4zero
+	} else if ip == nil {
+		ip = net.IPv4(127, 0, 0, 1) // a name, which is an address of its own
+	}
+	_, err = Advertised(&net.TCPAddr{IP: ip, Port: ports[0]}, advertise)
+	return err
+}
+
 // dead says whether nobody answers at a unix socket.
 func dead(path string) bool {
 	c, err := net.Dial("unix", path)
