@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -104,8 +105,9 @@ func (c *Client) try(ctx context.Context, push *pspb.Push, delta, dst []float32)
 	}
 	up := c.up
 	stop := context.AfterFunc(ctx, up.cancel)
+	late := time.AfterFunc(c.opts.resend(), up.cancel) // retry sends it again, and it still counts once
 	pull, err := up.exchange(push, delta, dst, &c.packer)
-	if !stop() || err != nil {
+	if inTime := late.Stop(); !stop() || !inTime || err != nil {
 		up.close()
 		c.up = nil
 	}

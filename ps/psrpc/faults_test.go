@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"net"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -15,6 +17,7 @@ import (
 
 	"dkpipe/ps"
 	"dkpipe/ps/pspb"
+	"dkpipe/ps/pstest"
 )
 
 // Connections are cut after random numbers of bytes, in the middle of deltas, replies and heartbeats: every commit counts
@@ -168,6 +171,50 @@ func TestBrokenSessionComesBackWithinTheGrace(t *testing.T) {
 	}
 	if dst[0] != 5 {
 		t.Errorf("centre %v, want 5", dst)
+	}
+}
+
+// withdrawals counts commits that were taken back.
+type withdrawals struct{ n atomic.Int64 }
+
+func (*withdrawals) Committed(ps.Commit, ps.Ack)                {}
+func (*withdrawals) Membership(ps.Worker, uint64, bool, string) {}
+func (*withdrawals) EpochDone(int, uint64, []float32)           {}
+func (w *withdrawals) Took(c ps.Call) {
+	if c.Kind == ps.CallWithdraw {
+		w.n.Add(1)
+	}
+}
+
+// A commit that is not answered for long is sent again, as one whose message was lost would have to be; it counts once.
+func TestACommitWithoutAnAnswerIsSentAgain(t *testing.T) {
+	core, err := ps.NewCore([]float32{0}, pstest.Add{}, ps.Options{Mode: ps.Rounds, Workers: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var taken withdrawals
+	srv := ps.NewServer(core, &taken)
+	ticket := NewTicket()
+	addr := serve(t, srv, "127.0.0.1:0", ServerOptions{Ticket: ticket})
+	a := client(t, ClientOptions{Address: addr.String(), Ticket: ticket, Worker: 0, Resend: 20 * time.Millisecond})
+	b := client(t, ClientOptions{Address: addr.String(), Ticket: ticket, Worker: 1})
+	first := make(chan error, 1)
+	dst := make([]float32, 1)
+	go func() {
+		_, err := a.Exchange(t.Context(), ones(a, 1, 0), dst)
+		first <- err
+	}()
+	for taken.n.Load() < 3 {
+		runtime.Gosched()
+	}
+	if ack, err := b.Exchange(t.Context(), ones(b, 1, 0), make([]float32, 1)); err != nil || ack.Version != 1 {
+		t.Errorf("%+v, %v", ack, err)
+	}
+	if err := <-first; err != nil || dst[0] != 1 {
+		t.Errorf("%v, %v", dst, err)
+	}
+	if s := srv.Progress().Stats; s.Commits != 2 || s.Samples != 2 {
+		t.Errorf("%+v", s)
 	}
 }
 
