@@ -333,6 +333,14 @@ func TestStoppedAndKilledDataServerProcesses(t *testing.T) {
 		}
 	}
 	signal(syscall.SIGSTOP)
+	for state := ""; state != "T"; { // the signal is on its way until every thread stands still
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", process.Process.Pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, rest, _ := strings.Cut(string(b), ") ")
+		state, _, _ = strings.Cut(rest, " ")
+	}
 	go push(1, 0)
 	select {
 	case err := <-pushed:
