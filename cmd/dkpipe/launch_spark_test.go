@@ -41,12 +41,12 @@ func onExecutors(t *testing.T) *executors {
 }
 
 // train starts a training in the executors.
-func (e *executors) train(t *testing.T, epochs int) (*dkpipe, string) {
+func (e *executors) train(t *testing.T, epochs int, more ...string) (*dkpipe, string) {
 	t.Helper()
 	e.runs++
 	events := filepath.Join(e.dir, "events"+strconv.Itoa(e.runs))
-	p := &dkpipe{cmd: exec.Command(e.program, "train", "-f", "job.yaml", "--launch", "spark", "--events", events, "--json",
-		"--set", fmt.Sprintf("spark.remote=%s,train.epochs=%d,train.join_seconds=60", e.box.Spark, epochs))}
+	p := &dkpipe{cmd: exec.Command(e.program, append([]string{"train", "-f", "job.yaml", "--launch", "spark", "--events", events, "--json",
+		"--set", fmt.Sprintf("spark.remote=%s,train.epochs=%d,train.join_seconds=60", e.box.Spark, epochs)}, more...)...)}
 	p.cmd.Dir, p.cmd.Stdout, p.cmd.Stderr = e.dir, &p.stdout, &p.stderr
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -150,6 +150,7 @@ func everyRowCounted(t *testing.T, r result, epochs int64) {
 func TestWorkersInSparkExecutors(t *testing.T) {
 	e := onExecutors(t)
 	t.Run("undisturbed", func(t *testing.T) { testInExecutors(t, e) })
+	t.Run("on data servers", func(t *testing.T) { testExecutorsOnDataServers(t, e) })
 	t.Run("an executor is killed", func(t *testing.T) { testExecutorKilled(t, e) })
 	t.Run("the query is killed", func(t *testing.T) { testQueryKilled(t, e) })
 	t.Run("the coordinator is killed", func(t *testing.T) { testCoordinatorKilled(t, e) })
@@ -179,6 +180,29 @@ func testInExecutors(t *testing.T, e *executors) {
 		t.Fatalf("exit code %d\n%s\n%s", code, &p.stdout, &p.stderr)
 	}
 	everyRowCounted(t, p.result(t), epochs)
+	e.gone(t, 5*time.Second)
+	e.slotsFree(t, 10*time.Second)
+}
+
+// testExecutorsOnDataServers has the parameters on data servers beside the coordinator, where other machines could reach them,
+// and kills one of them.
+func testExecutorsOnDataServers(t *testing.T, e *executors) {
+	const epochs = 1000
+	p, events := e.train(t, epochs, "--servers", "2", "--codec", "bf16", "--listen", "0.0.0.0:0", "--set", "train.advertise=127.0.0.1")
+	event(t, events, "worker_joined", func(m map[string]any) bool { return m["workers"].(float64) == 2 })
+	event(t, events, "epoch", nil)
+	victim := event(t, events, "server_started", nil)
+	if err := syscall.Kill(int(victim["pid"].(float64)), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if code := p.wait(t); code != 0 {
+		t.Fatalf("exit code %d\n%s\n%s", code, &p.stdout, &p.stderr)
+	}
+	r := p.serversResult(t)
+	everyRowCounted(t, r.result, epochs)
+	if len(r.Servers) != 2 || r.Servers[0].Lost != 1 || r.Wire == nil || r.Wire.Float32 > 0.51 {
+		t.Errorf("servers %+v, wire %+v", r.Servers, r.Wire)
+	}
 	e.gone(t, 5*time.Second)
 	e.slotsFree(t, 10*time.Second)
 }

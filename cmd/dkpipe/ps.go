@@ -81,6 +81,9 @@ func (a *app) runDataServer(ctx context.Context, stdin io.Reader, f psFlags) (*p
 		return nil, err
 	}
 	defer events.close()
+	if f.ticketFile == "" && a.env(ticketVariable) == "" {
+		return nil, usage("make one for the run and its data servers with: dkpipe worker ticket DIR", "ps needs the ticket of its run, in %s or a --ticket-file", ticketVariable)
+	}
 	ticket, err := a.readTicket(f.ticketFile)
 	if err != nil {
 		return nil, err
@@ -91,7 +94,7 @@ func (a *app) runDataServer(ctx context.Context, stdin io.Reader, f psFlags) (*p
 	}
 	at, err := psrpc.Advertised(l.Addr(), f.advertise)
 	if err != nil {
-		return nil, errors.Join(err, l.Close())
+		return nil, hinted{errors.Join(err, l.Close()), "give the host that the run and its workers reach this machine at: --advertise HOST"}
 	}
 	identity, err := a.identity(beyondMachine(l.Addr()))
 	if err != nil {
