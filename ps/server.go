@@ -337,11 +337,10 @@ func (s *Server) Replace(server int, by Keeper, snapshot *Snapshot) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	defer s.after()
-	if p := s.core.plane; server >= 0 {
-		if p == nil || server >= len(p.keepers) {
-			return &Error{Kind: "internal", Message: fmt.Sprintf("parameter server: there is no data server %d to replace", server)}
+	if server >= 0 {
+		if err := s.swap(server, by); err != nil {
+			return err
 		}
-		p.keepers[server] = by
 	}
 	if s.ended && s.core.aborted == nil {
 		return &Error{Kind: "internal", Message: "parameter server: the run has finished, it cannot go back"}
@@ -359,6 +358,22 @@ func (s *Server) Replace(server int, by Keeper, snapshot *Snapshot) error {
 			s.obs.Membership(m.id, m.incarnation, false, "the server went back to a checkpoint")
 		}
 	}
+	return nil
+}
+
+// Swap puts another data server in the place of one that was lost. It is empty until Rollback.
+func (s *Server) Swap(server int, by Keeper) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.swap(server, by)
+}
+
+func (s *Server) swap(server int, by Keeper) error {
+	p := s.core.plane
+	if p == nil || server < 0 || server >= len(p.keepers) {
+		return &Error{Kind: "internal", Message: fmt.Sprintf("parameter server: there is no data server %d to replace", server)}
+	}
+	p.keepers[server] = by
 	return nil
 }
 

@@ -17,7 +17,8 @@ type DataServers interface {
 	// Open gives the way to each of them, in order. lost may be called by any goroutine when one has gone, or has not any
 	// more what it should have; its keeper must give errors by then, and not wait.
 	Open(ctx context.Context, lost func(server int, err error)) ([]ps.Keeper, error)
-	// Replace gives the way to an empty server in the place of a lost one. Workers reach it at the same address.
+	// Replace gives the way to an empty server in the place of a lost one, after it has ended that one: lost is not called for
+	// it any more. Workers reach it at the same address.
 	Replace(ctx context.Context, server int) (ps.Keeper, error)
 }
 
@@ -167,16 +168,20 @@ func (g *guard) give(err error) {
 	g.srv.Abort(err)
 }
 
-// take gives a lost server, or -1.
-func (g *guard) take() (int, error) {
+// take gives the servers that are lost.
+func (g *guard) take() map[int]error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for _, i := range slices.Sorted(maps.Keys(g.lost)) {
-		err := g.lost[i]
-		delete(g.lost, i)
-		return i, err
-	}
-	return -1, nil
+	lost := g.lost
+	g.lost = map[int]error{}
+	return lost
+}
+
+// forget drops what was said about the server before the present one.
+func (g *guard) forget(server int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.lost, server)
 }
 
 // recover replaces what is lost and takes the run back.
@@ -185,18 +190,24 @@ func (g *guard) recover(ctx context.Context, losses int) error {
 	var found []Recovery
 	var failed error
 	tries := map[int]int{}
-	for i, cause := g.take(); i >= 0; i, cause = g.take() {
-		if tries[i]++; max(losses, tries[i]) > maxLosses {
-			return &pipeline.Error{Kind: pipeline.Unreachable, Message: fmt.Sprintf("data server %d was lost %d times before anything was committed", i, maxLosses+1), Err: cause,
-				Hint: "see why it ends; the run can go on with --resume when it keeps checkpoints"}
+	for lost := g.take(); len(lost) > 0; lost = g.take() {
+		for _, i := range slices.Sorted(maps.Keys(lost)) {
+			if tries[i]++; max(losses, tries[i]) > maxLosses {
+				return &pipeline.Error{Kind: pipeline.Unreachable, Message: fmt.Sprintf("data server %d was lost %d times before anything was committed", i, maxLosses+1), Err: lost[i],
+					Hint: "see why it ends; the run can go on with --resume when it keeps checkpoints"}
+			}
+			g.watch.tell(func(o Recovered) { o.ServerLost(i, lost[i]) })
+			found = append(found, Recovery{Server: i, Cause: lost[i].Error()})
+			k, err := g.cfg.Servers.Replace(ctx, i)
+			if err != nil {
+				return err
+			}
+			g.forget(i)
+			if err := g.srv.Swap(i, k); err != nil {
+				return err
+			}
 		}
-		g.watch.tell(func(o Recovered) { o.ServerLost(i, cause) })
-		found = append(found, Recovery{Server: i, Cause: cause.Error()})
-		k, err := g.cfg.Servers.Replace(ctx, i)
-		if err != nil {
-			return err
-		}
-		failed = g.srv.Replace(i, k, g.newest()) // fails when another one is lost, which is told, too
+		failed = g.srv.Rollback(g.newest()) // fails when another one is lost, which is told, too
 	}
 	if failed != nil || len(found) == 0 {
 		return failed

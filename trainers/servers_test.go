@@ -98,13 +98,17 @@ func (s *stores) at(i int) *mortal {
 
 // lose kills stores at once. One whose loss is silent is found out by who needs it.
 func (s *stores) lose(silent bool, which ...int) {
+	dead := map[int]*mortal{}
 	for _, i := range which {
-		s.at(i).kill()
+		dead[i] = s.at(i)
+		dead[i].kill()
 	}
-	for _, i := range which {
-		if !silent {
+	for i, m := range dead {
+		s.mu.Lock()
+		if !silent && s.all[i] == m {
 			s.lost(i, errDead)
 		}
+		s.mu.Unlock()
 	}
 }
 

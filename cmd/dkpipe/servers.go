@@ -221,7 +221,7 @@ func (s *dataServers) Replace(ctx context.Context, server int) (ps.Keeper, error
 // begin starts a data server, or waits for the one that somebody else starts.
 func (s *dataServers) begin(ctx context.Context, i int) (*psrpc.Keeper, error) {
 	d := &dataServer{}
-	k, err := psrpc.DialKeeper(psrpc.KeeperOptions{Address: s.own[i], Ticket: s.ticket, Run: s.run, Job: s.blob, Retry: min(keeperRetry, s.wait), Lost: func(err error) { s.lost(i, err) }})
+	k, err := psrpc.DialKeeper(psrpc.KeeperOptions{Address: s.own[i], Ticket: s.ticket, Run: s.run, Job: s.blob, Retry: min(keeperRetry, s.wait), Lost: func(err error) { s.gone(i, d, err) }})
 	if err != nil {
 		return nil, err
 	}
@@ -309,18 +309,19 @@ func (s *dataServers) start(i int, d *dataServer) error {
 		_ = cmd.Wait() // the state says how
 		err := &pipeline.Error{Kind: pipeline.Unreachable, Message: fmt.Sprintf("process %d ended: %s", cmd.Process.Pid, cmd.ProcessState)}
 		d.keeper.Fail(err)
-		if s.present(i, d) {
-			s.lost(i, err)
-		}
+		s.gone(i, d, err)
 	}()
 	return nil
 }
 
-// present says whether a life of a data server is the one that the run goes on with.
-func (s *dataServers) present(i int, d *dataServer) bool {
+// gone says that a life of a data server is over, unless the run goes on with another one already. That it does so meanwhile
+// has to wait.
+func (s *dataServers) gone(i int, d *dataServer, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.all[i] == d
+	if s.all[i] == d {
+		s.lost(i, err)
+	}
 }
 
 // end ends a life of a data server; in order when it is over.

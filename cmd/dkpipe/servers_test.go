@@ -191,6 +191,28 @@ func TestAKilledDataServerIsReplaced(t *testing.T) {
 	}
 }
 
+// TestAllDataServersKilledAtOnce takes away all that is known of the parameters but for the coordinator's copy. Without
+// checkpoints that one is of some seconds before, or of the beginning.
+func TestAllDataServersKilledAtOnce(t *testing.T) {
+	const epochs = 150
+	dir := quickstart(t)
+	calm := startSpread(t, dir, epochs, steady).end(t)
+	r := startSpread(t, dir, epochs, steady)
+	r.reach(t, 20)
+	for _, pid := range []int{r.pid(t, "server", 0), r.pid(t, "server", 1)} {
+		r.signal(t, pid, syscall.SIGKILL)
+	}
+	res := r.end(t)
+	if weights(t, dir, res.result) != weights(t, dir, calm.result) {
+		t.Error("what was done again came out differently")
+	}
+	for _, s := range res.Servers {
+		if s.Lost != 1 {
+			t.Errorf("server %+v", s)
+		}
+	}
+}
+
 // TestAPausedDataServerLosesNothing stops a data server for some seconds: the run waits for it, and comes out the same.
 func TestAPausedDataServerLosesNothing(t *testing.T) {
 	const epochs = 200

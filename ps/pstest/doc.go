@@ -25,7 +25,7 @@
 //		The run waits for another one in its place. All go back to the last checkpoint, or the last copy of the state that the
 //		coordinator keeps, and workers join again; what came after it is done again, and reported. A round that was open is. One that
 //		was paused only is waited for, and nothing is lost.
-//		TestAKilledDataServerIsReplaced TestAPausedDataServerLosesNothing TestDataServersByHand TestALostDataServerTakesTheRunBack
+//		TestAKilledDataServerIsReplaced TestAllDataServersKilledAtOnce TestAPausedDataServerLosesNothing TestDataServersByHand TestALostDataServerTakesTheRunBack
 //		TestStoppedAndKilledDataServerProcesses TestLostRoundIsMadeAgain
 //	coordinator lost:
 //		Another one goes on from the last checkpoint, with any number of workers; those that waited join it. Nobody else of the run
