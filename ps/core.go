@@ -40,7 +40,8 @@ type Options struct {
 	Block int
 	// Generation tells the lives of the server apart: it must be greater after every Restore, so that a worker that
 	// knew the server before its crash is not taken for one that joined after. It becomes the upper half of
-	// incarnations.
+	// incarnations. Every Rollback counts it up: a server that is restored from a snapshot that was taken before a
+	// Rollback has to leave room for that, as it does when it takes the clock.
 	Generation uint32
 }
 
@@ -187,10 +188,16 @@ func (c *Core) Version() uint64 { return c.version }
 
 // Centre copies the centre to dst and gives its version.
 func (c *Core) Centre(dst []float32) (uint64, error) {
-	if len(dst) != c.size {
-		return 0, wrongLength(-1, "the destination", len(dst), c.size)
-	}
+	version, wait := c.order(dst)
+	return version, wait()
+}
+
+// order is Centre in two parts: with data servers, dst is filled when wait returns, which needs no lock.
+func (c *Core) order(dst []float32) (version uint64, wait func() error) {
+	err := error(nil)
 	switch {
+	case len(dst) != c.size:
+		err = wrongLength(-1, "the destination", len(dst), c.size)
 	case c.plane == nil:
 		copy(dst, c.centre)
 	case c.finalAt(c.version):
@@ -198,7 +205,7 @@ func (c *Core) Centre(dst []float32) (uint64, error) {
 	default:
 		return c.version, c.plane.save(c.version, dst, nil)
 	}
-	return c.version, nil
+	return c.version, func() error { return err }
 }
 
 // Stats gives the counters.

@@ -13,8 +13,9 @@ type Keeper interface {
 	Load(State) error
 	// Apply hands on a decree without waiting for anything. A keeper that cannot apply it later says so elsewhere.
 	Apply(epoch uint64, d Decree) error
-	// Save fills the vectors of a state, those that are not nil, when every decree handed on has been applied.
-	Save(*State) error
+	// Save orders the state as it is when every decree handed on so far has been applied, without waiting for anything. The
+	// function that it gives waits until the vectors of the state are filled, those that are not nil.
+	Save(*State) (wait func() error)
 }
 
 // Blocks is a data server as a worker sees it.
@@ -52,7 +53,7 @@ func (c *Core) gather() {
 		return
 	}
 	f := &final{version: c.version, centre: make([]float32, c.size), slots: make([]float32, c.plane.slots*c.size)}
-	if c.failed = c.plane.save(f.version, f.centre, f.slots); c.failed == nil {
+	if c.failed = c.plane.save(f.version, f.centre, f.slots)(); c.failed == nil {
 		c.final = f
 	}
 }
@@ -126,26 +127,35 @@ func (p *Plane) apply(d Decree) error {
 	return nil
 }
 
-// save gathers the state at one version; slots may be nil.
-func (p *Plane) save(version uint64, centre, slots []float32) error {
-	return each(len(p.keepers), func(s int) error {
+// save orders the state at one version; slots may be nil. The function that it gives waits for it and may be called without
+// the lock that guards the core.
+func (p *Plane) save(version uint64, centre, slots []float32) (wait func() error) {
+	states := make([]State, len(p.keepers))
+	waits := make([]func() error, len(p.keepers))
+	for s, k := range p.keepers {
 		n := p.part.Size(s)
-		st := State{Epoch: p.epoch, Centre: make([]float32, n)}
+		states[s] = State{Epoch: p.epoch, Centre: make([]float32, n)}
 		if slots != nil {
-			st.Slots = make([]float32, p.slots*n)
+			states[s].Slots = make([]float32, p.slots*n)
 		}
-		if err := p.keepers[s].Save(&st); err != nil {
-			return p.lost(s, err)
-		}
-		if st.Version != version {
-			return p.lost(s, &Error{Kind: "internal", Message: fmt.Sprintf("it is at version %d, not %d", st.Version, version)})
-		}
-		p.part.Scatter(s, centre, st.Centre, 1)
-		if slots != nil {
-			p.part.Scatter(s, slots, st.Slots, p.slots)
-		}
-		return nil
-	})
+		waits[s] = k.Save(&states[s])
+	}
+	return func() error {
+		return each(len(waits), func(s int) error {
+			if err := waits[s](); err != nil {
+				return p.lost(s, err)
+			}
+			st := states[s]
+			if st.Version != version {
+				return p.lost(s, &Error{Kind: "internal", Message: fmt.Sprintf("it is at version %d, not %d", st.Version, version)})
+			}
+			p.part.Scatter(s, centre, st.Centre, 1)
+			if slots != nil {
+				p.part.Scatter(s, slots, st.Slots, p.slots)
+			}
+			return nil
+		})
+	}
 }
 
 // lost is the error of a data server that does not do what it should, after its guard was told. Several may be lost at once.

@@ -253,14 +253,20 @@ func (s *Server) Abort(err error) {
 }
 
 // Finished is closed when nothing is left to do: all units are complete, or the run was stopped and every worker has
-// left, or it was aborted.
-func (s *Server) Finished() <-chan struct{} { return s.finished }
+// left, or it was aborted. A Rollback after an abort makes a new channel: who gives up a run only when nobody takes it back asks
+// again, or uses Guard.
+func (s *Server) Finished() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.finished
+}
 
 // Centre copies the centre to dst, whole commits only, and gives its version.
 func (s *Server) Centre(dst []float32) (uint64, error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.core.Centre(dst)
+	version, wait := s.core.order(dst)
+	s.mu.Unlock()
+	return version, wait()
 }
 
 // Snapshot copies the whole state for a checkpoint.
@@ -270,11 +276,18 @@ func (s *Server) Snapshot() *Snapshot { return s.SnapshotWith(nil) }
 // server's lock held, must be quick and may not call the server; nil does without.
 func (s *Server) SnapshotWith(look func()) *Snapshot {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	defer s.after()
-	snapshot := s.core.Snapshot()
+	snapshot, wait := s.core.snapshot()
 	if look != nil {
 		look()
+	}
+	plane := s.core.plane
+	s.mu.Unlock()
+	if err := wait(); err != nil { // data servers may take their time: others do not wait for them
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		defer s.after()
+		s.core.lose(plane, err)
+		snapshot.Centre, snapshot.Slots = nil, nil
 	}
 	return snapshot
 }
@@ -297,12 +310,13 @@ func (s *Server) Table() (Table, bool) {
 	return s.core.Table(), s.core.plane != nil
 }
 
-// Rollback goes back to a snapshot while the run goes on; see Core.Rollback. A run that has finished stays finished.
+// Rollback goes back to a snapshot while the run goes on; see Core.Rollback. A run that has finished stays finished, unless it
+// was aborted.
 func (s *Server) Rollback(snapshot *Snapshot) error { return s.Replace(-1, nil, snapshot) }
 
 // Guard makes the loss of a data server a pause: calls get ErrSuspended until Replace, Rollback or Abort. lost is told which
-// one, perhaps more than once, by whoever finds out; it is called with the server's lock held, must be quick and may not call
-// the server. Guard comes before Spread.
+// one, perhaps more than once, by whoever finds out, at any time; it may be called with the server's lock held, must be quick
+// and may not call the server. Guard comes before Spread.
 func (s *Server) Guard(lost func(server int, err error)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -318,10 +332,7 @@ func (s *Server) Lose(server int, err error) {
 	if p == nil || s.ended {
 		return
 	}
-	if err := p.lost(server, err); s.core.failed == nil {
-		s.core.failed = err
-		s.core.settle()
-	}
+	s.core.lose(p, p.lost(server, err))
 }
 
 // Suspended gives a channel that is closed when a suspended run goes on or ends; nil when it is not suspended.
@@ -351,6 +362,9 @@ func (s *Server) Replace(server int, by Keeper, snapshot *Snapshot) error {
 	}
 	if r, ok := s.obs.(Rewinder); ok {
 		r.Rewound(snapshot)
+	}
+	if s.ended {
+		s.ended, s.finished = false, make(chan struct{})
 	}
 	clear(s.leases)
 	for _, m := range in {
@@ -385,7 +399,7 @@ func (s *Server) epochDone(epoch int) {
 	}
 	if s.core.plane != nil {
 		centre = make([]float32, s.core.size)
-		if _, err := s.core.Centre(centre); err != nil {
+		if _, err := s.core.Centre(centre); err != nil { // here all others do wait: nothing may be applied before
 			s.core.failed = err
 			return
 		}

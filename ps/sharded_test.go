@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -343,4 +344,112 @@ func TestStoreRefusesDecreesThatMakeNoSense(t *testing.T) {
 			t.Errorf("%+v: %v", d, err)
 		}
 	}
+}
+
+// A checkpoint whose data server takes its time holds up nobody: looks, joins and heartbeats are answered meanwhile, and so are
+// commits, which are not in it.
+func TestSlowSnapshotHoldsUpNobody(t *testing.T) {
+	srv := ps.NewServer(newCore(t, []float32{1}, pstest.Add{}, ps.Options{Workers: 2}), nil)
+	store, err := ps.NewStore(pstest.Add{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	slow := &slowKeeper{Store: store, ordered: make(chan struct{}), given: make(chan struct{})}
+	if _, err := srv.Spread([]ps.Keeper{slow}); err != nil {
+		t.Fatal(err)
+	}
+	saved := make(chan *ps.Snapshot)
+	go func() { saved <- srv.Snapshot() }()
+	<-slow.ordered
+	life, err := srv.Join(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := srv.Touch(0, life, time.Now().Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	table, _ := srv.Table()
+	blocks, err := ps.NewSharded(1, table, []ps.Blocks{store})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dst := make([]float32, 1)
+	if _, err := (conn{blocks, srv}).Exchange(t.Context(), ps.Commit{Incarnation: life, Seq: 1, Steps: 1, Delta: []float32{1}}, dst); err != nil || dst[0] != 2 {
+		t.Fatal(dst, err)
+	}
+	if p := srv.Progress(); p.Version != 1 {
+		t.Fatalf("%+v", p)
+	}
+	close(slow.given)
+	if s := <-saved; s.Version != 0 || !slices.Equal(s.Centre, []float32{1}) {
+		t.Fatalf("%+v", s)
+	}
+}
+
+// slowKeeper copies the state when it is ordered and gives it when it may.
+type slowKeeper struct {
+	*ps.Store
+	ordered, given chan struct{}
+}
+
+func (k *slowKeeper) Save(s *ps.State) func() error {
+	wait := k.Store.Save(s)
+	close(k.ordered)
+	return func() error {
+		<-k.given
+		return wait()
+	}
+}
+
+// An aborted run that was taken back goes on: it is not finished any more, and can be taken back again.
+func TestRollbackAfterAbort(t *testing.T) {
+	srv := ps.NewServer(newCore(t, []float32{1}, pstest.Add{}, ps.Options{Shards: 1, Epochs: 1}), nil)
+	saved := srv.Snapshot()
+	srv.Abort(errors.New("a data server is lost"))
+	<-srv.Finished()
+	for range 2 {
+		if err := srv.Rollback(saved); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-srv.Finished():
+			t.Fatal("finished while it goes on")
+		default:
+		}
+	}
+	life, err := srv.Join(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, _, err := srv.Next(t.Context(), 0, life)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := srv.Exchange(t.Context(), ps.Commit{Incarnation: life, Seq: 1, Steps: 1, Delta: []float32{1}, Positions: []ps.Position{{Unit: u.ID, Done: true}}}, make([]float32, 1)); err != nil {
+		t.Fatal(err)
+	}
+	<-srv.Finished()
+	if err := srv.Rollback(saved); err == nil {
+		t.Error("a run that has done its work goes back")
+	}
+}
+
+// What a server is made for can be asked while it goes back to a checkpoint: for the race detector.
+func TestSizesAreReadDuringARollback(t *testing.T) {
+	srv := ps.NewServer(newCore(t, []float32{1}, pstest.Add{}, ps.Options{}), nil)
+	saved := srv.Snapshot()
+	var all sync.WaitGroup
+	all.Go(func() {
+		for range 100 {
+			if srv.Len() != 1 || srv.Workers() != 1 || srv.Rule() == nil {
+				t.Error("something else")
+			}
+		}
+	})
+	for range 100 {
+		if err := srv.Rollback(saved); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all.Wait()
 }

@@ -34,7 +34,17 @@ type UnitSnapshot struct {
 // Snapshot copies the state. Commits that wait for their round are not in it. It has no Centre when a data server that it is
 // to come from is lost; the run is aborted then, or suspended (Server.Guard).
 func (c *Core) Snapshot() *Snapshot {
-	s := &Snapshot{
+	s, wait := c.snapshot()
+	if err := wait(); err != nil {
+		c.lose(c.plane, err)
+		s.Centre, s.Slots = nil, nil
+	}
+	return s
+}
+
+// snapshot is Snapshot in two parts: with data servers, the vectors are filled when wait returns, which needs no lock.
+func (c *Core) snapshot() (s *Snapshot, wait func() error) {
+	s = &Snapshot{
 		Generation: c.gen, Version: c.version, Centre: slices.Clone(c.centre), Slots: slices.Clone(c.slots), Block: c.block,
 		Shards: c.work.shards, Epochs: c.work.epochs, Epoch: c.work.first, Stats: c.stats,
 	}
@@ -50,13 +60,17 @@ func (c *Core) Snapshot() *Snapshot {
 		s.Centre, s.Slots = slices.Clone(c.final.centre), slices.Clone(c.final.slots)
 	} else if c.plane != nil {
 		s.Centre, s.Slots = make([]float32, c.size), make([]float32, c.plane.slots*c.size)
-		if err := c.plane.save(c.version, s.Centre, s.Slots); err != nil {
-			c.failed = err
-			c.settle()
-			s.Centre, s.Slots = nil, nil
-		}
+		return s, c.plane.save(c.version, s.Centre, s.Slots)
 	}
-	return s
+	return s, func() error { return nil }
+}
+
+// lose makes the loss of a data server of a plane known, unless another plane has taken its place since.
+func (c *Core) lose(p *Plane, err error) {
+	if c.plane == p && c.failed == nil {
+		c.failed = err
+		c.settle()
+	}
 }
 
 // Restore puts a snapshot into a core that nobody has joined yet. The core must have been made with the same number of

@@ -200,7 +200,12 @@ func (m *stage) begin(incarnation uint64) {
 }
 
 // Save copies the state, of which the decrees before have been applied. It leaves out slots when dst has none.
-func (s *Store) Save(dst *State) error {
+func (s *Store) Save(dst *State) (wait func() error) {
+	err := s.save(dst)
+	return func() error { return err }
+}
+
+func (s *Store) save(dst *State) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(dst.Centre) != len(s.state.Centre) || dst.Slots != nil && len(dst.Slots) != len(s.state.Slots) {

@@ -150,7 +150,9 @@ func (cfg Config) core(params []float32, shards []pipeline.Shard) (*ps.Core, err
 	o := policyOf(cfg.Algorithm).server(cfg.Algorithm, cfg.Workers, cfg.window(), rows*int64(cfg.Epochs))
 	o.Shards, o.Epochs, o.Block = len(shards), cfg.Epochs, blockOf(len(params))
 	if cfg.From != nil {
-		o.Generation, o.Block = cfg.From.Generation+1, cfg.From.Block
+		// A server that goes back counts up from its snapshot's generation without keeping that anywhere, and one more life of it
+		// may start from the same snapshot. The clock keeps the two apart.
+		o.Generation, o.Block = max(cfg.From.Generation+1, uint32(time.Now().Unix())), cfg.From.Block
 	}
 	rule, err := Rule(cfg.Algorithm, cfg.Workers, cfg.Optimizer)
 	if err != nil {

@@ -1359,6 +1359,7 @@ type Order struct {
 	Run           []byte                 `protobuf:"bytes,5,opt,name=run,proto3" json:"run,omitempty"`   // names the coordinator's run; a data server heeds one at a time
 	Job           []byte                 `protobuf:"bytes,6,opt,name=job,proto3" json:"job,omitempty"`   // with load: what the rule is made from
 	End           bool                   `protobuf:"varint,7,opt,name=end,proto3" json:"end,omitempty"`  // the run is over
+	Id            []byte                 `protobuf:"bytes,8,opt,name=id,proto3" json:"id,omitempty"`     // with load: 16 random bytes that name it; a repeat has the same
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1440,6 +1441,13 @@ func (x *Order) GetEnd() bool {
 		return x.End
 	}
 	return false
+}
+
+func (x *Order) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
 }
 
 // State describes the vectors that follow it.
@@ -1885,7 +1893,7 @@ const file_ps_proto_rawDesc = "" +
 	"replyCodec\"E\n" +
 	"\x06Result\x12\x10\n" +
 	"\x03bad\x18\x01 \x01(\x03R\x03bad\x12)\n" +
-	"\x05fault\x18\x02 \x01(\v2\x13.dkpipe.ps.v1.FaultR\x05fault\"\xd5\x01\n" +
+	"\x05fault\x18\x02 \x01(\v2\x13.dkpipe.ps.v1.FaultR\x05fault\"\xe5\x01\n" +
 	"\x05Order\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12'\n" +
 	"\x04load\x18\x02 \x01(\v2\x13.dkpipe.ps.v1.StateR\x04load\x12.\n" +
@@ -1893,7 +1901,8 @@ const file_ps_proto_rawDesc = "" +
 	"\x04save\x18\x04 \x01(\v2\x13.dkpipe.ps.v1.StateR\x04save\x12\x10\n" +
 	"\x03run\x18\x05 \x01(\fR\x03run\x12\x10\n" +
 	"\x03job\x18\x06 \x01(\fR\x03job\x12\x10\n" +
-	"\x03end\x18\a \x01(\bR\x03end\"i\n" +
+	"\x03end\x18\a \x01(\bR\x03end\x12\x0e\n" +
+	"\x02id\x18\b \x01(\fR\x02id\"i\n" +
 	"\x05State\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12\x1a\n" +
 	"\belements\x18\x02 \x01(\x04R\belements\x12\x14\n" +

@@ -24,6 +24,7 @@ const (
 	firstWait    = 20 * time.Millisecond
 	longestWait  = 2 * time.Second
 	leaveWait    = 2 * time.Second
+	longestBeat  = 24 * time.Hour // between two heartbeats that a server may ask for
 )
 
 // ClientOptions say where a worker joins.
@@ -153,8 +154,8 @@ func (c *Client) Rejoin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if life.Incarnation == 0 || life.Codec > uint32(Auto) || life.Parameters > 1<<40 || life.HeartbeatMs <= 0 {
-		return malformed("an answer to Join with incarnation %d, %d parameters and a heartbeat of %d ms", life.Incarnation, life.Parameters, life.HeartbeatMs)
+	if err := credible(life); err != nil {
+		return err
 	}
 	codec := c.opts.Codec
 	if codec == FP32 {
@@ -171,6 +172,14 @@ func (c *Client) Rejoin(ctx context.Context) error {
 		return err
 	}
 	return c.live(ctx, life)
+}
+
+// credible refuses an answer to Join that no server gives.
+func credible(life *pspb.JoinReply) error {
+	if life.Worker < 0 || life.Incarnation == 0 || life.Codec > uint32(Auto) || life.Parameters > 1<<40 || life.HeartbeatMs <= 0 || life.HeartbeatMs > longestBeat.Milliseconds() {
+		return malformed("an answer to Join as worker %d with incarnation %d, %d parameters and a heartbeat of %d ms", life.Worker, life.Incarnation, life.Parameters, life.HeartbeatMs)
+	}
+	return nil
 }
 
 // Codec is what the commits of the present life travel as; Auto until that is decided.

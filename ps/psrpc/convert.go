@@ -3,6 +3,7 @@ package psrpc
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -109,6 +110,9 @@ func toFault(err error) *pspb.Fault {
 			f.Cause = code
 		}
 	}
+	defer func() { // names of files and the like need not be UTF-8, messages of protobuf have to be
+		f.Kind, f.Message, f.Hint = strings.ToValidUTF8(f.Kind, "?"), strings.ToValidUTF8(f.Message, "?"), strings.ToValidUTF8(f.Hint, "?")
+	}()
 	var e *ps.Error
 	if f.Cause != pspb.Fault_OTHER && errors.As(err, &e) {
 		f.Message = e.Message // the other side puts the cause behind it again

@@ -1,6 +1,7 @@
 package psrpc
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -45,6 +46,7 @@ type DataServer struct {
 	mu    sync.Mutex
 	store *ps.Store // nil before there is a rule
 	slots int       // of the rule, for each parameter
+	load  []byte    // names what the store was loaded with
 	run   []byte    // whose store it is
 	heard bool      // of its coordinator, since somebody looked
 	quiet int       // looks in a row without
@@ -199,7 +201,7 @@ func (s *DataServer) heed(ss grpc.ServerStream, order *pspb.Order) (save *ps.Sta
 	case store == nil: // a sign of life before anything was loaded
 		return nil, nil
 	case order.Load != nil:
-		return nil, s.load(ss, store, order)
+		return nil, s.fill(ss, store, order)
 	}
 	if _, epoch := store.Size(); order.Epoch != 0 && epoch != order.Epoch {
 		return nil, &ps.Error{Kind: "timeout", Message: fmt.Sprintf("the data server has not the parameters of table %d", order.Epoch), Err: ps.ErrFenced}
@@ -215,9 +217,9 @@ func (s *DataServer) heed(ss grpc.ServerStream, order *pspb.Order) (save *ps.Sta
 	return s.save(store, order)
 }
 
-func (s *DataServer) load(ss grpc.ServerStream, store *ps.Store, order *pspb.Order) error {
+func (s *DataServer) fill(ss grpc.ServerStream, store *ps.Store, order *pspb.Order) error {
 	l, slots := order.Load, uint64(s.width())
-	if l.Elements > maxElements || l.Slots != l.Elements*slots || l.Block == 0 || l.Block > maxElements {
+	if len(order.Id) != 16 || l.Elements > maxElements || l.Slots != l.Elements*slots || l.Block == 0 || l.Block > maxElements {
 		return toStatus(malformed("a state of %d parameters and %d state elements in blocks of %d, the rule keeps %d each", l.Elements, l.Slots, l.Block, slots))
 	}
 	st := ps.State{Epoch: order.Epoch, Version: l.Version, Block: int(l.Block), Centre: make([]float32, l.Elements), Slots: make([]float32, l.Slots)}
@@ -228,10 +230,23 @@ func (s *DataServer) load(ss grpc.ServerStream, store *ps.Store, order *pspb.Ord
 	if err := receive(ss, st.Slots, &in); err != nil {
 		return err
 	}
-	if _, epoch := store.Size(); epoch == order.Epoch {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.store != store {
+		return &ps.Error{Kind: "busy", Message: "the data server was taken by another run meanwhile", Hint: "give each run data servers of its own"}
+	}
+	if bytes.Equal(s.load, order.Id) {
 		return nil // a repeat: the answer got lost
 	}
-	return store.Load(st)
+	if _, epoch := store.Size(); order.Epoch <= epoch {
+		return &ps.Error{Kind: "busy", Message: fmt.Sprintf("the data server has the parameters of table %d, those of table %d do not come after them", epoch, order.Epoch),
+			Hint: "another coordinator has it, or had it: start the data server again"}
+	}
+	if err := store.Load(st); err != nil {
+		return err
+	}
+	s.load = bytes.Clone(order.Id)
+	return nil
 }
 
 func (s *DataServer) save(store *ps.Store, order *pspb.Order) (*ps.State, error) {
@@ -244,7 +259,7 @@ func (s *DataServer) save(store *ps.Store, order *pspb.Order) (*ps.State, error)
 	if order.Save.Slots != 0 {
 		st.Slots = make([]float32, n*slots)
 	}
-	return st, store.Save(st)
+	return st, store.Save(st)()
 }
 
 func toDecree(d ps.Decree) *pspb.Decree {

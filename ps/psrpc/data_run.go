@@ -87,7 +87,7 @@ func (s *DataServer) empty(rule ps.Rule) error {
 	if err != nil {
 		return err
 	}
-	s.store, s.slots = store, rule.Slots()
+	s.store, s.slots, s.load = store, rule.Slots(), nil
 	return nil
 }
 

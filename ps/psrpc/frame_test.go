@@ -1,11 +1,15 @@
 package psrpc
 
 import (
+	"errors"
 	"math"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/proto"
 
 	"dkpipe/ps"
 	"dkpipe/ps/pspb"
@@ -118,6 +122,52 @@ func FuzzIncoming(f *testing.F) {
 		if in.filled > len(in.vector) || err == nil && !control && in.filled == 0 {
 			t.Errorf("%d elements taken, %v", in.filled, err)
 		}
+	})
+}
+
+// FuzzMessages hands on what the other side may say, whatever it is: nothing panics, and what is passed on can be sent.
+func FuzzMessages(f *testing.F) {
+	for _, m := range []proto.Message{
+		&pspb.JoinReply{Incarnation: 1, HeartbeatMs: math.MaxInt64 / 2}, &pspb.JoinReply{Incarnation: 1, HeartbeatMs: 2000, Parameters: 3},
+		toPush(ps.Commit{Seq: 3, Delta: []float32{1}, Positions: []ps.Position{{Unit: 1, Cursor: []byte{1}}}}), toPull(ps.Ack{Version: 1}, nil),
+		toNext(ps.Unit{ID: 1}, ps.Work), toFault(ps.ErrFenced), &pspb.LeaveRequest{Worker: 1, Why: "a" + strings.Repeat("é", 150)},
+	} {
+		b, err := proto.Marshal(m)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	sendable := func(t *testing.T, m proto.Message) {
+		if _, err := proto.Marshal(m); err != nil {
+			t.Errorf("%v: %v", m, err)
+		}
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var life pspb.JoinReply
+		if proto.Unmarshal(b, &life) == nil && credible(&life) == nil {
+			time.NewTicker(time.Duration(life.HeartbeatMs) * time.Millisecond).Stop()
+		}
+		var push pspb.Push
+		if proto.Unmarshal(b, &push) == nil {
+			sendable(t, toPush(fromPush(&push)))
+			sendable(t, toPull(ps.Ack{Rejected: clip(push.Rejected)}, nil))
+		}
+		var pull pspb.Pull
+		if proto.Unmarshal(b, &pull) == nil {
+			sendable(t, toPull(fromPull(&pull)))
+		}
+		var next pspb.NextReply
+		if proto.Unmarshal(b, &next) == nil {
+			if u, turn, err := fromNext(&next); err == nil {
+				sendable(t, toNext(u, turn))
+			}
+		}
+		var leave pspb.LeaveRequest
+		if proto.Unmarshal(b, &leave) == nil {
+			sendable(t, &pspb.Fault{Message: clip(leave.Why)})
+		}
+		sendable(t, toFault(errors.New(string(b))))
 	})
 }
 

@@ -2,6 +2,7 @@ package psrpc
 
 import (
 	"context"
+	"crypto/rand"
 	"io"
 	"sync"
 	"time"
@@ -55,6 +56,7 @@ type order struct {
 	epoch  uint64
 	decree *pspb.Decree
 	load   *ps.State
+	id     []byte // of the load
 	save   *ps.State
 	end    bool
 	done   chan error
@@ -81,7 +83,9 @@ func DialKeeper(o KeeperOptions) (*Keeper, error) {
 
 // Load fills the data server.
 func (k *Keeper) Load(s ps.State) error {
-	return k.say(&order{epoch: s.Epoch, load: &s})
+	o := &order{epoch: s.Epoch, load: &s, id: make([]byte, 16)}
+	_, _ = rand.Read(o.id) // never fails
+	return k.say(o)
 }
 
 // Apply queues a decree. At most one commit of each worker is in the queue, so that it does not grow beyond their number.
@@ -89,9 +93,9 @@ func (k *Keeper) Apply(epoch uint64, d ps.Decree) error {
 	return k.add(&order{epoch: epoch, decree: toDecree(d)})
 }
 
-// Save waits until the decrees before it are applied and gets the state.
-func (k *Keeper) Save(s *ps.State) error {
-	return k.say(&order{epoch: s.Epoch, save: s})
+// Save puts an order for the state behind the decrees before it; wait waits for it.
+func (k *Keeper) Save(s *ps.State) (wait func() error) {
+	return k.order(&order{epoch: s.Epoch, save: s})
 }
 
 // Reach waits until the data server answers, whether or not it has parameters.
@@ -121,12 +125,15 @@ func (k *Keeper) Fail(err error) {
 }
 
 // say makes an order and waits for the answer.
-func (k *Keeper) say(o *order) error {
+func (k *Keeper) say(o *order) error { return k.order(o)() }
+
+// order makes an order, and gives what waits for the answer.
+func (k *Keeper) order(o *order) (wait func() error) {
 	o.done = make(chan error, 1)
 	if err := k.add(o); err != nil {
-		return err
+		return func() error { return err }
 	}
-	return <-o.done
+	return func() error { return <-o.done }
 }
 
 func (k *Keeper) add(o *order) error {
@@ -256,7 +263,7 @@ func (u *upstream) tell(batch []*order, run, job []byte) error {
 	switch {
 	case first.load != nil:
 		l := first.load
-		msg.Job = job
+		msg.Job, msg.Id = job, first.id
 		msg.Load = &pspb.State{Version: l.Version, Elements: uint64(len(l.Centre)), Slots: uint64(len(l.Slots)), Block: uint64(l.Block)}
 	case first.save != nil:
 		msg.Save = &pspb.State{Elements: uint64(len(first.save.Centre)), Slots: uint64(len(first.save.Slots))}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -293,8 +294,10 @@ func (s *Server) leave(_ context.Context, req *pspb.LeaveRequest) (*pspb.LeaveRe
 	return &pspb.LeaveReply{}, s.ps.Leave(ps.Worker(req.Worker), req.Incarnation, clip(req.Why))
 }
 
-// clip bounds a text that came from outside.
-func clip(why string) string { return why[:min(len(why), 200)] }
+// clip bounds a text that came from outside, and leaves out the rest of a character that it cuts.
+func clip(why string) string {
+	return strings.ToValidUTF8(why[:min(len(why), 200)], "")
+}
 
 func (s *Server) next(ctx context.Context, req *pspb.NextRequest) (*pspb.NextReply, error) {
 	if req.Ask == 0 {
@@ -314,12 +317,11 @@ func (s *Server) session(ss grpc.ServerStream) error {
 		return err
 	}
 	w, incarnation := ps.Worker(first.Worker), first.Incarnation
-	s.mu.Lock()
-	s.opened++
-	s.open++
-	id := s.opened
-	s.sessions[w] = id
-	s.mu.Unlock()
+	id, err := s.enter(w, incarnation)
+	if err != nil {
+		s.hold(ss.Context(), err)
+		return toStatus(err)
+	}
 	defer func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -345,6 +347,19 @@ func (s *Server) session(ss grpc.ServerStream) error {
 			return err
 		}
 	}
+}
+
+// enter notes the newest session of a life that is not over: one of an earlier life must not take its place.
+func (s *Server) enter(w ps.Worker, incarnation uint64) (id uint64, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.ps.Touch(w, incarnation, time.Now().Add(s.lease())); err != nil {
+		return 0, err
+	}
+	s.opened++
+	s.open++
+	s.sessions[w] = s.opened
+	return s.opened, nil
 }
 
 // exchange serves the commits of one worker, one after the other. The delta is received into one vector, and the reply

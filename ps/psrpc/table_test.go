@@ -120,6 +120,49 @@ func TestRestartedCoordinatorTakesOver(t *testing.T) {
 	}
 }
 
+// A coordinator went back to a checkpoint and died, and another one starts from that checkpoint without leaving room for the
+// rollback: the data servers, which are further on, are not taken for loaded.
+func TestDataServersAreNotTakenForLoaded(t *testing.T) {
+	ticket := NewTicket()
+	a, _ := dataServer(t, pstest.Add{}, "127.0.0.1:0", DataOptions{Ticket: ticket})
+	start := func(o ps.Options, from *ps.Snapshot) (*ps.Server, error) {
+		core, err := ps.NewCore(make([]float32, 4), pstest.Add{}, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if from != nil {
+			if err := core.Restore(from); err != nil {
+				t.Fatal(err)
+			}
+		}
+		srv := ps.NewServer(core, nil)
+		_, err = srv.Spread([]ps.Keeper{keeper(t, KeeperOptions{Address: a.String(), Ticket: ticket})})
+		return srv, err
+	}
+	first, err := start(ps.Options{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	saved := first.Snapshot()
+	if err := first.Rollback(saved); err != nil {
+		t.Fatal(err)
+	}
+	c := client(t, ClientOptions{Address: serve(t, first, "127.0.0.1:0", ServerOptions{Ticket: ticket, Data: []string{a.String()}}).String(), Ticket: ticket})
+	if _, err := c.Exchange(t.Context(), ones(c, 1, 0), make([]float32, 4)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := start(ps.Options{Generation: saved.Generation + 1}, saved); err == nil || !strings.Contains(err.Error(), "table") {
+		t.Fatalf("the second one: %v", err)
+	}
+	second, err := start(ps.Options{Generation: saved.Generation + 2}, saved)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := second.Snapshot(); s.Version != 0 || s.Centre[0] != 0 {
+		t.Fatalf("%+v", s)
+	}
+}
+
 // A data server dies within a round: nobody's delta of that round counts twice after all went back to the checkpoint.
 func TestLostRoundIsMadeAgain(t *testing.T) {
 	srv := newCore(t, make([]float32, 8), ps.Options{Mode: ps.Rounds, Workers: 2, Block: 2})
@@ -262,22 +305,19 @@ func TestSlowReaderHoldsUpOnlyItself(t *testing.T) {
 	}
 }
 
-// A connection that is half open, because the other side's machine is gone without a word, ends by itself: keepalive.
+// The life at the other end of a connection that is half open, because that machine is gone without a word, ends with its lease:
+// the connection says nothing.
 func TestHalfOpenConnectionEndsTheLife(t *testing.T) {
 	srv := newCore(t, []float32{0}, ps.Options{Workers: 2, Shards: 1, Epochs: 1})
 	ticket := NewTicket()
 	addr := serve(t, srv, "127.0.0.1:0", ServerOptions{Ticket: ticket, Heartbeat: 50 * time.Millisecond, Grace: time.Hour})
 	p := newProxy(t, addr, unlimited)
 	gone := client(t, ClientOptions{Address: p.address(), Ticket: ticket, Worker: 0})
-	u, turn, err := gone.Next(t.Context(), 0, gone.Incarnation())
-	if err != nil || turn != ps.Work {
-		t.Fatal(turn, err)
-	}
 	heir, err := srv.Join(1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.stall() // nothing comes through and nothing is closed
+	u := stallAtWork(t, srv, p, gone) // nothing comes through and nothing is closed
 	v, turn, err := srv.Next(t.Context(), 1, heir)
 	if err != nil || turn != ps.Work || v.ID != u.ID {
 		t.Fatalf("%+v, turn %d, %v", v, turn, err)
