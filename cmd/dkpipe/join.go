@@ -178,7 +178,9 @@ func (g *gathering) look(srv *ps.Server) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	var in []ps.Worker
-	since := time.Now() // there were not enough workers
+	begun := time.Now()
+	since := begun // there were not enough workers
+	waited := false
 	for {
 		select {
 		case <-g.end:
@@ -204,10 +206,23 @@ func (g *gathering) look(srv *ps.Server) {
 		}
 		in = append(in[:0], now...)
 		if len(in) >= g.least {
-			since = time.Now()
+			if since = time.Now(); !waited && since.Sub(begun) > g.wait {
+				waited = true
+				g.missing(srv)
+			}
 		} else if time.Since(since) > g.wait {
 			g.fail(&pipeline.Error{Kind: pipeline.Timeout, Message: fmt.Sprintf("%d of the %d workers that the run needs were there for %v", len(in), g.least, g.wait),
 				Hint: "start workers with the command that the run has printed, or give them more time with train.join_seconds"})
+		}
+	}
+}
+
+// missing gives up the workers that have never come, so that rounds do not wait for them any more. One of them may still join.
+func (g *gathering) missing(srv *ps.Server) {
+	for w := range g.want {
+		if srv.Leave(ps.Worker(w), 0, "it never came") == nil { // an error: it came
+			g.job.app.log.Warn("a worker never came; the run goes on without it", "worker", w, "waited", g.wait)
+			g.job.events.add("worker_missing", map[string]any{"worker": w, "waited": seconds(g.wait)})
 		}
 	}
 }

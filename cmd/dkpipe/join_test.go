@@ -139,6 +139,27 @@ func TestARunWithoutWorkersEnds(t *testing.T) {
 	}
 }
 
+// TestRoundsDoNotWaitForWorkersThatNeverCome: they are given up after join_seconds, with a word, and may come later.
+func TestRoundsDoNotWaitForWorkersThatNeverCome(t *testing.T) {
+	f := &faulted{joined: startJoined(t, "--set", "train.workers=4,train.epochs=100000,train.trainer=local_sgd,train.join_seconds=1")}
+	f.proxy = newCutter(t, f.address)
+	for w := range 2 {
+		f.workers = append(f.workers, f.start(t, w))
+	}
+	f.times(t, "worker_missing", 2, 1)
+	f.times(t, "worker_missing", 3, 1)
+	f.goesOn(t)
+	f.workers = append(f.workers, f.start(t, 2))
+	f.arrival(t, 3)
+	f.ends(t)
+	if r := f.result(t); r.Workers[2].Samples == 0 || r.Workers[3].Samples != 0 {
+		t.Errorf("workers %+v", r.Workers)
+	}
+	if !strings.Contains(f.stderr.String(), "never came") {
+		t.Errorf("the log does not say who is missing: %s", &f.stderr)
+	}
+}
+
 // joinCommand is the line that a coordinator prints: its arguments, and the file of the ticket.
 func joinCommand(t *testing.T, dir string, p *dkpipe) (ticket string, args []string) {
 	t.Helper()
