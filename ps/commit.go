@@ -221,6 +221,8 @@ func (c *Core) book(m *member, cm *Commit, rejected string) {
 		c.stats.DroppedSamples += cm.Samples
 	default:
 		c.stats.Samples += cm.Samples
+		c.stats.Steps += int64(cm.Steps)
+		c.limit()
 	}
 }
 

@@ -19,6 +19,9 @@ type Options struct {
 	// Shards and Epochs make the units: every shard once in every epoch. Without shards, Next says Done at once.
 	Shards int
 	Epochs int
+	// Steps ends the run as Stop does, with the commit or the round by which that many local steps are in the centre, those
+	// before a Restore included. Asynchronous workers still commit the window that they are in. 0 does not.
+	Steps int64
 	// Quorum closes a round when that many members have committed (K of N). Who comes later is part of a later round, with
 	// the staleness that this means. 0 waits for all. Rounds mode only.
 	Quorum int
@@ -52,6 +55,7 @@ type Stats struct {
 	Rejected        uint64 // commits whose delta was refused
 	Dropped         uint64 // commits whose delta was too stale
 	Samples         int64  // samples in applied commits
+	Steps           int64  // local steps in applied commits
 	RejectedSamples int64  // samples in refused ones
 	DroppedSamples  int64  // samples in those too stale
 }
@@ -85,6 +89,7 @@ type Core struct {
 	work    work
 	stats   Stats
 	stopped bool
+	full    bool // stopped by Options.Steps
 	aborted error
 	paused  bool // aborted holds until Rollback
 	answers []Answer
@@ -316,8 +321,15 @@ func (c *Core) abandon(m *member) {
 
 // Stop ends the run gently: every ack from now on says Stop, and Next says Done.
 func (c *Core) Stop() {
-	c.stopped = true
+	c.stopped, c.full = true, false
 	c.settle()
+}
+
+// limit stops the run when it has done its steps.
+func (c *Core) limit() {
+	if c.opts.Steps > 0 && c.stats.Steps >= c.opts.Steps && !c.stopped {
+		c.stopped, c.full = true, true
+	}
 }
 
 // Steer tells all workers something, in the place of what they were told before.

@@ -50,8 +50,8 @@ func (o Options) check(rule Rule) error {
 		return &Error{Kind: "internal", Message: fmt.Sprintf("parameter server: mode %d is not known", o.Mode)}
 	case o.Mode == Rounds && based != nil && based.UsesBase():
 		return &Error{Kind: "internal", Message: fmt.Sprintf("parameter server: rule %T looks at each worker's base, a round has none", rule)}
-	case o.Workers < 0 || o.Shards < 0 || o.Epochs < 0 || o.Block < 0:
-		return spec("workers %d, shards %d, epochs %d and block %d may not be negative", o.Workers, o.Shards, o.Epochs, o.Block)
+	case o.Workers < 0 || o.Shards < 0 || o.Epochs < 0 || o.Block < 0 || o.Steps < 0:
+		return spec("workers %d, shards %d, epochs %d, block %d and steps %d may not be negative", o.Workers, o.Shards, o.Epochs, o.Block, o.Steps)
 	case o.Shards > 0 && o.Epochs == 0:
 		return &Error{Kind: "spec", Message: fmt.Sprintf("parameter server: %d shards but no epochs", o.Shards),
 			Hint: "set the number of epochs"}

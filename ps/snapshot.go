@@ -96,6 +96,7 @@ func (c *Core) Restore(s *Snapshot) error {
 	copy(c.centre, s.Centre)
 	copy(c.slots, s.Slots)
 	c.version, c.stats = s.Version, s.Stats
+	c.limit()
 	return nil
 }
 
@@ -176,7 +177,10 @@ func (c *Core) Rollback(s *Snapshot) error {
 		}
 		back.plane, back.centre, back.slots = c.plane, nil, nil
 	}
-	back.answers, back.log, back.ends, back.stopped, back.steering = c.answers, c.log, c.ends, c.stopped, c.steering
+	back.answers, back.log, back.ends, back.steering = c.answers, c.log, c.ends, c.steering
+	if c.stopped && !c.full { // else it did not have its steps when the snapshot was taken
+		back.stopped = true
+	}
 	for _, m := range c.members {
 		if m.waits() {
 			back.answers = append(back.answers, Answer{Worker: m.id, Incarnation: m.incarnation, Next: m.state == parked,

@@ -54,6 +54,7 @@ type Epoch struct {
 	Staleness    Staleness     `json:"staleness,omitempty"`
 	Workers      []WorkerEpoch `json:"workers,omitempty"`
 	Validation   Metrics       `json:"validation,omitempty"`    // of the centre at the end of the epoch
+	Unmeasured   bool          `json:"unmeasured,omitempty"`    // there was no room for another centre that waits to be validated
 	LearningRate float64       `json:"learning_rate,omitempty"` // in it, as the coordinator had it when the epoch was complete; only with Plateau
 }
 
@@ -238,10 +239,13 @@ func (w *watch) EpochDone(epoch int, _ uint64, centre []float32) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	e := w.close(epoch, time.Now())
+	if w.overseer.epochDone(e, centre) {
+		e.Unmeasured = true
+		w.history[len(w.history)-1].Unmeasured = true
+	}
 	if w.observer != nil {
 		w.observer.EpochDone(e, centre)
 	}
-	w.overseer.epochDone(e, centre)
 }
 
 // close moves an epoch from the open ones to the history.

@@ -31,8 +31,12 @@ type overseer struct {
 	tick    chan struct{} // has room for one: steps reached a mark
 
 	mu       sync.Mutex
-	pending  []centreOf
+	pending  []*centreOf
+	measured *centreOf // is being measured, and nothing was decided about it
+	idle     bool      // what is measured now would change nothing
 	spare    [][]float32
+	room     int  // bytes that pending may take
+	full     bool // the run has done its steps: the server has stopped it
 	steps    int64
 	mark     int64 // steps at which the next checkpoint is due
 	decided  bool
@@ -40,14 +44,15 @@ type overseer struct {
 	err      error
 	best     float64
 	worse    int
-	result   centreOf // what the run is to give; nil centre: the one at the end
-	complete bool     // all epochs were worked through
+	result   *centreOf // what the run is to give; nil: the one at the end
+	complete bool      // all epochs were worked through
 }
 
 // centreOf is a copy of the centre at the end of an epoch.
 type centreOf struct {
 	epoch  Epoch
 	centre []float32
+	shared bool // with a checkpoint: its memory is not used again
 }
 
 // newOverseer makes who looks after a run, nil if nobody has to.
@@ -56,7 +61,7 @@ func newOverseer(cfg Config, w *watch) *overseer {
 		return nil
 	}
 	o := &overseer{Oversight: cfg.Oversight, watch: w, epochs: cfg.Epochs, plateau: newPlateau(cfg), begun: w.start, done: make(chan struct{}),
-		measure: make(chan struct{}, 1), tick: make(chan struct{}, 1)}
+		measure: make(chan struct{}, 1), tick: make(chan struct{}, 1), room: pendingBytes}
 	if e := o.early(); e != nil {
 		o.best = e.worst()
 	}
@@ -66,10 +71,17 @@ func newOverseer(cfg Config, w *watch) *overseer {
 		if p.Best != nil && o.early() != nil {
 			o.best = *p.Best
 			if len(p.BestCentre) > 0 {
-				o.result = centreOf{epoch: Epoch{Epoch: p.BestEpoch}, centre: p.BestCentre}
+				o.result = &centreOf{epoch: Epoch{Epoch: p.BestEpoch}, centre: p.BestCentre, shared: true}
+			}
+		}
+		for _, w := range p.Waiting {
+			if o.Validation != nil && w.Epoch <= o.epochs {
+				o.pending = append(o.pending, &centreOf{epoch: Epoch{Epoch: w.Epoch}, centre: w.Centre, shared: true})
+				notify(o.measure)
 			}
 		}
 	}
+	o.full = o.Limits.Steps > 0 && o.steps >= o.Limits.Steps
 	if c := o.Checkpoint; c != nil && c.EverySteps > 0 {
 		o.mark = o.steps + c.EverySteps
 	}
@@ -92,7 +104,7 @@ func (o *overseer) start(ctx context.Context, srv *ps.Server, g *guard) {
 	if o.Validation != nil {
 		o.wait.Go(func() { o.validate(ctx) })
 	}
-	if o.Checkpoint != nil || o.Limits != (Limits{}) {
+	if o.Checkpoint != nil || o.Limits.Time > 0 {
 		o.wait.Go(func() { o.keepTime(ctx) })
 	}
 }
@@ -110,13 +122,15 @@ func (o *overseer) finish(ctx context.Context, r *Result, err error) error {
 		return err
 	}
 	o.mu.Lock()
-	if o.complete = err == nil && r.Snapshot.Epoch >= o.epochs; !o.complete {
-		o.pending = nil // what is measured now would change nothing
+	o.complete = err == nil && r.Snapshot.Epoch >= o.epochs
+	full := err == nil && !o.complete && o.full // what was complete before may end the run all the same: in the order of epochs
+	if !o.complete && !full {
+		o.idle = true
 	}
 	o.mu.Unlock()
 	close(o.done)
 	o.wait.Wait()
-	if o.Checkpoint != nil && (r.Interrupted && !o.decided || err != nil && kindOf(err) != pipeline.Diverged) {
+	if o.Checkpoint != nil && (r.Interrupted && !o.decided && !full || err != nil && kindOf(err) != pipeline.Diverged) {
 		o.checkpoint(context.WithoutCancel(ctx)) // everything that was acknowledged: nothing has to be done again
 	}
 	if err != nil {
@@ -126,10 +140,13 @@ func (o *overseer) finish(ctx context.Context, r *Result, err error) error {
 		r.Ended = Ending{Reason: EndFailed}
 		return o.err
 	}
+	if full && !o.decided {
+		o.decided, o.ending = true, Ending{Reason: EndSteps, Text: fmt.Sprintf("the limit of %d steps was reached", o.Limits.Steps)}
+	}
 	if o.decided {
 		r.Ended, r.Interrupted = o.ending, false
 	}
-	if o.result.centre != nil && !r.Interrupted {
+	if o.result != nil && !r.Interrupted {
 		r.Params, r.Ended.Epoch = o.result.centre, o.result.epoch.Epoch
 	}
 	return nil
@@ -142,7 +159,7 @@ func (o *overseer) stopping() bool {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.decided || o.err != nil
+	return o.decided || o.full || o.err != nil
 }
 
 // end ends the run. The first reason counts.
@@ -158,22 +175,27 @@ func (o *overseer) end(e Ending, err error) {
 	}
 }
 
-// epochDone takes a copy of the centre when it is to be measured. It is called with the server's lock held.
-func (o *overseer) epochDone(e Epoch, centre []float32) {
+// epochDone takes a copy of the centre when it is to be measured. It says whether there was no room for that. It is called with
+// the server's lock held.
+func (o *overseer) epochDone(e Epoch, centre []float32) (skipped bool) {
 	if o == nil || o.Validation == nil || e.Epoch%max(1, o.Validation.Every) != 0 && e.Epoch != o.epochs {
-		return
+		return false
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.decided || len(o.pending) > 0 && (len(o.pending)+1)*4*len(centre) > pendingBytes && e.Epoch != o.epochs {
-		return
+	if o.decided {
+		return false
+	}
+	if len(o.pending) > 0 && (len(o.pending)+1)*4*len(centre) > o.room && e.Epoch != o.epochs && o.plateau == nil { // a plateau lets few wait, and none out
+		return true
 	}
 	var to []float32
 	if n := len(o.spare); n > 0 {
 		to, o.spare = o.spare[n-1], o.spare[:n-1]
 	}
-	o.pending = append(o.pending, centreOf{e, append(to[:0], centre...)})
+	o.pending = append(o.pending, &centreOf{epoch: e, centre: append(to[:0], centre...)})
 	notify(o.measure)
+	return false
 }
 
 // stepped counts steps. It is called with the server's lock held.
@@ -183,7 +205,8 @@ func (o *overseer) stepped(steps int) {
 	}
 	o.mu.Lock()
 	o.steps += int64(steps)
-	due := o.mark > 0 && o.steps >= o.mark || o.Limits.Steps > 0 && o.steps >= o.Limits.Steps
+	due := o.mark > 0 && o.steps >= o.mark
+	o.full = o.Limits.Steps > 0 && o.steps >= o.Limits.Steps
 	o.mu.Unlock()
 	if due {
 		notify(o.tick)
@@ -197,11 +220,11 @@ func (o *overseer) rewound(steps int64, epochs int) {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.steps = steps
+	o.steps, o.full = steps, o.Limits.Steps > 0 && steps >= o.Limits.Steps
 	if o.mark > 0 {
 		o.mark = steps + o.Checkpoint.EverySteps
 	}
-	o.pending = slices.DeleteFunc(o.pending, func(c centreOf) bool { return c.epoch.Epoch > epochs })
+	o.pending = slices.DeleteFunc(o.pending, func(c *centreOf) bool { return c.epoch.Epoch > epochs })
 }
 
 func notify(c chan struct{}) {
@@ -234,64 +257,81 @@ func (o *overseer) validate(ctx context.Context) {
 		}
 		// An epoch that was done again after a data server was lost is in the history as it is now; what was decided stands.
 		if e, ok := o.watch.validated(c.epoch.Epoch, m); ok && e.Epoch > o.latest {
-			c.epoch, o.latest = e, e.Epoch
-			o.decide(c)
+			o.latest = e.Epoch
+			o.decide(c, e)
+		} else {
+			o.forget()
 		}
 	}
 }
 
 // take gives the earliest centre that waits.
-func (o *overseer) take() (centreOf, bool) {
+func (o *overseer) take() (*centreOf, bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.decided || o.err != nil || len(o.pending) == 0 {
-		return centreOf{}, false
+	if o.decided || o.idle || o.err != nil || len(o.pending) == 0 {
+		return nil, false
 	}
 	c := o.pending[0]
-	o.pending = slices.Delete(o.pending, 0, 1)
+	o.pending, o.measured = slices.Delete(o.pending, 0, 1), c
 	return c, true
 }
 
-// decide looks what a measurement means for the run.
-func (o *overseer) decide(c centreOf) {
-	var ending Ending
-	epoch, measured := c.epoch.Epoch, c.epoch
+// forget is for a measured centre about which there is nothing to decide.
+func (o *overseer) forget() {
 	o.mu.Lock()
-	if e := o.early(); e != nil {
-		if v := c.epoch.value(e.monitor()); e.better(v, o.best) {
+	defer o.mu.Unlock()
+	o.measured = nil
+}
+
+// decide looks what a measurement means for the run.
+func (o *overseer) decide(c *centreOf, e Epoch) {
+	var ending Ending
+	o.mu.Lock()
+	c.epoch, o.measured = e, nil
+	free := c
+	take := func() { // c is the run's result
+		if free == c {
+			free, o.result = o.result, c
+		}
+	}
+	if s := o.early(); s != nil {
+		if v := e.value(s.monitor()); s.better(v, o.best) {
 			o.best, o.worse = v, 0
-			if e.RestoreBest {
-				o.result, c = c, o.result
+			if s.RestoreBest {
+				take()
 			}
-		} else if o.worse++; o.worse >= e.Patience {
+		} else if o.worse++; o.worse >= s.Patience {
 			ending = Ending{Reason: EndEarlyStopping, Text: fmt.Sprintf("%s did not get better than %.6g in %d measurements up to epoch %d",
-				e.monitor(), o.best, o.worse, epoch)}
+				s.monitor(), o.best, o.worse, e.Epoch)}
+			if !s.RestoreBest { // not where the workers were by the time that it was measured, which is up to chance
+				take()
+			}
 		}
 	}
 	if t := o.Validation.Target; t != nil {
-		e := c.epoch
-		if o.result.epoch.Epoch == epoch {
-			e = o.result.epoch
-		}
 		if v := e.value(t.Metric); t.reached(v) {
-			ending = Ending{Reason: EndTarget, Text: fmt.Sprintf("%s reached %.6g in epoch %d", t.Metric, v, epoch)}
-			if o.result.epoch.Epoch != epoch {
-				o.result, c = c, o.result
-			}
+			ending = Ending{Reason: EndTarget, Text: fmt.Sprintf("%s reached %.6g in epoch %d", t.Metric, v, e.Epoch)}
+			take()
 		}
 	}
-	if c.centre != nil {
-		o.spare = append(o.spare, c.centre)
+	if free != nil && !free.shared {
+		o.spare = append(o.spare, free.centre)
+	}
+	var tell func()
+	if ending.Reason == "" {
+		tell = o.reduce(e)
 	}
 	o.mu.Unlock()
-	if ending.Reason != "" {
+	switch {
+	case ending.Reason != "":
 		o.end(ending, nil)
-		return
+	case tell != nil:
+		tell()
 	}
-	o.reduce(measured)
 }
 
-// keepTime watches limits and keeps checkpoints.
+// keepTime watches the limit of time and keeps checkpoints.
 func (o *overseer) keepTime(ctx context.Context) {
 	var limit, beat <-chan time.Time
 	if o.Limits.Time > 0 {
@@ -318,7 +358,7 @@ func (o *overseer) keepTime(ctx context.Context) {
 	}
 }
 
-// reached looks which of the marks in steps was reached.
+// reached keeps a checkpoint when enough steps were done.
 func (o *overseer) reached(ctx context.Context) {
 	o.mu.Lock()
 	steps, due := o.steps, false
@@ -329,28 +369,45 @@ func (o *overseer) reached(ctx context.Context) {
 	if due {
 		o.checkpoint(ctx)
 	}
-	if limit := o.Limits.Steps; limit > 0 && steps >= limit {
-		o.end(Ending{Reason: EndSteps, Text: fmt.Sprintf("the limit of %d steps was reached", limit)}, nil)
-	}
 }
 
-// checkpoint saves the run as it is at this moment.
+// checkpoint saves the run as it is at this moment: the server's state, the books and what was decided are looked at together,
+// while nothing is committed.
 func (o *overseer) checkpoint(ctx context.Context) {
 	p := &Past{}
-	s := o.guard.snapshot(o.srv, o.watch, func() { p.Epochs, p.Steps = o.watch.sofar() })
+	s := o.guard.snapshot(o.srv, o.watch, func() {
+		p.Epochs, p.Steps = o.watch.sofar()
+		o.decisions(p)
+	})
 	if s == nil {
 		return // a data server is lost; the run goes back, or ends
 	}
 	p.Seconds = time.Since(o.begun).Seconds()
+	o.Checkpoint.Save(ctx, s, p)
+}
+
+// decisions notes what was decided so far, and the centres that wait. They are not copied: nobody changes them any more.
+func (o *overseer) decisions(p *Past) {
 	o.mu.Lock()
+	defer o.mu.Unlock()
 	if o.early() != nil && o.best-o.best == 0 { // finite: something was measured
 		best := o.best
-		p.Best, p.Worse, p.BestEpoch, p.BestCentre = &best, o.worse, o.result.epoch.Epoch, slices.Clone(o.result.centre)
+		p.Best, p.Worse = &best, o.worse
+		if o.result != nil {
+			o.result.shared = true
+			p.BestEpoch, p.BestCentre = o.result.epoch.Epoch, o.result.centre
+		}
 	}
 	if o.plateau != nil {
 		state := o.plateau.state
 		p.Plateau = &state
 	}
-	o.mu.Unlock()
-	o.Checkpoint.Save(ctx, s, p)
+	wait := o.pending
+	if o.measured != nil {
+		wait = append([]*centreOf{o.measured}, wait...)
+	}
+	for _, c := range wait {
+		c.shared = true
+		p.Waiting = append(p.Waiting, Waiting{Epoch: c.epoch.Epoch, Centre: c.centre})
+	}
 }

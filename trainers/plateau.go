@@ -153,26 +153,29 @@ func (o *overseer) steering(cfg Config) (ps.Steering, bool) {
 	if cfg.From != nil {
 		epochs = cfg.From.Epoch
 	}
+	if len(o.pending) > 0 { // nothing was decided about it when the checkpoint was taken
+		epochs = min(epochs, o.pending[0].epoch.Epoch-1)
+	}
 	return o.plateau.steering(epochs), true
 }
 
-// reduce asks the plateau rule about a measured epoch, and tells the workers. It is called without the lock.
-func (o *overseer) reduce(e Epoch) {
+// reduce asks the plateau rule about a measured epoch, with the lock held, and gives what tells the workers without it, or nil.
+func (o *overseer) reduce(e Epoch) (tell func()) {
 	p := o.plateau
 	if p == nil {
-		return
+		return nil
 	}
-	o.mu.Lock()
 	before, value := p.state.Rate, e.value(p.watched().monitor())
 	reduced := p.state.next(p.Plateau, value)
 	told := p.steering(e.Epoch)
 	rate := p.state.Rate
-	o.mu.Unlock()
-	if reduced {
-		o.watch.paced(e.Epoch, rate, fmt.Sprintf("%s got no better in %d measurements up to epoch %d: learning rate %.4g -> %.4g",
-			p.watched().monitor(), p.Patience, e.Epoch, before, rate))
+	return func() {
+		if reduced {
+			o.watch.paced(e.Epoch, rate, fmt.Sprintf("%s got no better in %d measurements up to epoch %d: learning rate %.4g -> %.4g",
+				p.watched().monitor(), p.Patience, e.Epoch, before, rate))
+		}
+		o.srv.Steer(told)
 	}
-	o.srv.Steer(told)
 }
 
 // rate is the learning rate at this moment, 0 when nobody watches it.

@@ -18,13 +18,14 @@ import (
 // Replay repeats a run in this process from its order log (Config.OrderLog), bit for bit: workers make the calls that they
 // made, in the order in which the server took them. cfg must be the run's: the same algorithm, data, seeds and, for a run
 // that went on from a snapshot, From. Where its workers ran does not matter; each life of a worker starts with a new
-// replica and optimizer. Launch, Observer and Oversight are not used.
+// replica and optimizer. Launch and Oversight, beside its limit of steps, are not used; Observer is told of the ends of epochs,
+// with their numbers and centres, and of nothing else.
 //
 // The result has the parameters and the snapshot of the run's end. A replay that differs from the log is an error of kind
 // changed, which says where.
 func Replay(ctx context.Context, cfg Config, log io.Reader) (Result, error) {
 	start := time.Now()
-	cfg.Launch, cfg.Observer, cfg.OrderLog, cfg.Oversight = nil, nil, nil, Oversight{}
+	cfg.Launch, cfg.OrderLog, cfg.Oversight = nil, nil, Oversight{Limits: Limits{Steps: cfg.Limits.Steps}}
 	if err := cfg.check(); err != nil {
 		return Result{}, err
 	}
@@ -165,7 +166,8 @@ func (r *replay) conduct() {
 	}
 	if r.err != nil {
 		r.moved.Broadcast()
-		r.outside(func() { r.srv.Abort(errAbort) })
+		err := aborted(r.err)
+		r.outside(func() { r.srv.Abort(err) })
 	}
 }
 
@@ -388,7 +390,7 @@ func (r *replay) fail(err error) {
 	}
 	r.moved.Broadcast()
 	r.mu.Unlock()
-	r.srv.Abort(errAbort)
+	r.srv.Abort(aborted(err))
 }
 
 // advance compares what the server took with the log, and lets the next call come. It is called under the server's lock.
@@ -433,4 +435,8 @@ func (r *replay) Membership(w ps.Worker, _ uint64, joined bool, _ string) {
 func (r *replay) Committed(ps.Commit, ps.Ack) {}
 
 // EpochDone implements ps.Observer.
-func (r *replay) EpochDone(int, uint64, []float32) {}
+func (r *replay) EpochDone(epoch int, _ uint64, centre []float32) {
+	if r.cfg.Observer != nil {
+		r.cfg.Observer.EpochDone(Epoch{Epoch: epoch + 1}, centre)
+	}
+}

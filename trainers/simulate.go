@@ -337,7 +337,7 @@ func (s *sim) fail(err error) {
 	if s.err == nil {
 		s.err = err
 	}
-	s.core.Abort(errAbort)
+	s.core.Abort(aborted(err))
 	s.deliver(s.now)
 }
 

@@ -25,6 +25,9 @@ type Config struct {
 	Replica func(w ps.Worker) (model.Replica, error)
 	// Optimizer makes one worker's optimizer for a number of parameters.
 	Optimizer func(params int) (optim.Optimizer, error)
+	// ServerOptimizer makes the optimizer of an OnServer algorithm's rule, which counts its steps by itself, also after a
+	// resume; nil: as Optimizer.
+	ServerOptimizer func(params int) (optim.Optimizer, error)
 	// Launch runs one worker to its end; nil: in a goroutine, with Replica and Optimizer. It may run the worker
 	// anywhere, and starts it again if it wants to; it returns when the worker is gone for good. When ctx is
 	// cancelled, the worker is to commit what it has and end.
@@ -148,13 +151,17 @@ func (cfg Config) core(params []float32, shards []pipeline.Shard) (*ps.Core, err
 		rows += s.Rows
 	}
 	o := policyOf(cfg.Algorithm).server(cfg.Algorithm, cfg.Workers, cfg.window(), rows*int64(cfg.Epochs))
-	o.Shards, o.Epochs, o.Block = len(shards), cfg.Epochs, blockOf(len(params))
+	o.Shards, o.Epochs, o.Steps, o.Block = len(shards), cfg.Epochs, cfg.Limits.Steps, blockOf(len(params))
 	if cfg.From != nil {
 		// A server that goes back counts up from its snapshot's generation without keeping that anywhere, and one more life of it
 		// may start from the same snapshot. The clock keeps the two apart.
 		o.Generation, o.Block = max(cfg.From.Generation+1, uint32(time.Now().Unix())), cfg.From.Block
 	}
-	rule, err := Rule(cfg.Algorithm, cfg.Workers, cfg.Optimizer)
+	optimizer := cfg.ServerOptimizer
+	if optimizer == nil {
+		optimizer = cfg.Optimizer
+	}
+	rule, err := Rule(cfg.Algorithm, cfg.Workers, optimizer)
 	if err != nil {
 		return nil, err
 	}
@@ -180,8 +187,18 @@ func blockOf(params int) int {
 
 var _ Server = (*ps.Server)(nil)
 
-// errAbort is what workers get from the server when the run has ended with an error of another one.
-var errAbort = errors.New("the run was aborted")
+// aborted is what workers get from the server when the run has ended with an error: what happened, and to whom.
+func aborted(cause error) error {
+	e := &pipeline.Error{Kind: kindOf(cause), Message: "the run was aborted", Err: cause}
+	if e.Kind == "" {
+		e.Kind = pipeline.Internal
+	}
+	var h interface{ ErrorHint() string }
+	if errors.As(cause, &h) {
+		e.Hint = h.ErrorHint()
+	}
+	return e
+}
 
 // run is the state of Train while workers are at work.
 type run struct {
@@ -226,8 +243,9 @@ func (r *run) workers(parent context.Context) error {
 				continue // how the others end has no meaning any more
 			}
 			if fatal = r.judge(parent, e, live); fatal != nil {
-				r.srv.Abort(errAbort)
-				cancel(errAbort)
+				abort := aborted(fatal)
+				r.srv.Abort(abort)
+				cancel(abort)
 			}
 		}
 	}

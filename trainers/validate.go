@@ -24,7 +24,9 @@ type Oversight struct {
 // Validation measures the centre as it was at the ends of epochs, while the workers go on. What it decides is decided
 // in the order of epochs, whatever the time that measuring takes: the same centres give the same end.
 type Validation struct {
-	Every int // epochs between two measurements; 0 means 1. The last epoch is always measured.
+	// Every is the number of epochs between two measurements; 0 means 1. The last epoch is always measured; of the others those
+	// are not that would take more than 512 MiB to wait (Epoch.Unmeasured).
+	Every int
 	// Evaluate measures a centre, as a rule by means of Evaluate. It is called by one goroutine and may not keep the
 	// slice. An error ends the run.
 	Evaluate func(ctx context.Context, centre []float32) (Metrics, error)
@@ -41,7 +43,8 @@ type EarlyStopping struct {
 	Patience int     `yaml:"patience" spec:"required,min=1"` // measurements without an improvement until the run ends
 	MinDelta float64 `yaml:"min_delta" spec:"min=0"`         // what is less than that much better is no improvement; default 0
 	Mode     string  `yaml:"mode" spec:"enum=auto|min|max"`  // which is better, less or more; default auto: by the metric's name
-	// RestoreBest makes the best centre that was measured the run's result, also when all epochs are done.
+	// RestoreBest makes the best centre that was measured the run's result, also when all epochs are done. Without it, the
+	// result is the centre whose measurement ended the run.
 	RestoreBest bool `yaml:"restore_best"`
 }
 
@@ -52,9 +55,11 @@ type Target struct {
 	AtMost  *float64 `yaml:"at_most"`
 }
 
-// Limits end a run at the first commit, or round, that reaches one. 0 is no limit.
+// Limits end a run. 0 is no limit.
 type Limits struct {
-	Steps int64         // local steps of all workers together, those before a resume included
+	// Steps are local steps of all workers together, those before a resume included. The run ends with the commit or the round
+	// that reaches them; asynchronous workers still commit the window that they are in.
+	Steps int64
 	Time  time.Duration // since the start, the time before a resume included
 }
 
@@ -87,15 +92,24 @@ type Past struct {
 	BestEpoch  int       `json:"best_epoch,omitempty"`
 	Worse      int       `json:"worse,omitempty"`
 	BestCentre []float32 `json:"-"`
+	// Waiting are the centres that were not measured yet, in the order of epochs. The centres are kept apart, too.
+	Waiting []Waiting `json:"waiting,omitempty"`
 	// Plateau is the state of Validation.Plateau, if there is one.
 	Plateau *PlateauState `json:"plateau,omitempty"`
+}
+
+// Waiting is a centre that is to be measured: that of the end of an epoch.
+type Waiting struct {
+	Epoch  int       `json:"epoch"`
+	Centre []float32 `json:"-"`
 }
 
 // Checkpointing saves the state of a run while it goes on.
 type Checkpointing struct {
 	EverySteps int64         // local steps of all workers together between two checkpoints; 0: none
 	Every      time.Duration // time between two; 0: none
-	// Save keeps a checkpoint. It is called by one goroutine. Both belong to it. An error is Save's own to report: a
+	// Save keeps a checkpoint. It is called by one goroutine. The snapshot and the Past belong to it, the centres in the Past
+	// do not: it may read them. An error is Save's own to report: a
 	// run does not end because a checkpoint cannot be kept.
 	Save func(ctx context.Context, s *ps.Snapshot, p *Past)
 }

@@ -39,7 +39,7 @@ func TestEarlyStoppingEndsARunThatGetsNoBetter(t *testing.T) {
 		if err != nil || r.Interrupted || r.Ended.Reason != trainers.EndEarlyStopping || len(r.Lost) > 0 {
 			t.Fatalf("%d workers: %v, interrupted %v, %+v, lost %v", workers, err, r.Interrupted, r.Ended, r.Lost)
 		}
-		if !strings.Contains(r.Ended.Text, "0.7 in 3 measurements up to epoch 6") || r.Ended.Epoch != 0 {
+		if !strings.Contains(r.Ended.Text, "0.7 in 3 measurements up to epoch 6") || r.Ended.Epoch != 6 {
 			t.Errorf("got %+v", r.Ended)
 		}
 		if r.Snapshot.Epoch >= cfg.Epochs || r.Snapshot.Epoch < 6 {

@@ -186,6 +186,6 @@ func (a *app) ruleOf(blob []byte) (ps.Rule, error) {
 		return nil, err
 	}
 	return trainers.Rule(alg, s.Train.Workers, func(n int) (optim.Optimizer, error) {
-		return optimizerAt(wj.Steps, s.Train, oneBlock(n))
+		return buildOptimizer(s.Train, oneBlock(n)) // the rule counts its steps by itself
 	})
 }

@@ -18,6 +18,7 @@ import (
 
 	"dkpipe/hdfsio"
 	"dkpipe/pipeline"
+	"dkpipe/ps"
 	"dkpipe/trainers"
 )
 
@@ -44,6 +45,7 @@ type replayReport struct {
 	LogBytes      int64   `json:"log_bytes"`         // of the order log
 	ExchangeBytes uint64  `json:"exchange_bytes"`    // of parameters that the run's commits and replies were
 	Equal         *bool   `json:"equal,omitempty"`   // to the model that was named
+	Epoch         int     `json:"epoch,omitempty"`   // after which the parameters were the model's
 }
 
 func (a *app) replayCommand() *cobra.Command {
@@ -53,7 +55,8 @@ func (a *app) replayCommand() *cobra.Command {
 		Short: "Repeat a recorded training, bit for bit",
 		Long: "Repeats a training that was run with --record DIR, in this process: workers make the same calls in the same order, so an\n" +
 			"asynchronous run, which never comes out the same twice, gives the same bits again, wherever its workers were. The\n" +
-			"dataset version must still be there, and the machine must have the same kernels. With --model the parameters are compared with those of a model.",
+			"dataset version must still be there, and the machine must have the same kernels. With --model the parameters\n" +
+			"are compared with those of a model, also after each epoch: early stopping publishes an earlier state than the last.",
 		Example: "  dkpipe train -f job.yaml --record runs/1\n  dkpipe replay runs/1 --model out/model/v000001",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -166,6 +169,15 @@ func (a *app) runReplay(ctx context.Context, dir, model string) (*replayReport, 
 	if err != nil {
 		return nil, err
 	}
+	cfg.Limits.Steps = j.spec.Train.MaxSteps
+	seen := &sought{}
+	if model != "" {
+		b, _, err := j.openBundle(ctx, model)
+		if err != nil {
+			return nil, err
+		}
+		seen.params, cfg.Observer = b.Params, seen
+	}
 	result, err := trainers.Replay(ctx, cfg, log)
 	if err != nil {
 		return nil, p.inDataset(err)
@@ -176,17 +188,36 @@ func (a *app) runReplay(ctx context.Context, dir, model string) (*replayReport, 
 	if model == "" {
 		return r, nil
 	}
-	b, _, err := j.openBundle(ctx, model)
-	if err != nil {
-		return nil, err
-	}
-	equal := slices.EqualFunc(b.Params, result.Params, func(x, y float32) bool { return math.Float32bits(x) == math.Float32bits(y) })
-	if r.Equal = &equal; !equal {
-		return nil, &pipeline.Error{Kind: pipeline.Changed, Message: fmt.Sprintf("the parameters of %s are not those of the recorded run in %s", model, dir),
-			Hint: "name the model that the recorded run has published; early stopping publishes an earlier state than the last"}
+	equal := seen.is(result.Params) || seen.epoch > 0
+	if r.Equal, r.Epoch = &equal, seen.epoch; !equal {
+		return nil, &pipeline.Error{Kind: pipeline.Changed, Message: fmt.Sprintf("the parameters of %s are not those of the recorded run in %s, neither in the end nor after any epoch", model, dir),
+			Hint: "name the model that the recorded run has published"}
 	}
 	return r, nil
 }
+
+// sought looks for the parameters of a model among those at the ends of epochs: early stopping and targets publish such.
+type sought struct {
+	params []float32
+	epoch  int // that has them, or 0
+}
+
+func (s *sought) is(x []float32) bool {
+	return slices.EqualFunc(s.params, x, func(x, y float32) bool { return math.Float32bits(x) == math.Float32bits(y) })
+}
+
+// EpochDone implements trainers.Observer.
+func (s *sought) EpochDone(e trainers.Epoch, centre []float32) {
+	if s.epoch == 0 && s.is(centre) {
+		s.epoch = e.Epoch
+	}
+}
+
+// Progress implements trainers.Observer.
+func (*sought) Progress(trainers.Progress) {}
+
+// WorkerLost implements trainers.Observer.
+func (*sought) WorkerLost(ps.Worker, error) {}
 
 // recordedJobOf opens the job and the dataset of a recorded run.
 func (a *app) recordedJobOf(ctx context.Context, wj workerJob) (*job, prepared, error) {

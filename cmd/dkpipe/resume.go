@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"math"
 	"path"
 	"time"
@@ -34,6 +35,9 @@ const (
 	bestName         = "best.bin"   // the best centre that was measured, float32 little-endian; only with restore_best
 )
 
+// waitingName is the file of the centre at the end of an epoch that was not measured yet, in the form of bestName.
+func waitingName(epoch int) string { return fmt.Sprintf("waiting-%06d.bin", epoch) }
+
 // checkpointIndex is checkpoint.json: what the run was, so that another one does not go on from it by mistake, and what
 // its coordinator knew.
 type checkpointIndex struct {
@@ -54,8 +58,13 @@ type checkpointJob struct {
 	Model      string `json:"model_sha256"`
 	Parameters int    `json:"parameters"`
 	Trainer    string `json:"trainer"`
-	Seed       int64  `json:"seed"`           // with the budget, it gives the order of rows
-	Budget     int    `json:"feed_budget_mb"` //
+	// What the state of the server means: the trainer's own fields, and for one that runs the job's optimizer on the server
+	// that one's name and fields. Policies may change, like the number of workers.
+	Fields          map[string]string `json:"trainer_fields,omitempty"`
+	Optimizer       string            `json:"server_optimizer,omitempty"`
+	OptimizerFields map[string]string `json:"server_optimizer_fields,omitempty"`
+	Seed            int64             `json:"seed"`           // with the budget, it gives the order of rows
+	Budget          int               `json:"feed_budget_mb"` //
 }
 
 // differs names the first thing in which two jobs differ.
@@ -67,6 +76,12 @@ func (c checkpointJob) differs(now checkpointJob) string {
 		return fmt.Sprintf("is of another model, of %s parameters", thousands(int64(c.Parameters)))
 	case c.Trainer != now.Trainer:
 		return fmt.Sprintf("is of the trainer %s, not %s", c.Trainer, now.Trainer)
+	case !maps.Equal(c.Fields, now.Fields):
+		return "is of the trainer " + c.Trainer + differing(c.Fields, now.Fields)
+	case c.Optimizer != now.Optimizer:
+		return fmt.Sprintf("holds the state of the optimizer %s, not of %s", c.Optimizer, now.Optimizer)
+	case !maps.Equal(c.OptimizerFields, now.OptimizerFields):
+		return "holds the state of the optimizer " + c.Optimizer + differing(c.OptimizerFields, now.OptimizerFields)
 	case c.Seed != now.Seed || c.Budget != now.Budget:
 		return fmt.Sprintf("is of a run with train.seed %d and train.feed_budget_mb %d, which give the order of rows", c.Seed, c.Budget)
 	}
@@ -123,8 +138,17 @@ func (j *job) checkpointJob(p prepared, m startModel) (checkpointJob, error) {
 	}
 	sum := sha256.Sum256(text)
 	t := j.spec.Train
-	return checkpointJob{Dataset: p.folder.String(), Transform: p.manifest.TransformSHA256, Model: hex.EncodeToString(sum[:]),
-		Parameters: parameters(layout), Trainer: t.Trainer.Name, Seed: t.Seed, Budget: t.FeedBudgetMB}, nil
+	what := checkpointJob{Dataset: p.folder.String(), Transform: p.manifest.TransformSHA256, Model: hex.EncodeToString(sum[:]),
+		Parameters: parameters(layout), Trainer: t.Trainer.Name, Seed: t.Seed, Budget: t.FeedBudgetMB}
+	alg, err := buildAlgorithm(t.Trainer)
+	if err != nil {
+		return checkpointJob{}, err
+	}
+	what.Trainer, what.Fields = alg.Name(), ownFields(alg)
+	if _, ok := alg.(trainers.OnServer); ok {
+		what.Optimizer, what.OptimizerFields, err = optimizerFields(t)
+	}
+	return what, err
 }
 
 func parameters(layout []model.ParamSpec) int {
@@ -150,7 +174,7 @@ func (c *checkpoints) save(ctx context.Context, s *ps.Snapshot, p *trainers.Past
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveGrace)
 	defer cancel()
 	c.index.Samples, c.index.Past = s.Stats.Samples, p
-	v, err := c.write(ctx, s, p.BestCentre)
+	v, err := c.write(ctx, s, p)
 	if err != nil {
 		c.job.app.log.Warn("a checkpoint could not be kept; the one before is still good", "error", err)
 		c.job.events.add("checkpoint_failed", map[string]any{"error": err.Error()})
@@ -167,13 +191,13 @@ func (c *checkpoints) complete(ctx context.Context) {
 		return
 	}
 	c.index.Complete, c.index.Past = true, nil
-	if _, err := c.write(ctx, nil, nil); err != nil {
+	if _, err := c.write(ctx, nil, &trainers.Past{}); err != nil {
 		c.job.app.log.Warn("the checkpoints of a complete run could not be removed", "error", err)
 	}
 }
 
 // write publishes one version.
-func (c *checkpoints) write(ctx context.Context, s *ps.Snapshot, best []float32) (v publish.Version, err error) {
+func (c *checkpoints) write(ctx context.Context, s *ps.Snapshot, p *trainers.Past) (v publish.Version, err error) {
 	stage, err := c.lock.Stage(ctx)
 	if err != nil {
 		return 0, err
@@ -193,8 +217,15 @@ func (c *checkpoints) write(ctx context.Context, s *ps.Snapshot, best []float32)
 			return 0, err
 		}
 	}
-	if best != nil {
-		if err := writeTo(ctx, stage, bestName, func(w io.Writer) error { return writeFloats(w, best) }); err != nil {
+	centres := map[string][]float32{bestName: p.BestCentre}
+	for _, w := range p.Waiting {
+		centres[waitingName(w.Epoch)] = w.Centre
+	}
+	for name, centre := range centres {
+		if centre == nil {
+			continue
+		}
+		if err := writeTo(ctx, stage, name, func(w io.Writer) error { return writeFloats(w, centre) }); err != nil {
 			return 0, err
 		}
 	}
@@ -322,8 +353,16 @@ func (r *resumed) restore(ctx context.Context, j *job, p prepared, m startModel,
 	}
 	past := r.index.Past
 	if past != nil && past.BestEpoch > 0 && j.spec.Train.EarlyStopping != nil && j.spec.Train.EarlyStopping.RestoreBest {
-		if past.BestCentre, err = r.readFloats(ctx, now.Parameters); err != nil {
+		if past.BestCentre, err = r.readFloats(ctx, bestName, now.Parameters); err != nil && !errors.Is(err, fs.ErrNotExist) { // kept without restore_best
 			return err
+		}
+	}
+	if past != nil {
+		for i := range past.Waiting {
+			w := &past.Waiting[i]
+			if w.Centre, err = r.readFloats(ctx, waitingName(w.Epoch), now.Parameters); err != nil {
+				return err
+			}
 		}
 	}
 	cfg.From, cfg.Past = s, past
@@ -344,16 +383,13 @@ func (r *resumed) read(ctx context.Context, name string) ([]byte, error) {
 	return text, checkMarker(ctx, r.at, name, text)
 }
 
-func (r *resumed) readFloats(ctx context.Context, n int) ([]float32, error) {
-	text, err := r.read(ctx, bestName)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil // kept without restore_best
-	}
+func (r *resumed) readFloats(ctx context.Context, name string, n int) ([]float32, error) {
+	text, err := r.read(ctx, name)
 	if err != nil {
 		return nil, err
 	}
 	if len(text) != 4*n {
-		return nil, &pipeline.Error{Kind: pipeline.Corrupt, Message: fmt.Sprintf("%s has %d bytes, want %d", r.at.join(bestName), len(text), 4*n)}
+		return nil, &pipeline.Error{Kind: pipeline.Corrupt, Message: fmt.Sprintf("%s has %d bytes, want %d", r.at.join(name), len(text), 4*n)}
 	}
 	x := make([]float32, n)
 	for i := range x {

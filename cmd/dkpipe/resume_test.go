@@ -195,6 +195,52 @@ func TestResumeRefusesWhatDoesNotFit(t *testing.T) {
 	}
 }
 
+// decaying is a job whose optimizer, on the server, has a schedule and a momentum.
+func decaying(momentum float64) string {
+	return fmt.Sprintf("train.trainer=sync_sgd,train.optimizer={sgd: {momentum: %g, learning_rate: {exponential_decay: {initial_learning_rate: 0.05, decay_steps: 50, decay_rate: 0.9}}}}", momentum)
+}
+
+// TestTheServersOptimizerGoesOnWhereItWas: a synchronous run that was killed and goes on gives the bits of one that was not. Its
+// schedule counts the steps before once.
+func TestTheServersOptimizerGoesOnWhereItWas(t *testing.T) {
+	dir := resumable(t, "")
+	weights := func(r result) []byte {
+		b, err := os.ReadFile(filepath.Join(dir, r.Model, "weights.safetensors"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	args := []string{"train", "-f", "job.yaml", "--set", decaying(0.5) + ",train.epochs=4"}
+	whole := weights(run(t, dir, 0, args...))
+	p := start(t, dir, []string{crashAt + "=checkpoint kept#2"}, args...)
+	if code := p.wait(t); code != -1 {
+		t.Fatalf("exit code %d: %s", code, &p.stderr)
+	}
+	if resumed := weights(run(t, dir, 0, append(args, "--resume")...)); !bytes.Equal(whole, resumed) {
+		t.Error("the run that was killed and went on gave other weights")
+	}
+}
+
+// TestResumeRefusesAnotherOptimizerOnTheServer, whose state would be read as something else.
+func TestResumeRefusesAnotherOptimizerOnTheServer(t *testing.T) {
+	dir := resumable(t, "")
+	p := start(t, dir, []string{crashAt + "=checkpoint kept#1"}, "train", "-f", "job.yaml", "--set", decaying(0.5))
+	if code := p.wait(t); code != -1 {
+		t.Fatalf("exit code %d: %s", code, &p.stderr)
+	}
+	for set, message := range map[string]string{
+		decaying(0.9): "the optimizer sgd with momentum 0.5, not 0.9",
+		"train.trainer=sync_sgd,train.optimizer={rmsprop: {momentum: 0.5}}": "the optimizer sgd, not of rmsprop",
+	} {
+		r := run(t, dir, 2, "train", "-f", "job.yaml", "--resume", "--set", set)
+		if r.Error == nil || r.Error.Kind != "spec" || !strings.Contains(r.Error.Message, message) || r.Error.Hint == "" {
+			t.Errorf("%s: got %+v, want %s", set, r.Error, message)
+		}
+	}
+	run(t, dir, 0, "train", "-f", "job.yaml", "--resume", "--set", decaying(0.5)+",train.epochs=5")
+}
+
 // TestResumeTrainsOnTheDatasetOfTheCheckpoint, also when there is a newer one.
 func TestResumeTrainsOnTheDatasetOfTheCheckpoint(t *testing.T) {
 	dir := resumable(t, "")

@@ -244,15 +244,12 @@ func (j *job) trainingParts(ctx context.Context, p prepared) (trainers.Config, s
 			if err != nil {
 				return nil, err
 			}
-			all := 0
-			for _, p := range layout {
-				all += p.Len
-			}
-			if all != params { // a server's, for a block
+			if parameters(layout) != params { // one, to see whether the settings are right
 				layout = oneBlock(params)
 			}
 			return optimizerAt(j.training.steps, t, layout)
 		},
+		ServerOptimizer: func(params int) (optim.Optimizer, error) { return buildOptimizer(t, oneBlock(params)) },
 	}, m, nil
 }
 

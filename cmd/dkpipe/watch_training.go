@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path"
 	"path/filepath"
@@ -100,6 +101,17 @@ func (j *job) reportEnd(r trainers.Result) {
 	}
 	if r.Ended.Reason == "" {
 		return
+	}
+	unmeasured := 0
+	for _, e := range r.History {
+		if e.Unmeasured {
+			unmeasured++
+		}
+	}
+	if unmeasured > 0 {
+		w := fmt.Sprintf("%d epochs were not validated, because measuring takes longer than an epoch; set train.validate: {every: N}", unmeasured)
+		j.report.Warnings = append(j.report.Warnings, w)
+		j.app.log.Warn(w)
 	}
 	e := r.Ended
 	j.report.Ended = &e

@@ -16,7 +16,7 @@ import (
 
 // The form, all numbers little-endian:
 //
-//	"dkpipe-ps-checkpoint/1\n"
+//	"dkpipe-ps-checkpoint/2\n"
 //	sections: kind 1 byte, length of the body 8 bytes, body, CRC-32C of all three 4 bytes
 //	  1 head     the numbers of ps.Snapshot as 8 bytes each, in the order of head
 //	  2 units    for each: ID 8 bytes, done 1 byte, length of the cursor 4 bytes, cursor
@@ -26,7 +26,7 @@ import (
 //
 // Every section is there once, in this order, and nothing follows.
 const (
-	magic = "dkpipe-ps-checkpoint/1\n"
+	magic = "dkpipe-ps-checkpoint/2\n"
 
 	kindHead   = 1
 	kindUnits  = 2
@@ -34,7 +34,7 @@ const (
 	kindSlots  = 4
 	kindEnd    = 5
 
-	headNumbers = 15
+	headNumbers = 16
 	unitBytes   = 13 // without its cursor
 	chunk       = 64 << 10
 )
@@ -69,7 +69,7 @@ func head(s *ps.Snapshot) [headNumbers]uint64 {
 	return [headNumbers]uint64{
 		uint64(s.Generation), s.Version, uint64(s.Block), uint64(s.Shards), uint64(s.Epochs), uint64(s.Epoch), uint64(len(s.Centre)),
 		uint64(len(s.Slots)), t.Commits, t.Duplicates, t.Rejected, t.Dropped, uint64(t.Samples), uint64(t.RejectedSamples),
-		uint64(t.DroppedSamples),
+		uint64(t.DroppedSamples), uint64(t.Steps),
 	}
 }
 
@@ -258,7 +258,7 @@ func (d *decoder) head(s *ps.Snapshot) (centre, slots uint64, err error) {
 	}
 	const most = 1 << 40 // of numbers that become int
 	for i, limit := range [headNumbers]uint64{math.MaxUint32, math.MaxUint64, most, most, most, most, uint64(d.limits.Parameters), 0, math.MaxUint64,
-		math.MaxUint64, math.MaxUint64, math.MaxUint64, math.MaxInt64, math.MaxInt64, math.MaxInt64} {
+		math.MaxUint64, math.MaxUint64, math.MaxUint64, math.MaxInt64, math.MaxInt64, math.MaxInt64, math.MaxInt64} {
 		if i == 7 {
 			limit = uint64(d.limits.Slots) * v[6]
 		}
@@ -268,7 +268,7 @@ func (d *decoder) head(s *ps.Snapshot) (centre, slots uint64, err error) {
 	}
 	s.Generation, s.Version, s.Block, s.Shards, s.Epochs, s.Epoch = uint32(v[0]), v[1], int(v[2]), int(v[3]), int(v[4]), int(v[5])
 	s.Stats = ps.Stats{Commits: v[8], Duplicates: v[9], Rejected: v[10], Dropped: v[11], Samples: int64(v[12]), RejectedSamples: int64(v[13]),
-		DroppedSamples: int64(v[14])}
+		DroppedSamples: int64(v[14]), Steps: int64(v[15])}
 	if s.Epoch > s.Epochs {
 		return 0, 0, d.bad("epoch %d of %d", s.Epoch, s.Epochs)
 	}

@@ -31,7 +31,7 @@ func encoded(t interface{ Fatal(...any) }, s *ps.Snapshot) []byte {
 func example() *ps.Snapshot {
 	return &ps.Snapshot{Generation: 3, Version: 77, Centre: []float32{1, -2, float32(math.Inf(1)), 0}, Slots: []float32{5, 6, 7, 8}, Block: 2,
 		Shards: 3, Epochs: 4, Epoch: 1, Units: []ps.UnitSnapshot{{ID: 3, Done: true}, {ID: 5, Cursor: []byte("here")}},
-		Stats: ps.Stats{Commits: 9, Duplicates: 8, Rejected: 7, Dropped: 6, Samples: 5, RejectedSamples: 4, DroppedSamples: 3}}
+		Stats: ps.Stats{Commits: 9, Duplicates: 8, Rejected: 7, Dropped: 6, Samples: 5, RejectedSamples: 4, DroppedSamples: 3, Steps: 2}}
 }
 
 func kind(t *testing.T, err error, want string) {
@@ -88,7 +88,7 @@ func TestDamageIsNoticed(t *testing.T) {
 	}
 	_, err := checkpoint.Decode(bytes.NewReader(append(good, 0)), checkpoint.Limits{})
 	kind(t, err, "corrupt")
-	other := bytes.Replace(good, []byte("/1\n"), []byte("/2\n"), 1)
+	other := bytes.Replace(good, []byte("/2\n"), []byte("/3\n"), 1)
 	_, err = checkpoint.Decode(bytes.NewReader(other), checkpoint.Limits{})
 	kind(t, err, "unsupported")
 	broken := errors.New("disk")

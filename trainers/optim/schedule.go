@@ -27,6 +27,14 @@ func Scheduled(s Schedule) Rate { return Rate{s} }
 // At gives the learning rate of the step after this many steps.
 func (r Rate) At(step float64) float64 { return r.schedule.At(step) }
 
+// String is for people, and equal for equal rates.
+func (r Rate) String() string {
+	if c, ok := r.schedule.(constant); ok {
+		return fmt.Sprint(float64(c))
+	}
+	return fmt.Sprintf("%T%+v", r.schedule, r.schedule)
+}
+
 // schedules are the names that a job file may use; one must be set.
 type schedules struct {
 	Exponential  *ExponentialDecay       `yaml:"exponential_decay"`
