@@ -61,9 +61,9 @@ func (m *mortal) Apply(epoch uint64, d ps.Decree) error {
 	return m.Store.Apply(epoch, d)
 }
 
-func (m *mortal) Save(s *ps.State) error {
+func (m *mortal) Save(s *ps.State) (wait func() error) {
 	if m.ctx.Err() != nil {
-		return errDead
+		return func() error { return errDead }
 	}
 	return m.Store.Save(s)
 }
