@@ -3,6 +3,7 @@ package psrpc
 import (
 	"bytes"
 	"context"
+	"crypto/subtle"
 	"fmt"
 	"time"
 
@@ -91,14 +92,15 @@ func (s *DataServer) empty(rule ps.Rule) error {
 	return nil
 }
 
-// belongs gives the store that an order is for. A run gets a new one with its first load, unless another run is at work.
+// belongs gives the store that an order is for. Workers have the same ticket as the coordinator, but they do not know the name of
+// its run, without which nobody is heeded while it is at work. A run gets a new one with its first load, unless another run is at work.
 func (s *DataServer) belongs(o *pspb.Order) (*ps.Store, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case len(o.Run) > 64:
 		return nil, malformed("the name of a run of %d bytes", len(o.Run))
-	case len(o.Run) == 0 || s.run != nil && bytes.Equal(o.Run, s.run):
+	case subtle.ConstantTimeCompare(o.Run, s.run) == 1: // both may be empty
 	case s.run != nil && s.quiet < taken:
 		return nil, &ps.Error{Kind: "busy", Message: "the data server belongs to another run", Hint: "give each run data servers of its own, or wait for the end of that run"}
 	case o.Load == nil && o.Epoch != 0:

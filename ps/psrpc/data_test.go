@@ -246,6 +246,25 @@ func TestCodecsOverDataServers(t *testing.T) {
 	}
 }
 
+// A worker's ticket does not command a data server: only who knows the name of the run does.
+func TestWorkersDoNotCommandDataServers(t *testing.T) {
+	ticket := NewTicket()
+	a, _ := dataServer(t, pstest.Add{}, "127.0.0.1:0", DataOptions{Ticket: ticket})
+	srv := newCore(t, []float32{1, 2}, ps.Options{})
+	if _, err := srv.Spread([]ps.Keeper{keeper(t, KeeperOptions{Address: a.String(), Ticket: ticket, Run: []byte("a secret of the coordinator")})}); err != nil {
+		t.Fatal(err)
+	}
+	for _, run := range []string{"", "guessed"} {
+		stranger := keeper(t, KeeperOptions{Address: a.String(), Ticket: ticket, Run: []byte(run)})
+		kind(t, stranger.Load(ps.State{Epoch: 9, Block: 1, Centre: make([]float32, 2)}), "busy")
+		kind(t, stranger.Save(&ps.State{Epoch: 1, Centre: make([]float32, 2)})(), "busy")
+		kind(t, stranger.say(&order{end: true}), "busy")
+	}
+	if s := srv.Snapshot(); !slices.Equal(s.Centre, []float32{1, 2}) {
+		t.Fatalf("%+v", s)
+	}
+}
+
 // Decrees that a coordinator does not send are refused; none makes a data server panic or forget what it has staged.
 func FuzzDecree(f *testing.F) {
 	for _, d := range []ps.Decree{

@@ -24,7 +24,8 @@ type KeeperOptions struct {
 	// Lost is told once when the data server cannot be reached for Retry, or has not the parameters that it should have,
 	// because it was started again. It may call ps.Server.Abort, or load another server and call Rollback.
 	Lost func(error)
-	// Run names the coordinator's run: a data server heeds one at a time. Job is what it makes its rule from (DataOptions.Rule).
+	// Run names the coordinator's run: a data server heeds one at a time. It is a secret of the coordinator's, such as 16 random
+	// bytes: workers have the ticket, too, and must not command data servers. Job is what it makes its rule from (DataOptions.Rule).
 	// Both may be empty for a server that was made with a rule.
 	Run, Job []byte
 }
