@@ -80,7 +80,10 @@ func (a *app) run(ctx context.Context, args []string) int {
 	root.SetArgs(args)
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
-	cmd, err := root.ExecuteContextC(ctx)
+	cmd, err := unknownHelp(root, args)
+	if err == nil {
+		cmd, err = root.ExecuteContextC(ctx)
+	}
 	if err == nil {
 		return 0
 	}
@@ -147,7 +150,9 @@ func (a *app) command() *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.PersistentFlags().BoolVar(&a.json, "json", a.json, "print exactly one JSON object on stdout at the end")
+	given := a.json // was found in the arguments; its default is false all the same
+	defer func() { a.json = given }()
+	root.PersistentFlags().BoolVar(&a.json, "json", false, "print exactly one JSON object on stdout at the end")
 	root.PersistentFlags().StringVar(&a.events, "events", "", "append JSON lines to `FILE` while the command runs")
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		if word := mistyped(c, a.args); word != "" { // its flags cannot be known, and are not what is wrong
@@ -160,13 +165,19 @@ func (a *app) command() *cobra.Command {
 		a.modelCommand(), a.dataCommand(), a.workerCommand(), a.psCommand(), a.parityCommand(), a.replayCommand(), a.benchCommand(), a.doctorCommand(), a.boxCommand(), a.versionCommand(),
 	)
 	root.InitDefaultCompletionCmd()
+	exampleOfCompletion(root)
 	completeFlags(root)
+	for _, c := range root.Commands() {
+		if slices.Contains([]string{"version", "box", "doctor", "bench", "worker"}, c.Name()) { // the others open them with their job
+			a.withEvents(c)
+		}
+	}
 	// cobra reports unknown commands and argument counts as plain errors: give them their kind.
 	for _, c := range root.Commands() {
 		wrapArgs(c)
 	}
 	root.Args = usageArgs(cobra.NoArgs)
-	root.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
+	root.RunE = a.group
 	return root
 }
 

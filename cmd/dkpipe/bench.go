@@ -46,7 +46,7 @@ func (a *app) benchCommand() *cobra.Command {
 		Long: "Measures parts of dkpipe beside their limits. Rounds are interleaved, so that a machine that gets slower does so for\n" +
 			"both; values are medians, and the ratio is the median of the ratios of the rounds.",
 		Example: "  dkpipe bench feed\n  dkpipe bench exchange --json",
-		RunE:    func(c *cobra.Command, _ []string) error { return c.Help() },
+		RunE:    a.group,
 	}
 	for _, b := range []struct {
 		name, short, limit string

@@ -17,7 +17,7 @@ func (a *app) boxCommand() *cobra.Command {
 		Long: "Starts real servers from JARs that Maven fetches once. Everything lives in one folder; all ports are free ones on\n" +
 			"loopback. Needs Java 17 and Maven.",
 		Example: "  dkpipe box up --dir /tmp/box\n  eval \"$(dkpipe box env --dir /tmp/box)\"\n  dkpipe box down --dir /tmp/box",
-		RunE:    func(c *cobra.Command, _ []string) error { return c.Help() },
+		RunE:    a.group,
 	}
 	c.AddCommand(a.boxUpCommand(), a.boxStatusCommand(), a.boxEnvCommand(), a.boxControlCommand(), a.boxDownCommand(), a.boxSuperviseCommand())
 	return c

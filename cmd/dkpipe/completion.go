@@ -27,6 +27,24 @@ func flagValues() map[string]map[string][]string {
 	}
 }
 
+// exampleOfCompletion gives the commands that cobra makes an example in their help, as all others have.
+func exampleOfCompletion(root *cobra.Command) {
+	for _, c := range root.Commands() {
+		if c.Name() != "completion" {
+			continue
+		}
+		c.Example = "  source <(dkpipe completion bash)"
+		for shell, example := range map[string]string{
+			"bash": "  source <(dkpipe completion bash)", "zsh": "  source <(dkpipe completion zsh)",
+			"fish": "  dkpipe completion fish | source", "powershell": "  dkpipe completion powershell | Out-String | Invoke-Expression",
+		} {
+			if s, _, err := c.Find([]string{shell}); err == nil && s != c {
+				s.Example = example
+			}
+		}
+	}
+}
+
 // completeFlags has the shell offer these values, and the names of fields that people overrule most.
 func completeFlags(root *cobra.Command) {
 	values := flagValues()

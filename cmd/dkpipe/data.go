@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -33,7 +32,7 @@ func (a *app) dataCommand() *cobra.Command {
 			"  dkpipe data ls -R hdfs://ns/data\n  dkpipe data verify out/model",
 		Args:                       cobra.NoArgs, // so that a command that does not exist is an error
 		SuggestionsMinimumDistance: 2,
-		RunE:                       func(c *cobra.Command, _ []string) error { return c.Help() }}
+		RunE:                       a.group}
 	c.AddCommand(a.dataImportCommand(), a.dataPutCommand(), a.dataGetCommand(), a.dataCatCommand(), a.dataLsCommand(),
 		a.dataRmCommand(), a.dataDuCommand(), a.dataChecksumCommand(), a.dataVerifyCommand())
 	return c
@@ -233,14 +232,37 @@ func (s *summing) check(ctx context.Context, p place) (sum, error) {
 	return wrote, err
 }
 
-// tempName is a name beside a target for what is not complete yet. Readers of data skip names with a dot.
-func tempName() string {
-	var id [6]byte
-	rand.Read(id[:]) // never fails: crypto/rand ends the program instead
-	return tempPrefix + hex.EncodeToString(id[:])
-}
+// Names beside a target for what is not complete yet are ownName(tempPrefix). Readers of data skip names with a dot.
+// A folder that is about to be replaced is called ownName(tempPrefix) + asideMark + its own name meanwhile.
+const (
+	tempPrefix = ".data-"
+	asideMark  = "-old-"
+)
 
-const tempPrefix = ".data-"
+// tidy puts right what killed commands left in a folder: what was not complete is removed, and a table that was put aside
+// to be replaced gets its name back when the new one did not come. What cannot be put right is in nobody's way.
+func (j *job) tidy(ctx context.Context, dir place) {
+	j.removeLeftovers(ctx, dir.fs, dir.path, tempPrefix, func(name string) bool {
+		_, base, aside := strings.Cut(name, asideMark)
+		if !aside {
+			return true
+		}
+		target := dir.join(base)
+		_, there, err := stat(ctx, target)
+		switch {
+		case err != nil:
+			return false
+		case there:
+			return true
+		}
+		if err := move(ctx, dir.join(name), target); err != nil {
+			j.app.log.Warn("a killed import left a table aside, and it could not be renamed back", "table", target.String(), "aside", dir.join(name).String(), "error", err)
+		} else {
+			j.app.log.Warn("a killed import left a table aside; it has its name again", "table", target.String())
+		}
+		return false
+	})
+}
 
 // beside gives a place in the same folder.
 func (p place) beside(name string) place {

@@ -109,6 +109,11 @@ func (j *job) planCopy(ctx context.Context, sources []string, target string, for
 		}
 		return nil, usage("write "+target+"/ to make it", "%s is not a folder, and there are %d sources", to, len(from))
 	}
+	if dir := to; into && there {
+		j.tidy(ctx, dir)
+	} else if !into {
+		j.tidy(ctx, to.beside("."))
+	}
 	taken := map[string]entry{}
 	var tasks []copyTask
 	for _, e := range from {
@@ -185,7 +190,7 @@ func (j *job) copyOne(ctx context.Context, t copyTask, file func(from entry, to 
 	if err := t.to.fs.Mkdir(ctx, path.Dir(t.to.path)); err != nil {
 		return nil, err
 	}
-	temp := t.to.beside(tempName())
+	temp := t.to.beside(ownName(tempPrefix))
 	defer func() {
 		if err != nil {
 			j.discard(ctx, temp)

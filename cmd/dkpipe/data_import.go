@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"path"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -140,6 +141,9 @@ func (j *job) importTable(ctx context.Context, o importOptions, r *importReport)
 		return err
 	}
 	r.Output, r.Format = target.String(), pipeline.Format(o.to)
+	if !isRoot(target.path) {
+		j.tidy(ctx, target.beside("."))
+	}
 	if _, err := importTarget(ctx, target, o.force); err != nil { // before the work; and again after it
 		return err
 	}
@@ -158,7 +162,7 @@ func (j *job) importTable(ctx context.Context, o importOptions, r *importReport)
 		return err
 	}
 	r.Columns = shape.columns()
-	stage := target.beside(tempName())
+	stage := target.beside(ownName(tempPrefix))
 	if err := stage.fs.Mkdir(ctx, stage.path); err != nil {
 		return err
 	}
@@ -261,7 +265,7 @@ func importTarget(ctx context.Context, target place, force bool) (bool, error) {
 // replaceFolder puts a folder in another's place. No store exchanges two folders in one step: for the moment between
 // the two renames there is none. From the first rename on an interruption waits, so that the moment stays short.
 func (j *job) replaceFolder(ctx context.Context, stage, target place) error {
-	old := target.beside(tempName() + "-old")
+	old := target.beside(ownName(tempPrefix) + asideMark + path.Base(target.path))
 	if err := move(ctx, target, old); err != nil {
 		return err
 	}

@@ -32,7 +32,7 @@ const (
 // verified is one file of a version.
 type verified struct {
 	Path   string `json:"path"`
-	Status string `json:"status"` // ok, missing or corrupt
+	Status string `json:"status"` // ok, missing, corrupt or unreadable
 	sum
 	Promised []promise `json:"promised,omitempty"` // what it should be, when it is not
 }
@@ -67,7 +67,7 @@ func (a *app) dataVerifyCommand() *cobra.Command {
 		Short: "Check every file of a dataset or a model against its manifest",
 		Long: "Reads every file of a version and compares length and SHA-256 with what _version.json, manifest.json and\n" +
 			"bundle.json say. A root stands for the version that LATEST names, with --all for every version. All files are\n" +
-			"looked at even when one is bad; --json lists them. A bad file is exit code 3.",
+			"looked at even when one is bad or cannot be read; --json lists them. A bad file is exit code 3.",
 		Example: "  dkpipe data verify out/model\n  dkpipe data verify hdfs://ns/data/digits/v000003 --json\n  dkpipe data verify --all out/dataset",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -265,6 +265,9 @@ func newerFormat(name, got, want string) error {
 		Hint: "use the version of dkpipe that wrote it"}
 }
 
+// maxAway is how many files in a row may get no answer before verify takes the store itself to be away.
+const maxAway = 3
+
 // verify reads every promised file of every version.
 func (j *job) verify(ctx context.Context, versions []*promises, r *verifyReport) (err error) {
 	var all int64
@@ -276,18 +279,30 @@ func (j *job) verify(ctx context.Context, versions []*promises, r *verifyReport)
 	bar := j.bars.start("verify", 0)
 	defer func() { bar.done(err == nil, humanBytes(r.Bytes)) }()
 	var first error
+	unreadable := false // first is only that a file could not be read
+	away := 0           // files in a row that the store gave no answer for
 	for _, p := range versions {
 		before := r.Bad
 		for _, name := range slices.Sorted(maps.Keys(p.files)) {
 			v, wrong, err := p.check(ctx, name, func(n int64) { bar.set(r.Bytes+n, all, humanBytes(r.Bytes+n)) })
+			if kind := pipelineKind(err); kind == pipeline.Unreachable || kind == pipeline.Timeout {
+				away++
+			} else {
+				away = 0
+			}
 			if err != nil {
-				return err
+				if ctx.Err() != nil || away == maxAway {
+					return err
+				}
+				wrong, v.Status = err, "unreadable" // the others are looked at all the same
 			}
 			r.Entries = append(r.Entries, v)
 			r.Files, r.Bytes = r.Files+1, r.Bytes+v.Bytes
 			if wrong != nil {
 				r.Bad++
-				first = cmp.Or(first, wrong)
+				if first == nil || v.Status != "unreadable" && unreadable { // a file that is wrong tells more
+					first, unreadable = wrong, v.Status == "unreadable"
+				}
 			}
 		}
 		if p.broken != nil && r.Bad == before {

@@ -207,6 +207,36 @@ func TestVerifyTellsAStoreThatIsAwayFromABadFile(t *testing.T) {
 	}
 }
 
+// TestVerifyGoesOnBehindAFileThatCannotBeRead, and a file that is wrong tells more than one that may not be read.
+func TestVerifyGoesOnBehindAFileThatCannotBeRead(t *testing.T) {
+	j, mem, faults := memJob(t)
+	one := "6b86b273ff34fce19d6b804eff5a3f5747ada4eaa22f1d49c01e52ddb7875b4b"
+	var list []string
+	for _, name := range []string{"a", "b", "c", "d", "e"} {
+		list = append(list, fmt.Sprintf(`{"path":%q,"bytes":1,"sha256":%q}`, name, one))
+		if err := errors.Join(mem.Mkdir(t.Context(), "/m"), hdfsio.WriteFile(t.Context(), mem, "/m/"+name, []byte(map[bool]string{true: "2", false: "1"}[name == "d"]))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := hdfsio.WriteFile(t.Context(), mem, "/m/_version.json", []byte(`{"format":"dkpipe-version/1","files":[`+strings.Join(list, ",")+`]}`)); err != nil {
+		t.Fatal(err)
+	}
+	faults.Add(hdfstest.Fault{Op: hdfstest.Read, Match: func(name string) bool { return name == "/m/b" }, Err: fs.ErrPermission})
+	r, err := verifyHere(t, j, "mem://ns/m")
+	var got []string
+	for _, e := range r.Entries {
+		got = append(got, e.Status)
+	}
+	if want := []string{"ok", "unreadable", "ok", "corrupt", "ok"}; !slices.Equal(got, want) || r.Bad != 2 || pipelineKind(err) != "corrupt" || !strings.Contains(err.Error(), "2 files bad in all") {
+		t.Errorf("%q, %d bad, %v", got, r.Bad, err)
+	}
+	faults.Clear()
+	faults.Add(hdfstest.Fault{Op: hdfstest.Read, Match: func(name string) bool { return name >= "/m/a" && name <= "/m/e" }, Err: os.ErrDeadlineExceeded})
+	if r, err := verifyHere(t, j, "mem://ns/m"); !errors.Is(err, os.ErrDeadlineExceeded) || len(r.Entries) != 2 {
+		t.Errorf("a store that is away: %d files were tried, %v", len(r.Entries)+1, err)
+	}
+}
+
 // FuzzVersionMarker: whatever a marker says, no path of it leads out of the version, and none is taken on trust.
 func FuzzVersionMarker(f *testing.F) {
 	f.Add([]byte(`{"format":"dkpipe-version/1","files":[{"path":"a/b","bytes":1,"sha256":"6b86b273ff34fce19d6b804eff5a3f5747ada4eaa22f1d49c01e52ddb7875b4b"}]}`))

@@ -1,12 +1,16 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"sync"
 	"time"
+
+	"github.com/spf13/cobra"
 
 	"dkpipe/hdfsio"
 )
@@ -28,6 +32,40 @@ func (a *app) openEvents() (*eventLog, error) {
 		return nil, withHint(fmt.Errorf("--events: %w", hdfsio.Wrap("open", a.events, err)), "give a file that can be written")
 	}
 	return &eventLog{out: f}, nil
+}
+
+// withEvents has a command, and those below it, that are no jobs write how they ended.
+func (a *app) withEvents(c *cobra.Command) {
+	for _, s := range c.Commands() {
+		a.withEvents(s)
+	}
+	if c.RunE == nil || c.HasSubCommands() || c.Hidden {
+		return
+	}
+	run := c.RunE
+	c.RunE = func(c *cobra.Command, args []string) error {
+		events, err := a.openEvents()
+		if err != nil {
+			return err
+		}
+		command := strings.TrimPrefix(c.CommandPath(), "dkpipe ")
+		err = run(c, args)
+		return events.end(c.Context(), command, err)
+	}
+}
+
+// end writes how a command ended and closes the log. The command's error stays the error.
+func (l *eventLog) end(ctx context.Context, command string, err error) error {
+	if err != nil {
+		f := failed(ctx, err)
+		l.add("failed", map[string]any{"command": command, "kind": f.Kind, "message": f.Message})
+	} else {
+		l.add("done", map[string]any{"command": command})
+	}
+	if closed := l.close(); closed != nil && err == nil {
+		return fmt.Errorf("--events: %w", closed)
+	}
+	return err
 }
 
 // add writes one event. A log that cannot be written any more (a full disk) does not stop the run: close reports it.

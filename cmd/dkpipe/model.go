@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -15,7 +16,7 @@ func (a *app) modelCommand() *cobra.Command {
 			"definition without weights) or .safetensors. Files may lie on any store. What is written appears complete or not at\n" +
 			"all; a file that is there is replaced only with --force. Nothing in a model file is ever executed.",
 		Example: "  dkpipe model inspect out/model\n  dkpipe model export --to onnx --out model.onnx out/model\n  dkpipe model rollback out/model",
-		RunE:    func(c *cobra.Command, _ []string) error { return c.Help() }}
+		RunE:    a.group}
 	c.AddCommand(a.modelInspectCommand(), a.modelConvertCommand(), a.modelExportCommand(), a.modelInitCommand(), a.modelDiffCommand(), a.modelRollbackCommand())
 	return c
 }
@@ -29,41 +30,45 @@ func (a *app) modelRollbackCommand() *cobra.Command {
 
 		ValidArgsFunction: a.completeVersion,
 		RunE: func(c *cobra.Command, args []string) error {
-			ctx := c.Context()
 			j, err := a.commandJob("model rollback")
 			if err != nil {
 				return err
 			}
-			root, err := openPlace(ctx, j.stores, args[0])
-			if err != nil {
-				return err
-			}
-			if _, err := root.fs.Stat(ctx, root.path); err != nil {
-				return err
-			}
-			var to publish.Version
-			if len(args) == 2 {
-				if to, err = publish.ParseVersion(args[1]); err != nil {
-					return err
-				}
-			}
-			lock, err := j.lock(ctx, root)
-			if err != nil {
-				return err
-			}
-			defer j.release(ctx, lock)
-			from, now, err := lock.Rollback(ctx, to)
-			if err != nil {
-				return withHint(err, fmt.Sprintf("the versions are the folders v… of %s; name a complete one", root))
-			}
-			if a.json {
-				a.printJSON(map[string]any{"command": "model rollback", "status": "ok", "model": root.String(), "from": from, "to": now})
-				return nil
-			}
-			fmt.Fprintf(a.stdout, "LATEST of %s: %s -> %s\n", root, from, now)
-			return nil
+			return j.events.end(c.Context(), "model rollback", j.rollback(c.Context(), args))
 		},
 	}
+}
+
+// rollback moves LATEST of a model, args[0], to the version before or to args[1].
+func (j *job) rollback(ctx context.Context, args []string) error {
+	root, err := openPlace(ctx, j.stores, args[0])
+	if err != nil {
+		return err
+	}
+	if _, err := root.fs.Stat(ctx, root.path); err != nil {
+		return err
+	}
+	var to publish.Version
+	if len(args) == 2 {
+		if to, err = publish.ParseVersion(args[1]); err != nil {
+			return err
+		}
+	}
+	lock, err := j.lock(ctx, root)
+	if err != nil {
+		return err
+	}
+	defer j.release(ctx, lock)
+	from, now, err := lock.Rollback(ctx, to)
+	if err != nil {
+		return withHint(err, fmt.Sprintf("the versions are the folders v… of %s; name a complete one", root))
+	}
+	if j.app.json {
+		j.app.printJSON(map[string]any{"command": "model rollback", "status": "ok", "model": root.String(), "from": from, "to": now})
+		return nil
+	}
+	fmt.Fprintf(j.app.stdout, "LATEST of %s: %s -> %s\n", root, from, now)
+	return nil
 }
 
 // usage makes an error about the command line.

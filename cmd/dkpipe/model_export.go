@@ -74,6 +74,9 @@ func (j *job) exportModel(ctx context.Context, r *writtenReport, name string, o 
 	if format != formatONNX && (o.like != "" || o.withoutTransform) {
 		return usage("leave them out", "--like and --without-transform are for --to onnx")
 	}
+	if named, err := formatOfOutput(o.out); err == nil && named != format {
+		return usage("leave --to out, or end the name in ."+format, "--to %s and --out %s name two formats", o.to, o.out)
+	}
 	m, err := j.openModel(ctx, name, o.definition)
 	if err != nil {
 		return err

@@ -328,7 +328,8 @@ func (j *job) save(ctx context.Context, out string, force bool, total int64, fil
 	if err := to.fs.Mkdir(ctx, path.Dir(to.path)); err != nil {
 		return to, sum{}, err
 	}
-	temp := to.beside(tempName())
+	j.tidy(ctx, to.beside("."))
+	temp := to.beside(ownName(tempPrefix))
 	bar := j.bars.start("write", 0)
 	s, err := keep(ctx, temp, func(w io.Writer) error {
 		return fill(&watchedWriter{w: w, bar: bar, total: total})

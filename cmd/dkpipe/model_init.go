@@ -56,8 +56,12 @@ func (a *app) modelInitCommand() *cobra.Command {
 
 // initModel finds the definition and draws its weights.
 func (j *job) initModel(ctx context.Context, flags *specFlags, o initOptions) (*modelSource, error) {
-	if o.out == "" || (flags.file == "") == (o.keras == "") {
-		return nil, usage("dkpipe model init --keras model.json --out start.keras", "init needs --out, and -f or --keras")
+	const example = "dkpipe model init --keras model.json --out start.keras"
+	switch {
+	case flags.file != "" && o.keras != "":
+		return nil, usage("leave one of them out: "+example, "-f and --keras both name a model")
+	case o.out == "" || flags.file == "" && o.keras == "":
+		return nil, usage(example, "init needs --out, and -f or --keras")
 	}
 	var m *modelSource
 	var err error

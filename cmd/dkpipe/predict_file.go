@@ -23,9 +23,9 @@ func ownName(prefix string) string {
 	return fmt.Sprintf("%s%s-%x", prefix, publish.OwnerTag(), time.Now().UnixNano())
 }
 
-// removeLeftovers removes what killed processes left in a folder under names that ownName made of a prefix. What cannot
-// be removed stays: it is in nobody's way.
-func (j *job) removeLeftovers(ctx context.Context, fsys hdfsio.FS, dir, prefix string) {
+// removeLeftovers removes what killed processes left in a folder under names that ownName made of a prefix, perhaps with
+// more behind. What cannot be removed stays: it is in nobody's way. unwanted, which may be nil, is asked before.
+func (j *job) removeLeftovers(ctx context.Context, fsys hdfsio.FS, dir, prefix string, unwanted func(name string) bool) {
 	entries, err := fsys.ReadDir(ctx, dir)
 	if err != nil {
 		return
@@ -34,6 +34,9 @@ func (j *job) removeLeftovers(ctx context.Context, fsys hdfsio.FS, dir, prefix s
 		tag, ok := strings.CutPrefix(e.Name, prefix)
 		tag, _, dashed := strings.Cut(tag, "-")
 		if !ok || dashed && !publish.OwnerGone(tag) && time.Since(e.ModTime) < foreignAge || !dashed && time.Since(e.ModTime) < foreignAge {
+			continue
+		}
+		if unwanted != nil && !unwanted(e.Name) {
 			continue
 		}
 		if err := fsys.Remove(ctx, path.Join(dir, e.Name)); err != nil {
@@ -92,10 +95,13 @@ func (j *job) writePredictions(ctx context.Context, o predictOptions, format pip
 	}
 	dir, base := path.Split(at.path)
 	prefix := "." + base + ".part-"
-	j.removeLeftovers(ctx, at.fs, path.Clean(dir), prefix)
+	j.removeLeftovers(ctx, at.fs, path.Clean(dir), prefix, nil)
 	temp := dir + ownName(prefix)
 	f, err := at.fs.Create(ctx, temp)
 	if err != nil {
+		if _, there, _ := stat(ctx, at.beside(".")); !there && errors.Is(err, fs.ErrNotExist) {
+			return 0, usage("make it, or name another file", "--out %s: there is no folder %s", o.out, at.beside("."))
+		}
 		return 0, withHint(err, "the folder of --out must exist and be writable")
 	}
 	defer func() {

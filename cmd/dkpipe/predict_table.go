@@ -72,7 +72,7 @@ func (t *tableOutput) openStage(ctx context.Context, o predictOptions, model pla
 	if err != nil || root == nil {
 		return err
 	}
-	j.removeLeftovers(ctx, root.fs, root.path, stagePrefix)
+	j.removeLeftovers(ctx, root.fs, root.path, stagePrefix, nil)
 	stage := root.join(ownName(stagePrefix))
 	if err := root.fs.Mkdir(ctx, stage.path); err != nil {
 		return withHint(err, "name a folder where you may write and Spark may read: --stage hdfs://namenode:8020/folder")

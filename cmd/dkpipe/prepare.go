@@ -213,7 +213,7 @@ const sortBudget = 4 << 20
 func (j *job) writeDataset(ctx context.Context, root place, lock *publish.Lock, engine pipeline.Engine, plan pipeline.Plan) (prepared, error) {
 	b := j.bars.start("preprocess", 0)
 	p, err := j.publishDataset(ctx, root, lock, plan, func(stage *publish.Stage) (pipeline.Written, error) {
-		writer, err := dataset.NewWriter(creator(stage.Create), dataset.WriterOptions{Parts: partNames(plan), Shards: plan.Shards, BudgetBytes: sortBudget, GroupBytes: 256 << 10,
+		writer, err := dataset.NewWriter(creator(stage.Create), dataset.WriterOptions{Parts: partNames(plan), Shards: plan.Shards, BudgetBytes: sortBudget, GroupBytes: 256 << 10, Temp: j.folder,
 			Progress: func(rows, total int64) { b.set(rows, total, thousands(rows)+" rows written") }})
 		if err != nil {
 			return pipeline.Written{}, err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -25,6 +26,39 @@ func commandHint(c *cobra.Command, args []string) string {
 		return "did you mean " + c.CommandPath() + " " + near + "?"
 	}
 	return help
+}
+
+// group runs a command that only groups others: it shows what they are.
+func (a *app) group(c *cobra.Command, _ []string) error {
+	if !a.json {
+		return c.Help()
+	}
+	var names []string
+	for _, s := range c.Commands() {
+		if s.IsAvailableCommand() {
+			names = append(names, s.Name())
+		}
+	}
+	return usage(c.CommandPath()+" --help shows what they do", "%s needs a subcommand: %s", c.CommandPath(), strings.Join(names, ", "))
+}
+
+// unknownHelp refuses to help with a command that is not there; help of the group above it would look like an answer.
+func unknownHelp(root *cobra.Command, args []string) (*cobra.Command, error) {
+	asked := slices.ContainsFunc(args, func(s string) bool { return s == "--help" || s == "-h" })
+	if len(args) > 0 && args[0] == "help" {
+		asked, args = true, args[1:]
+	}
+	if !asked {
+		return nil, nil
+	}
+	c, _, err := root.Find(args)
+	if err != nil {
+		return root, nil // flags that are wrong are told about by the command
+	}
+	if word := mistyped(c, args); word != "" && word != "help" {
+		return c, usage(commandHint(c, []string{word}), "unknown command %q for %q", word, c.CommandPath())
+	}
+	return nil, nil
 }
 
 // mistyped gives the first word behind a command that only groups others; empty when there is none.

@@ -156,6 +156,7 @@ func (j *job) trainAndPublish(ctx context.Context, root place, lock *publish.Loc
 	j.report.Model = root.join(version.String()).String()
 	switch {
 	case t.result.Interrupted:
+		j.retain(save, lock, j.spec.Output.KeepVersions)
 		return &pipeline.Error{Kind: pipeline.Interrupted, Message: fmt.Sprintf("interrupted after %s of %s samples; what was learned is in %s",
 			thousands(t.result.Samples), thousands(j.samplesOf(p)), j.report.Model), Hint: "LATEST was not moved; run the same command again for a whole run"}
 	case gateErr != nil:
@@ -184,6 +185,7 @@ func (j *job) keep(ctx context.Context, root place, lock *publish.Lock, p prepar
 		return failure
 	}
 	j.report.Model = root.join(version.String()).String()
+	j.retain(save, lock, j.spec.Output.KeepVersions)
 	hint := fmt.Sprintf("what was learned from %s of %s samples is in %s; LATEST was not moved", thousands(t.result.Samples), thousands(j.samplesOf(p)), j.report.Model)
 	if more := failed(ctx, failure).Hint; more != "" {
 		hint = more + "; " + hint

@@ -133,7 +133,9 @@ func TestWhatIsMissingOrNotServedIsNamed(t *testing.T) {
 		{"h", hdfsio.KindUsage, "dfs.blocksize", []string{"dfs.block.size", "big"}},
 		{"h", hdfsio.KindUsage, "dfs.blocksize", []string{"dfs.blocksize", "9999999999t"}},
 		{"h", hdfsio.KindUsage, "dfs.replication", []string{"dfs.replication", "-1"}},
-		{"h", hdfsio.KindUsage, "fs.permissions.umask-mode", []string{"fs.permissions.umask-mode", "u=rwx,g=,o="}},
+		{"h", hdfsio.KindUsage, "fs.permissions.umask-mode", []string{"fs.permissions.umask-mode", "u=rwx,g=s"}},
+		{"h", hdfsio.KindUsage, "fs.permissions.umask-mode", []string{"fs.permissions.umask-mode", "x=rwx"}},
+		{"h", hdfsio.KindUsage, "fs.permissions.umask-mode", []string{"fs.permissions.umask-mode", "029"}},
 		{"h", hdfsio.KindUsage, "dfs.client.socket-timeout", []string{"dfs.client.socket-timeout", "soon"}},
 	} {
 		_, err := parse(t, nil, c.pairs...).Resolve(c.authority)
@@ -153,6 +155,18 @@ func TestSettingsOfTheClientAreTakenOver(t *testing.T) {
 	}
 	if o.BlockSize != 64<<20 || o.Replication != 2 || *o.Umask != 0o027 || !o.UseDatanodeHostname || o.DataTimeout != 1500*time.Millisecond || o.User != "ann" {
 		t.Errorf("%+v", o)
+	}
+}
+
+// TestUmaskIsReadAsHadoopDoes: octal is what is taken away, letters are what is allowed.
+func TestUmaskIsReadAsHadoopDoes(t *testing.T) {
+	for text, want := range map[string]uint32{
+		"022": 0o022, "77": 0o077, "u=rwx,g=rx,o=": 0o027, "u=rwx,g=rwx,o=rx": 0o002, "u=rwx, g=, o=": 0o077, "a=rx,u+w": 0o022, "=r": 0o333, "a=rwx,go-w": 0o022,
+	} {
+		o, err := parse(t, nil, "fs.permissions.umask-mode", text).Resolve("h")
+		if err != nil || *o.Umask != want {
+			t.Errorf("%s: %+v, %v; want %03o", text, o.Umask, err, want)
+		}
 	}
 }
 

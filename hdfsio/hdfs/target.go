@@ -223,19 +223,65 @@ func errEncryptedTransfer() error {
 		Hint: "this version does not; copy the data with hdfs dfs -get"}
 }
 
-// umask reads fs.permissions.umask-mode in octal.
+// umask reads fs.permissions.umask-mode, in octal or, as umask(1) takes it, as what is allowed: u=rwx,g=rx,o=.
 func (c *Conf) umask() (*uint32, error) {
 	const key = "fs.permissions.umask-mode"
 	v, err := c.Get(key)
 	if err != nil || v == "" {
 		return nil, err
 	}
+	if allowed, ok := symbolicMode(v); ok {
+		return new(0o777 &^ allowed), nil
+	}
 	n, err := strconv.ParseUint(v, 8, 16)
 	if err != nil || n > 0o1777 {
-		return nil, c.invalid(key, fmt.Errorf("%q is not an octal number such as 022", v))
+		return nil, c.invalid(key, fmt.Errorf("%q is neither an octal number such as 022 nor a mode such as u=rwx,g=rx,o=", v))
 	}
 	mask := uint32(n & 0o777)
 	return &mask, nil
+}
+
+// symbolicMode reads permissions such as u=rwx,g=rx,o= or a+rx, beginning with none. No letter before the sign stands
+// for all three.
+func symbolicMode(s string) (mode uint32, ok bool) {
+	for _, part := range strings.Split(s, ",") {
+		part = strings.TrimSpace(part)
+		i := strings.IndexAny(part, "=+-")
+		if i < 0 {
+			return 0, false
+		}
+		var who, bits uint32
+		for _, c := range part[:i] {
+			shift := strings.IndexRune("ogu", c)
+			switch {
+			case c == 'a':
+				who |= 0o777
+			case shift < 0:
+				return 0, false
+			default:
+				who |= 7 << (3 * shift)
+			}
+		}
+		if i == 0 {
+			who = 0o777
+		}
+		for _, c := range part[i+1:] {
+			shift := strings.IndexRune("xwr", c)
+			if shift < 0 {
+				return 0, false
+			}
+			bits |= 0o111 << shift
+		}
+		switch bits &= who; part[i] {
+		case '=':
+			mode = mode&^who | bits
+		case '+':
+			mode |= bits
+		case '-':
+			mode &^= bits
+		}
+	}
+	return mode, true
 }
 
 // complete checks the options and fills in defaults.

@@ -237,8 +237,18 @@ func (l *Lock) previous(ctx context.Context, v Version) (Version, error) {
 			return 0, err
 		}
 	}
-	return 0, &hdfsio.Error{Op: "roll back", Path: l.name(l.root), Kind: hdfsio.KindUsage,
-		Err: fmt.Errorf("there is no complete version before %s that LATEST has named: %w", v, fs.ErrNotExist), Hint: "name the version to go to"}
+	e := &hdfsio.Error{Op: "roll back", Path: l.name(l.root), Kind: hdfsio.KindUsage,
+		Err: noVersion(fmt.Sprintf("there is no complete version before %s that LATEST has named", v)), Hint: "name the version to go to"}
+	if all, err := Versions(ctx, l.fs, l.root); err == nil && len(all) == 1 && all[0] == v {
+		e.Err, e.Hint = noVersion(fmt.Sprintf("%s is the only version", v)), "there is something to go back to when another one was published"
+	}
+	return 0, e
 }
+
+// noVersion is an error of class fs.ErrNotExist about versions, not about a file.
+type noVersion string
+
+func (e noVersion) Error() string        { return string(e) }
+func (e noVersion) Is(target error) bool { return target == fs.ErrNotExist }
 
 func sortVersions(v []Version) { slices.Sort(v) }

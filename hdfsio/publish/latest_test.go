@@ -286,7 +286,7 @@ func TestAPendingSlotIsFinishedNotRepeated(t *testing.T) {
 	}
 }
 
-func TestRetainKeepsLatestAndAllAboveIt(t *testing.T) {
+func TestRetainKeepsLatestAndSomeOnBothSidesOfIt(t *testing.T) {
 	for _, c := range []struct {
 		latest Version
 		keep   int
@@ -296,9 +296,11 @@ func TestRetainKeepsLatestAndAllAboveIt(t *testing.T) {
 		{6, 1, []Version{6}},
 		{6, 2, []Version{5, 6}},
 		{6, 9, []Version{1, 2, 3, 4, 5, 6}},
-		{3, 1, []Version{3, 4, 5, 6}},
-		{3, 2, []Version{2, 3, 4, 5, 6}},
-		{0, 1, []Version{1, 2, 3, 4, 5, 6}},
+		{3, 1, []Version{3, 6}},
+		{3, 2, []Version{2, 3, 5, 6}},
+		{0, 1, []Version{6}},
+		{0, 4, []Version{3, 4, 5, 6}},
+		{0, 0, []Version{1, 2, 3, 4, 5, 6}},
 	} {
 		_, m := memory()
 		l := acquire(t, m, Options{})
@@ -318,6 +320,36 @@ func TestRetainKeepsLatestAndAllAboveIt(t *testing.T) {
 		if err != nil || !slices.Equal(left, c.want) || len(left)+len(removed) != 6 {
 			t.Errorf("LATEST %s, keep %d: %v are left, %v removed, %v", c.latest, c.keep, left, removed, err)
 		}
+	}
+}
+
+// TestRetainRemovesNothingWhereLatestIsBroken: nobody knows then what is being served.
+func TestRetainRemovesNothingWhereLatestIsBroken(t *testing.T) {
+	for _, text := range []string{"v000009\n", "rubbish"} {
+		_, m := memory()
+		l := acquire(t, m, Options{})
+		for range 3 {
+			publish1(t, l, "x")
+		}
+		if err := hdfsio.WriteFile(t.Context(), m, path.Join(root, latestName), []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		if removed, err := l.Retain(t.Context(), 1); err != nil || len(removed) != 0 {
+			t.Errorf("%q: %v removed, %v", text, removed, err)
+		}
+	}
+}
+
+// TestRollbackFromTheOnlyVersionSaysSo.
+func TestRollbackFromTheOnlyVersionSaysSo(t *testing.T) {
+	_, m := memory()
+	l := acquire(t, m, Options{})
+	if err := l.MoveLatest(t.Context(), publish1(t, l, "x")); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err := l.Rollback(t.Context(), 0)
+	if !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "v000001 is the only version") || strings.Contains(err.Error(), "file does not exist") {
+		t.Errorf("%v", err)
 	}
 }
 

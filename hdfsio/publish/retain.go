@@ -12,10 +12,11 @@ import (
 )
 
 // Retain removes old versions and gives their numbers. It keeps the version that LATEST names, the keep-1 newest ones
-// below it, to which one may want to go back, and every one above it: those were kept back by a gate, or LATEST was
-// rolled back from them, and somebody will want to look at them. With keep < 1, or when LATEST does not name a
-// complete version, nothing is removed. Of the versions below it that LATEST never named, which a gate refused, as many
-// are kept. A version that somebody reads (see PinVersion) stays, too, and goes the next time.
+// below it, to which one may want to go back, and the keep newest ones above it: those were kept back by a gate, are of
+// interrupted runs, or LATEST was rolled back from them, and somebody will want to look at them. Of the versions below it
+// that LATEST never named, which a gate refused, keep-1 are kept, too. Where there is no LATEST, all versions are above
+// it. So a root never holds more than 3*keep-1 versions and those that somebody reads (see PinVersion), which go the next
+// time. With keep < 1, or when LATEST is there and does not name a complete version, nothing is removed.
 //
 // A version first becomes .trash-…, in one step, so that readers never see a part of it. One that this user may not
 // remove does not keep the others: they go, and then the error is of kind denied.
@@ -24,7 +25,10 @@ func (l *Lock) Retain(ctx context.Context, keep int) ([]Version, error) {
 		return nil, nil
 	}
 	latest, _, err := readLatest(ctx, l.fs, l.root)
-	if unusable(err) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && !broken(err): // nothing was ever good enough: everything is above it
+		latest, err = 0, nil
+	case unusable(err):
 		return nil, nil
 	}
 	if err != nil {
@@ -39,9 +43,15 @@ func (l *Lock) Retain(ctx context.Context, keep int) ([]Version, error) {
 		return nil, err
 	}
 	var old []Version
-	served, refused := 0, 0
+	above, served, refused := 0, 0, 0
 	for _, v := range slices.Backward(versions) {
-		if v >= latest {
+		if v == latest {
+			continue
+		}
+		if v > latest {
+			if above++; above > keep {
+				old = append(old, v)
+			}
 			continue
 		}
 		// Each sort has a quota of its own: what a gate refused must not push out what one may want to go back to.

@@ -1,11 +1,13 @@
 package dataset
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"syscall"
 
 	"dkpipe/pipeline"
@@ -44,6 +46,8 @@ type WriterOptions struct {
 	BudgetBytes int64    // memory for rows; what does not fit waits in TempDir; 0: DefaultWriteBudget
 	GroupBytes  int64    // bytes of a row group, which is what a feed reads and shuffles at a time; 0: DefaultGroupBytes
 	TempDir     string   // local folder for rows that do not fit; empty: the system's
+	// Temp is asked for that folder, in the place of TempDir, when there are rows that do not fit; may be nil.
+	Temp func() (string, error)
 	// Progress is called while Finish writes, with the rows written so far and the rows there are; may be nil.
 	Progress func(rows, total int64)
 }
@@ -166,9 +170,16 @@ func (w *Writer) Write(ctx context.Context, r *pipeline.Rows) error {
 
 func (w *Writer) spill(ctx context.Context) error {
 	if w.runs == nil {
-		f, err := newRunFile(w.opt.TempDir)
+		dir := cmp.Or(w.opt.TempDir, os.TempDir())
+		if w.opt.Temp != nil {
+			var err error
+			if dir, err = w.opt.Temp(); err != nil {
+				return err
+			}
+		}
+		f, err := newRunFile(dir)
 		if err != nil {
-			return tempError(w.opt.TempDir, err)
+			return tempError(dir, err)
 		}
 		w.runs = f
 	}
@@ -290,7 +301,9 @@ func tempError(dir string, err error) error {
 		return interrupted(e.Message, err)
 	case errors.Is(err, syscall.ENOSPC):
 		e.Kind, e.Hint = pipeline.NoSpace, "name a folder with more room in TMPDIR"
-	case errors.Is(err, fs.ErrPermission), errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, fs.ErrNotExist):
+		e.Kind, e.Hint = pipeline.Usage, "name a folder that exists in TMPDIR"
+	case errors.Is(err, fs.ErrPermission):
 		e.Kind, e.Hint = pipeline.Denied, "name a folder that can be written in TMPDIR"
 	}
 	return e
