@@ -6,6 +6,11 @@
 // copying them, and copies on arrival straight to where they belong. On a slow link they are packed (Codec): what a lossy
 // codec leaves out of a commit stays with the worker and rides with the next one.
 //
+// An exchange is not pipelined: the whole delta arrives, the rule is applied under one lock, the whole reply goes back. A delta
+// counts wholly or not at all, and may be refused for its last element, so nothing of it can be applied before all of it is
+// there. What that costs is in BENCHMARKS.md, beside the same bytes over a bare socket. The reply's first blocks could leave
+// while later ones are applied; that would keep up the server's lock, or a copy of the reply, for the time of sending.
+//
 // The parameters may be spread over several processes (DataServer). The coordinator, the Server that workers join, then
 // keeps members, units of data and the order of commits, and tells the data servers what to apply (Keeper); a Client finds
 // their addresses in the answer to its Join and exchanges with all of them at once.
