@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -287,6 +289,11 @@ func (s *dataServers) await(ctx context.Context, i int, k *psrpc.Keeper) error {
 // start starts the process of a data server.
 func (s *dataServers) start(i int, d *dataServer) error {
 	cmd := exec.Command(s.binary, "ps", "--listen", "fd:3", "--stdin", "--json")
+	if !strings.HasPrefix(s.told[i], "unix:") {
+		cmd.Args = append(cmd.Args, "--advertise", s.told[i])
+	}
+	var stdout bytes.Buffer
+	cmd.Stdout = &stdout
 	cmd.Env = append(os.Environ(), s.env...)
 	cmd.ExtraFiles = []*os.File{s.sockets[i].file}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is ours to pass on
@@ -308,6 +315,12 @@ func (s *dataServers) start(i int, d *dataServer) error {
 		s.job.passLog(stderr, "server", i)
 		_ = cmd.Wait() // the state says how
 		err := &pipeline.Error{Kind: pipeline.Unreachable, Message: fmt.Sprintf("process %d ended: %s", cmd.Process.Pid, cmd.ProcessState)}
+		var said struct {
+			Error *failure `json:"error"`
+		}
+		if json.Unmarshal(stdout.Bytes(), &said) == nil && said.Error != nil { // its own words
+			err.Message, err.Hint = fmt.Sprintf("process %d: %s", cmd.Process.Pid, said.Error.Message), said.Error.Hint
+		}
 		d.keeper.Fail(err)
 		s.gone(i, d, err)
 	}()

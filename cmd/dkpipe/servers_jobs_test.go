@@ -114,7 +114,25 @@ func TestCodecsInAJob(t *testing.T) {
 
 // TestJoinOnDataServers has workers that somebody else starts, and data servers that the run starts.
 func TestJoinOnDataServers(t *testing.T) {
-	j := startJoined(t, "--servers", "2", "--set", "train.epochs=50")
+	for name, more := range map[string][]string{"at home": nil, "from other machines": {"--listen", "0.0.0.0:0", "--set", "train.advertise=127.0.0.1"}} {
+		t.Run(name, func(t *testing.T) { testJoinOnDataServers(t, more) })
+	}
+}
+
+func testJoinOnDataServers(t *testing.T, more []string) {
+	made := start(t, t.TempDir(), nil, "worker", "ticket", "secrets")
+	if code := made.wait(t); code != 0 {
+		t.Fatal(code, &made.stderr)
+	}
+	secrets := filepath.Join(made.cmd.Dir, "secrets")
+	dir := quickstart(t)
+	b, err := os.ReadFile(filepath.Join(secrets, "ticket"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	j := &joined{dir: dir, events: filepath.Join(dir, "events"), env: []string{ticketVariable + "=" + strings.TrimSpace(string(b)), identityVariable + "=" + filepath.Join(secrets, "identity.pem")}}
+	j.dkpipe = start(t, dir, j.env, append([]string{"run", "-f", "job.yaml", "--events", "events", "--json", "--launch", "join", "--servers", "2", "--set", "train.epochs=50"}, more...)...)
+	j.address = event(t, j.events, "listening", nil)["address"].(string)
 	first, second := j.worker(t), j.worker(t)
 	if code := j.wait(t); code != 0 {
 		t.Fatalf("exit code %d\n%s\n%s", code, &j.stdout, &j.stderr)
