@@ -54,8 +54,7 @@ type Adder interface {
 // numbers were not finite, and x was set to the centre, so that what spoiled them is forgotten.
 type Resetter interface{ Reset() }
 
-// Due is an extra power of a Local that decides for itself when a window ends (an early exchange at the elastic
-// equilibrium). Without it a window ends after its number of steps or seconds.
+// Due is an extra power of a Local that decides for itself when a window ends, such as one of your own. Without it a window ends after its number of steps or seconds.
 type Due interface {
 	// Due reports after every step whether to commit now; steps counts the open window, seconds is its age.
 	Due(steps int, seconds float64) bool

@@ -83,7 +83,8 @@ type EnsembleResult struct {
 
 // TrainEnsemble trains the members of an ensemble, cfg.Workers of them at a time. cfg is as for Train: Replica and
 // Optimizer are asked once for every member, Replica with the number of the member for the number of the worker, and
-// must give parameters that differ, or all members would be one model. Launch, OrderLog and From are not used; each, when it is
+// must give parameters that differ, or all members would be one model. Validation is shared: Evaluate is called by one goroutine
+// at a time. There are no checkpoints. Launch, OrderLog and From are not used; each, when it is
 // not nil, may change the configuration of one member before it is trained, such as its feed (see Part); its error is the
 // member's. The observer hears of the ensemble as of one run whose workers are the members: an epoch is done when every
 // member has done it, or has ended, and its validation is the mean of the members'. There is no centre.
@@ -94,6 +95,10 @@ func TrainEnsemble(ctx context.Context, e Ensemble, cfg Config, each func(member
 	if _, err := e.Check(cfg.Workers, 0); err != nil {
 		return EnsembleResult{}, err
 	}
+	if cfg.Checkpoint != nil || cfg.Past != nil {
+		return EnsembleResult{}, &pipeline.Error{Kind: pipeline.BadSpec, Message: "an ensemble keeps no checkpoints", Hint: "train its members one by one, with Train"}
+	}
+	cfg.Validation = cfg.Validation.oneAtATime()
 	t := &ensembleRun{e: e, cfg: cfg, each: each, roll: newRoll(cfg.Observer, e.Members)}
 	if err := e.member(0, cfg, t.roll).check(); err != nil {
 		return EnsembleResult{}, err

@@ -3,9 +3,11 @@ package trainers_test
 import (
 	"context"
 	"errors"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"dkpipe/pipeline"
@@ -275,3 +277,29 @@ func TestImpossibleEnsemblesAreRefused(t *testing.T) {
 func same(ps.Worker) (model.Replica, error) { return trainertest.NewLinear(inputs, outputs, 1), nil }
 
 func noOptimizer(int) (optim.Optimizer, error) { return nil, errors.New("no such optimizer") }
+
+// TestMembersShareAValidation: it is called by one goroutine at a time, whichever members measure; and checkpoints are refused.
+func TestMembersShareAValidation(t *testing.T) {
+	cfg, _ := runConfig(trainers.Single{}, 4)
+	cfg.Epochs = 20
+	var busy, most, calls atomic.Int32
+	cfg.Validation = &trainers.Validation{Evaluate: func(context.Context, []float32) (trainers.Metrics, error) {
+		n := busy.Add(1)
+		defer busy.Add(-1)
+		for range 100 { // the others have their chance
+			runtime.Gosched()
+		}
+		most.Store(max(most.Load(), n))
+		calls.Add(1)
+		return trainers.Metrics{{Name: "loss", Value: 1}}, nil
+	}}
+	if _, err := trainers.TrainEnsemble(t.Context(), trainers.Ensemble{Members: 4}, cfg, nil); err != nil {
+		t.Fatal(err)
+	}
+	if most.Load() != 1 || calls.Load() != 4*20 {
+		t.Errorf("%d goroutines measured at once, %d times", most.Load(), calls.Load())
+	}
+	cfg.Checkpoint = &trainers.Checkpointing{}
+	_, err := trainers.TrainEnsemble(t.Context(), trainers.Ensemble{Members: 4}, cfg, nil)
+	wantKind(t, err, pipeline.BadSpec)
+}
