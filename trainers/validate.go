@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"strings"
+	"sync"
 	"time"
 
 	"dkpipe/pipeline"
@@ -27,7 +28,7 @@ type Validation struct {
 	// Every is the number of epochs between two measurements; 0 means 1. The last epoch is always measured; of the others those
 	// are not that would take more than 512 MiB to wait (Epoch.Unmeasured).
 	Every int
-	// Evaluate measures a centre, as a rule by means of Evaluate. It is called by one goroutine and may not keep the
+	// Evaluate measures a centre, as a rule by means of Evaluate. It is called by one goroutine at a time and may not keep the
 	// slice. An error ends the run.
 	Evaluate func(ctx context.Context, centre []float32) (Metrics, error)
 	// EarlyStopping and Target end the run; nil does not.
@@ -128,6 +129,35 @@ func LessIsBetter(metric string) bool {
 		return false
 	}
 	return model.Loss{Name: name}.Check() == nil
+}
+
+// Watched gives what epochs are compared by, which is what early stopping monitors or val_loss, and its value in an epoch: NaN when
+// that was not measured. less says that smaller is better.
+func (v *Validation) Watched(e Epoch) (monitor string, value float64, less bool) {
+	s := v.EarlyStopping
+	if s == nil {
+		s = &EarlyStopping{}
+	}
+	value = math.NaN()
+	if e.Validation != nil && !e.Partial {
+		value = e.value(s.monitor())
+	}
+	return s.monitor(), value, math.IsInf(s.worst(), 1)
+}
+
+// oneAtATime lets several runs share a validation.
+func (v *Validation) oneAtATime() *Validation {
+	if v == nil || v.Evaluate == nil {
+		return v
+	}
+	shared, evaluate := *v, v.Evaluate
+	var mu sync.Mutex
+	shared.Evaluate = func(ctx context.Context, centre []float32) (Metrics, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		return evaluate(ctx, centre)
+	}
+	return &shared
 }
 
 // Check refuses what cannot be watched; metrics are the names that Evaluate gives beside loss. Errors are of kind spec.

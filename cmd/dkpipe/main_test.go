@@ -123,6 +123,7 @@ type result struct {
 	Seconds         float64
 	PeakMiB         float64 `json:"peak_mib"`
 	Dataset, Model  string
+	BestCheckpoint  *bestCheckpoint `json:"best_checkpoint"`
 	Rows            map[string]int64
 	Metrics         map[string]map[string]float64
 	Workers         []workerReport

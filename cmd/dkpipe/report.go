@@ -32,10 +32,12 @@ type report struct {
 	Epochs   int                         `json:"epochs,omitempty"`
 	Ensemble string                      `json:"ensemble,omitempty"` // how its members, which are the workers, predict together
 	Ended    *trainers.Ending            `json:"ended,omitempty"`    // why training ended
-	Dropped  int64                       `json:"dropped_rows,omitempty"`
-	PeakMiB  float64                     `json:"peak_mib,omitempty"` // largest resident memory of this process, where the system tells
-	Warnings []string                    `json:"warnings,omitempty"`
-	Error    *failure                    `json:"error,omitempty"`
+	// BestCheckpoint is the one after the epoch with the best validation.
+	BestCheckpoint *bestCheckpoint `json:"best_checkpoint,omitempty"`
+	Dropped        int64           `json:"dropped_rows,omitempty"`
+	PeakMiB        float64         `json:"peak_mib,omitempty"` // largest resident memory of this process, where the system tells
+	Warnings       []string        `json:"warnings,omitempty"`
+	Error          *failure        `json:"error,omitempty"`
 
 	latest bool     // LATEST points to the new version
 	next   []string // commands to try

@@ -15,6 +15,7 @@ import (
 	"maps"
 	"math"
 	"path"
+	"slices"
 	"time"
 
 	"dkpipe/hdfsio"
@@ -49,6 +50,8 @@ type checkpointIndex struct {
 	Workers  int            `json:"workers"`
 	Samples  int64          `json:"samples"` // acknowledged
 	Past     *trainers.Past `json:"past,omitempty"`
+	// Kept are checkpoints before this one that are among the best, or may turn out to be.
+	Kept []keptCheckpoint `json:"kept,omitempty"`
 }
 
 // checkpointJob must be the same where a run goes on. The number of workers need not be.
@@ -95,6 +98,9 @@ type checkpoints struct {
 	lock  *publish.Lock
 	index checkpointIndex
 	ok    int // checkpoints that were kept
+
+	validation *trainers.Validation // nil without
+	best       *bestCheckpoint      // nil when none was measured
 }
 
 // openCheckpoints gets ready to keep checkpoints, nil if none are asked for.
@@ -115,8 +121,12 @@ func (j *job) openCheckpoints(ctx context.Context, p prepared, m startModel) (*c
 	if err != nil {
 		return nil, err
 	}
-	return &checkpoints{job: j, root: root, lock: lock,
-		index: checkpointIndex{Format: checkpointFormat, Run: j.id, Job: what, Workers: j.spec.Train.Workers}}, nil
+	k := &checkpoints{job: j, root: root, lock: lock,
+		index: checkpointIndex{Format: checkpointFormat, Run: j.id, Job: what, Workers: j.spec.Train.Workers}}
+	if from := j.training.from; from != nil && from.root == root.String() {
+		k.index.Kept = append(slices.Clone(from.index.Kept), from.itself)
+	}
+	return k, nil
 }
 
 // close gives the folder back.
@@ -165,6 +175,7 @@ func (c *checkpoints) oversee(cfg *trainers.Config) {
 		return
 	}
 	s := c.job.spec.Train.Checkpoint
+	c.validation = cfg.Validation
 	cfg.Checkpoint = &trainers.Checkpointing{EverySteps: s.EverySteps, Every: time.Duration(s.EverySeconds * float64(time.Second)), Save: c.save}
 }
 
@@ -191,9 +202,10 @@ func (c *checkpoints) complete(ctx context.Context) {
 		return
 	}
 	c.index.Complete, c.index.Past = true, nil
-	if _, err := c.write(ctx, nil, &trainers.Past{}); err != nil {
+	if _, err := c.write(ctx, nil, &trainers.Past{Epochs: c.job.training.result.History}); err != nil {
 		c.job.app.log.Warn("the checkpoints of a complete run could not be removed", "error", err)
 	}
+	c.job.report.BestCheckpoint = c.best
 }
 
 // write publishes one version.
@@ -242,7 +254,13 @@ func (c *checkpoints) write(ctx context.Context, s *ps.Snapshot, p *trainers.Pas
 	if c.index.Complete {
 		keep = 1
 	}
-	if _, err := c.lock.Retain(ctx, keep); err != nil {
+	var stay []publish.Version
+	if s != nil {
+		stay = c.worth(v, s.Epoch, p.Epochs)
+	} else {
+		stay = c.worth(0, 0, p.Epochs)
+	}
+	if _, err := c.lock.Retain(ctx, keep, stay...); err != nil {
 		c.job.app.log.Warn("old checkpoints could not be removed; the next one tries again", "error", err)
 	}
 	return v, nil
@@ -280,6 +298,9 @@ func writeFloats(w io.Writer, x []float32) error {
 type resumed struct {
 	index checkpointIndex
 	at    place // of the version
+
+	root   string         // the folder
+	itself keptCheckpoint // its epoch is known after restore
 }
 
 // findCheckpoint looks for the newest checkpoint of an unfinished run; nil when there is none.
@@ -304,7 +325,7 @@ func (j *job) findCheckpoint(ctx context.Context) (*resumed, error) {
 	if latest.Warning != "" {
 		j.app.log.Warn(latest.Warning)
 	}
-	r := &resumed{at: root.join(latest.Version.String())}
+	r := &resumed{at: root.join(latest.Version.String()), root: root.String(), itself: keptCheckpoint{Version: latest.Version}}
 	text, err := hdfsio.ReadFile(ctx, root.fs, path.Join(latest.Path, checkpointName), 256<<20)
 	if err != nil {
 		return nil, err
@@ -365,7 +386,7 @@ func (r *resumed) restore(ctx context.Context, j *job, p prepared, m startModel,
 			}
 		}
 	}
-	cfg.From, cfg.Past = s, past
+	cfg.From, cfg.Past, r.itself.Epoch = s, past, s.Epoch
 	if past != nil {
 		j.training.steps = float64(past.Steps) / float64(max(1, r.index.Workers))
 	}

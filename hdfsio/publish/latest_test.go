@@ -353,6 +353,22 @@ func TestRollbackFromTheOnlyVersionSaysSo(t *testing.T) {
 	}
 }
 
+func TestRetainKeepsWhatIsAskedFor(t *testing.T) {
+	_, m := memory()
+	l := acquire(t, m, Options{})
+	for range 6 {
+		if err := l.MoveLatest(t.Context(), publish1(t, l, "x")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := l.Retain(t.Context(), 2, 2); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := Versions(t.Context(), m, root); err != nil || !slices.Equal(left, []Version{2, 5, 6}) {
+		t.Errorf("%v are left, %v", left, err)
+	}
+}
+
 func TestAVersionOnItsWayOutIsNeverSeenInPart(t *testing.T) {
 	f, m := memory()
 	for _, tag := range []string{"one", "two", "three"} {

@@ -15,12 +15,12 @@ import (
 // below it, to which one may want to go back, and the keep newest ones above it: those were kept back by a gate, are of
 // interrupted runs, or LATEST was rolled back from them, and somebody will want to look at them. Of the versions below it
 // that LATEST never named, which a gate refused, keep-1 are kept, too. Where there is no LATEST, all versions are above
-// it. So a root never holds more than 3*keep-1 versions and those that somebody reads (see PinVersion), which go the next
-// time. With keep < 1, or when LATEST is there and does not name a complete version, nothing is removed.
+// it. So a root never holds more than 3*keep-1 versions beside those in also, and those that somebody reads (see PinVersion),
+// which go the next time. Versions in also stay in any case. With keep < 1, or when LATEST is there and does not name a complete version, nothing is removed.
 //
 // A version first becomes .trash-…, in one step, so that readers never see a part of it. One that this user may not
 // remove does not keep the others: they go, and then the error is of kind denied.
-func (l *Lock) Retain(ctx context.Context, keep int) ([]Version, error) {
+func (l *Lock) Retain(ctx context.Context, keep int, also ...Version) ([]Version, error) {
 	if keep < 1 {
 		return nil, nil
 	}
@@ -49,7 +49,7 @@ func (l *Lock) Retain(ctx context.Context, keep int) ([]Version, error) {
 			continue
 		}
 		if v > latest {
-			if above++; above > keep {
+			if above++; above > keep && !slices.Contains(also, v) {
 				old = append(old, v)
 			}
 			continue
@@ -59,7 +59,7 @@ func (l *Lock) Retain(ctx context.Context, keep int) ([]Version, error) {
 		if slices.ContainsFunc(history, func(m Move) bool { return m.Version == v }) {
 			n = &served
 		}
-		if *n++; *n >= keep {
+		if *n++; *n >= keep && !slices.Contains(also, v) {
 			old = append(old, v)
 		}
 	}

@@ -67,7 +67,7 @@
 //	  target: {metric: val_accuracy, at_least: 0.95}   # or at_most; default: none
 //	  max_steps: 100000                          # of all workers together; default: no limit
 //	  max_seconds: 3600                          # default: no limit
-//	  checkpoint: {path: out/checkpoint, every_seconds: 60, every_steps: 10000, keep: 3}   # for --resume; default: none
+//	  checkpoint: {path: out/checkpoint, every_seconds: 60, every_steps: 10000, keep: 3, keep_best: 1}   # for --resume; default: none
 //	  seed: 1                                    # default 0
 //	  kernel: auto                               # default
 //	  feed_budget_mb: 256                        # default

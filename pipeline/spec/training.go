@@ -38,7 +38,10 @@ type Checkpoint struct {
 	Path         string  `yaml:"path" spec:"required"`
 	EverySeconds float64 `yaml:"every_seconds" spec:"above=0,max=10000000"` // default 60, unless every_steps is set
 	EverySteps   int64   `yaml:"every_steps" spec:"min=1"`                  // of all workers together
-	Keep         int     `yaml:"keep" spec:"min=1,max=10000"`               // default 3
+	Keep         int     `yaml:"keep" spec:"min=1,max=10000"`               // the newest ones; default 3
+	// KeepBest is how many of the best by the validation, at what early_stopping monitors or val_loss, are kept beside them, also
+	// when the run is complete; default 1.
+	KeepBest int `yaml:"keep_best" spec:"min=1,max=10000"`
 }
 
 // training sets the defaults of what goes on beside the workers, and checks it.
@@ -50,6 +53,9 @@ func (c *checker) training() {
 	if p := t.Checkpoint; p != nil {
 		if p.Keep == 0 {
 			p.Keep = 3
+		}
+		if p.KeepBest == 0 {
+			p.KeepBest = 1
 		}
 		if p.EverySeconds == 0 && p.EverySteps == 0 {
 			p.EverySeconds = 60
