@@ -15,6 +15,7 @@ import time
 for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
     os.environ[name] = "1"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+os.environ["PYSPARK_PYTHON"] = sys.executable
 
 
 def main():

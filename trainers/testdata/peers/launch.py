@@ -59,6 +59,7 @@ def main():
     p.add_argument("--dkpipe", required=True, help="the stripped binary: make build")
     p.add_argument("--rounds", type=int, default=5)
     p.add_argument("--spark", action="store_true", help="also workers in executors")
+    p.add_argument("--parity", default="in-process,process", help="where the workers of the comparison run")
     p.add_argument("--results", help="folder for the figures as JSON")
     a = p.parse_args()
     a.dkpipe = os.path.abspath(a.dkpipe)
@@ -80,7 +81,7 @@ def main():
             finally:
                 run([a.dkpipe, "box", "down", "--dir", folder + "/box"])
         print("| two workers against one, window 10 | one, samples/s | two, samples/s | speed |\n|---|---|---|---|")
-        for launch in ("in-process", "process"):
+        for launch in a.parity.split(","):
             r = json.loads(run([a.dkpipe, "parity", "-f", "job.yaml", "--workers", "1,2", "--seeds", str(a.rounds), "--launch", launch,
                                 "--set", "train.window=10,train.epochs=2,train.optimizer={sgd: {learning_rate: 0.05, momentum: 0.9}}", "--json"], cwd=folder))
             rate = {n: [x["samples_per_s"] for x in r["runs"] if x["workers"] == n] for n in (1, 2)}
