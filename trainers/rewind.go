@@ -72,11 +72,11 @@ func (w *watch) Rewound(to *ps.Snapshot) {
 	w.overseer.rewound(w.steps, to.Epoch)
 }
 
-// voided says how much was lost when the books were taken back the last time.
-func (w *watch) voided() (samples, commits int64) {
+// voided says how much was lost when the books were taken back the last time, and how many samples stand.
+func (w *watch) voided() (samples, commits, kept int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.voidSamples, w.voidCommits
+	return w.voidSamples, w.voidCommits, w.kept.samples
 }
 
 // since says how much was committed since a mark.

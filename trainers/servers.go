@@ -28,6 +28,7 @@ type Recovery struct {
 	Cause   string  `json:"cause"`
 	Samples int64   `json:"samples"` // that were acknowledged, and had to be trained on again
 	Commits int64   `json:"commits"`
+	Kept    int64   `json:"kept"`    // samples that were acknowledged and stand
 	Seconds float64 `json:"seconds"` // until the run went on
 }
 
@@ -212,9 +213,9 @@ func (g *guard) recover(ctx context.Context, losses int) error {
 	if failed != nil || len(found) == 0 {
 		return failed
 	}
-	samples, commits := g.watch.voided()
+	samples, commits, kept := g.watch.voided()
 	for i := range found {
-		found[i].Samples, found[i].Commits, found[i].Seconds = samples, commits, time.Since(start).Seconds()
+		found[i].Samples, found[i].Commits, found[i].Kept, found[i].Seconds = samples, commits, kept, time.Since(start).Seconds()
 		g.watch.tell(func(o Recovered) { o.WentBack(found[i]) })
 	}
 	g.mu.Lock()

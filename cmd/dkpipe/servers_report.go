@@ -98,7 +98,7 @@ func (w *trainWatch) ServerLost(server int, err error) {
 // WentBack implements trainers.Recovered.
 func (w *trainWatch) WentBack(r trainers.Recovery) {
 	w.job.app.log.Info("the run goes on from the last copy of its state", "server", r.Server, "samples lost", r.Samples, "commits lost", r.Commits)
-	w.job.events.add("server_replaced", map[string]any{"server": r.Server, "samples": r.Samples, "commits": r.Commits, "seconds": trainers.Number(r.Seconds)})
+	w.job.events.add("server_replaced", map[string]any{"server": r.Server, "samples": r.Samples, "commits": r.Commits, "kept": r.Kept, "seconds": trainers.Number(r.Seconds)})
 }
 
 // chosen tells once what a worker sends its commits as, when that was its own choice.
