@@ -55,6 +55,7 @@ func (a *app) benchCommand() *cobra.Command {
 		{"step", "A whole training step", "the step's bare matrix products, one thread", a.benchStep},
 		{"feed", "Batches out of a dataset", "memcpy of the same bytes when cached, a plain read of the file when not", benchFeed},
 		{"exchange", "A push and pull with the parameter server", "the same bytes both ways over a bare socket", benchExchange},
+		{"preprocess", "A CSV file into a dataset", "a plain read of the CSV, 1 MiB at a time, or a plain write of as many bytes as the shards have, with fsync", benchPreprocess},
 		{"kernel", "Matrix products of a training step", "gonum's Sgemm, which may use all cores", a.benchKernel},
 	} {
 		rounds := 5
@@ -89,11 +90,18 @@ func (a *app) sayBench(r benchReport) {
 	for _, c := range r.Cases {
 		limit, ratio := "", ""
 		if c.Reference != 0 {
-			limit, ratio = formatRate(c.Reference), fmt.Sprintf("%.2f", c.Ratio)
+			limit, ratio = formatRate(c.Reference), formatRatio(c.Ratio)
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t\n", c.Name, formatRate(c.Value), limit, ratio, c.Unit)
 	}
 	w.Flush()
+}
+
+func formatRatio(v float64) string {
+	if v < 0.1 {
+		return fmt.Sprintf("%.4f", v)
+	}
+	return fmt.Sprintf("%.2f", v)
 }
 
 func formatRate(v float64) string {

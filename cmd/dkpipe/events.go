@@ -39,7 +39,7 @@ func (a *app) withEvents(c *cobra.Command) {
 	for _, s := range c.Commands() {
 		a.withEvents(s)
 	}
-	if c.RunE == nil || c.HasSubCommands() || c.Hidden {
+	if c.RunE == nil {
 		return
 	}
 	run := c.RunE
