@@ -21,8 +21,12 @@ type Engine struct {
 	Lists bool
 	// LiveTable is the name of the view that Materialize makes; empty: a new one. Who knows it before can Reclaim.
 	LiveTable string
+	// Tag is carried by all operations of the engine, for Session.Interrupt and Session.End; empty: a new one for each call.
+	Tag string
 	// Progress is called now and then while Write and Materialize wait for Spark, in their goroutine. May be nil.
 	Progress func(Progress)
+	// Watch is called in the same way about every operation, first when it begins. May be nil.
+	Watch func(Activity)
 }
 
 var _ pipeline.Engine = Engine{}
@@ -38,14 +42,18 @@ type run struct {
 }
 
 // run opens the source and closes it after f.
-func (e Engine) run(ctx context.Context, p pipeline.Plan, f func(r *run) error) (err error) {
+func (e Engine) run(ctx context.Context, p pipeline.Plan, f func(ctx context.Context, r *run) error) (err error) {
 	if e.Session == nil {
 		return &pipeline.Error{Kind: pipeline.Usage, Message: "there is no Spark session", Hint: "set spark.remote: sc://host:15002"}
 	}
 	if ctx.Err() != nil {
 		return ended(ctx, "run on "+e.Session.Remote())
 	}
-	r := &run{s: e.Session, p: p, tag: "dkpipe-" + uuid.NewString(), progress: e.Progress}
+	r := &run{s: e.Session, p: p, tag: e.Tag, progress: e.Progress}
+	if r.tag == "" {
+		r.tag = "dkpipe-" + uuid.NewString()
+	}
+	ctx = withWatch(ctx, e.Watch)
 	if r.src, err = e.Session.openSource(ctx, r.tag, p.Source); err != nil {
 		return err
 	}
@@ -53,7 +61,7 @@ func (e Engine) run(ctx context.Context, p pipeline.Plan, f func(r *run) error) 
 		r.src.locate(err)
 		err = errors.Join(err, r.src.close(ctx))
 	}()
-	return f(r)
+	return f(ctx, r)
 }
 
 // chain is the source with fitted steps over it.

@@ -461,8 +461,10 @@ func (s *Session) unreachable(what string, e *ServerError, hint string) error {
 		hint = "the server speaks plaintext: leave use_ssl=true out, or use the port of its TLS proxy"
 	case has("application protocol"):
 		hint = "what answers there speaks TLS but no HTTP/2, so it is no Spark Connect server; check the port"
+	case has("remote error: tls: certificate required", "remote error: tls: bad certificate", "remote error: tls: unknown certificate"):
+		hint = "the server wants a client certificate that it knows: name the PEM files in spark.cert and spark.key (or SPARK_REMOTE_CERT and SPARK_REMOTE_KEY)"
 	case has("certificate"):
-		hint = "the server's certificate is not trusted: add its authority to the system, or pass Options.TLS"
+		hint = "the server's certificate is not trusted: name its authority's PEM file in spark.ca (or SPARK_REMOTE_CA), or add it to the system"
 	case has("use of closed network connection", "i/o timeout", "no answer within"):
 		hint = "something took the connection and said nothing: the server may be starting or overloaded, or the port is another program's"
 	case !s.remote.TLS && has("server preface", "frame too large", "not a settings frame", "EOF") && s.version == "":

@@ -59,6 +59,7 @@ func (s *Session) execute(ctx context.Context, what, tag string, plan message, o
 	if ctx.Err() != nil {
 		return ended(ctx, what)
 	}
+	on = watched(ctx, what, on)
 	streams, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	given := make(chan bool, 1)

@@ -18,7 +18,7 @@ func (e Engine) Explain(ctx context.Context, p pipeline.Plan) (string, error) {
 		return explain(guessSource(p), p)
 	}
 	var text string
-	err := e.run(ctx, p, func(r *run) error {
+	err := e.run(ctx, p, func(ctx context.Context, r *run) error {
 		if _, err := newExpectations(p.Expect, r.src); err != nil {
 			return err
 		}

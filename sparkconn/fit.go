@@ -12,7 +12,7 @@ import (
 // its fitted steps. Scalar statistics, expectations and checks of a pass are one aggregate; statistics by position,
 // distinct values and quantiles are queries of their own. Without statistics and expectations no row is read.
 func (e Engine) Fit(ctx context.Context, p pipeline.Plan) (pipeline.Plan, error) {
-	err := e.run(ctx, p, func(r *run) error {
+	err := e.run(ctx, p, func(ctx context.Context, r *run) error {
 		f := &fitter{r: r, steps: p.Steps, got: make([][]expr.StatValue, len(p.Steps))}
 		if err := f.fit(ctx); err != nil {
 			return err

@@ -2,13 +2,16 @@ package sparkconn
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"dkpipe/pipeline"
 
@@ -45,7 +48,7 @@ func (e Engine) Materialize(ctx context.Context, p pipeline.Plan, shardBytes int
 	if len(p.Fitted) != len(p.Steps) {
 		return live, internalErr("%d of %d steps are fitted: Fit comes before Materialize", len(p.Fitted), len(p.Steps))
 	}
-	err := e.run(ctx, p, func(r *run) error {
+	err := e.run(ctx, p, func(ctx context.Context, r *run) error {
 		live.Session, r.src.nested = r.s.id, true
 		c, outputs, err := r.finished(false, false)
 		if err != nil {
@@ -228,7 +231,14 @@ func OpenLive(ctx context.Context, s *Session, live Live, opt FeedOptions) (*Fee
 }
 
 func localErr(what string, err error) error {
-	return &pipeline.Error{Kind: pipeline.NoSpace, Message: what, Hint: "name a folder with space in FeedOptions.Dir", Err: err}
+	kind := pipeline.Internal
+	switch {
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		kind = pipeline.NoSpace
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, fs.ErrNotExist):
+		kind = pipeline.Denied
+	}
+	return &pipeline.Error{Kind: kind, Message: "the local copy of live rows: " + what, Hint: "set TMPDIR to a folder that exists, can be written and has space for a copy of the shards", Err: err}
 }
 
 // Close removes the files. Readers that are open keep theirs until they are closed.

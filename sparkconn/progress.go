@@ -1,6 +1,7 @@
 package sparkconn
 
 import (
+	"context"
 	"fmt"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -16,6 +17,38 @@ type Progress struct {
 // String is a line for people: 3 of 12 tasks, 40 MiB read.
 func (p Progress) String() string {
 	return fmt.Sprintf("%d of %d tasks, %s read", p.Tasks, p.Of, inBytes(p.Bytes))
+}
+
+// Activity is what a server does for an engine at a time.
+type Activity struct {
+	What     string   // the operation: source, statistics, writing shards
+	Progress Progress // of the stages that are known; zero at the begin, and where Spark does not tell
+}
+
+// watchKey is the key under which a context of an engine's call carries Engine.Watch.
+type watchKey struct{}
+
+func withWatch(ctx context.Context, f func(Activity)) context.Context {
+	if f == nil {
+		return ctx
+	}
+	return context.WithValue(ctx, watchKey{}, f)
+}
+
+// watched tells the engine's watcher, if there is one, that an operation begins, and of its progress in the responses
+// that on gets.
+func watched(ctx context.Context, what string, on func(message) error) func(message) error {
+	f, _ := ctx.Value(watchKey{}).(func(Activity))
+	if f == nil {
+		return on
+	}
+	f(Activity{What: what})
+	return func(rep message) error {
+		if p, ok := progressOf(rep, 0); ok {
+			f(Activity{What: what, Progress: p})
+		}
+		return on(rep)
+	}
 }
 
 // executionProgress is the field of answers with progress, and stageOf that of a stage in it, from Spark 4.0 on.

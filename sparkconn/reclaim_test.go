@@ -1,6 +1,7 @@
 package sparkconn
 
 import (
+	"context"
 	"strings"
 	"testing"
 
@@ -13,7 +14,7 @@ func isCached(t *testing.T, p pipeline.Plan) bool {
 	t.Helper()
 	s := dialReal(t)
 	cached := false
-	err := Engine{Session: s}.run(t.Context(), p, func(r *run) error {
+	err := Engine{Session: s}.run(t.Context(), p, func(ctx context.Context, r *run) error {
 		r.src.nested = true
 		c, outputs, err := r.finished(false, false)
 		if err != nil {
@@ -55,7 +56,7 @@ func TestAnAbandonedLiveDatasetIsReclaimed(t *testing.T) {
 				}
 				s := dialReal(t)
 				for range 2 { // what was reclaimed before is no error
-					if err := (Engine{Session: s}).Reclaim(t.Context(), p, live.Session, live.Table, true); err != nil {
+					if err := (Engine{Session: s}).Reclaim(t.Context(), p, Engine{Session: dead}.Work(), live.Table); err != nil {
 						t.Fatal(err)
 					}
 				}

@@ -100,7 +100,7 @@ func (r Remote) checkPlaintext(opt Options) error {
 	case r.TLS, r.Loopback(), opt.InsecurePlaintext, r.Plaintext && r.Token == "":
 		return nil
 	case r.Token != "":
-		return remoteErr("leave ;use_ssl=false out", "the token would go to %s in plaintext", r.Host)
+		return remoteErr("leave ;use_ssl=false out, or allow it: spark: {insecure_plaintext: true}", "the token would go to %s in plaintext", r.Host)
 	}
 	return remoteErr("add ;use_ssl=true, or ;use_ssl=false if plaintext is meant", "plaintext to %s, which is not this machine", r.Host)
 }

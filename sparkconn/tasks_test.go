@@ -1,6 +1,7 @@
 package sparkconn
 
 import (
+	"context"
 	"slices"
 	"strconv"
 	"strings"
@@ -49,7 +50,7 @@ func TestEveryShardIsATaskOfItsOwn(t *testing.T) {
 	s := dialReal(t)
 	p := sqlOver("SELECT id, CAST(id AS FLOAT) AS x FROM range(0, 3000, 1, 3)")
 	p.Fitted, p.Shards = []expr.Fitted{}, 7
-	err := Engine{Session: s}.run(t.Context(), p, func(r *run) error {
+	err := Engine{Session: s}.run(t.Context(), p, func(ctx context.Context, r *run) error {
 		c, outputs, err := r.finished(false, false)
 		if err != nil {
 			return err

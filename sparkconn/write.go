@@ -55,7 +55,7 @@ func (e Engine) Write(ctx context.Context, p pipeline.Plan, stage pipeline.Stage
 	if stage.URI == "" {
 		return done, internalErr("Spark writes below Stage.URI, and the stage has none")
 	}
-	err := e.run(ctx, p, func(r *run) error {
+	err := e.run(ctx, p, func(ctx context.Context, r *run) error {
 		avro, err := false, error(nil)
 		if !e.Lists {
 			avro, err = r.hasAvro(ctx)

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/google/uuid"
 
 	"dkpipe/hdfsio"
 	"dkpipe/internal/box"
@@ -108,8 +110,8 @@ func (c *smallCluster) last(t *testing.T, s *sparkconn.Session) (r lastRow) {
 	return r
 }
 
-// writing starts a slow job, waits until Spark has written some of its rows, and gives a session to look with.
-func (c *smallCluster) writing(t *testing.T, args ...string) (*dkpipe, *sparkconn.Session) {
+// writing starts a slow job, with a wait of so many milliseconds a row, waits until Spark has written some of its rows, and gives a session to look with.
+func (c *smallCluster) writing(t *testing.T, millis int) (*dkpipe, *sparkconn.Session) {
 	t.Helper()
 	s, err := sparkconn.Dial(t.Context(), c.getenv("SPARK_REMOTE"), sparkconn.Options{})
 	if err != nil {
@@ -119,7 +121,7 @@ func (c *smallCluster) writing(t *testing.T, args ...string) (*dkpipe, *sparkcon
 	if err := s.Query(t.Context(), "", "SELECT reflect('java.lang.System', 'setProperty', '"+c.root+"', '0 0')", func(arrow.RecordBatch) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
-	p := start(t, c.dir, c.env, append(theJob, append(args, "--param", "millis=50", "--json")...)...)
+	p := start(t, c.dir, c.env, append(theJob, "--param", fmt.Sprintf("millis=%d", millis), "--json")...)
 	await(t, "Spark writes", func() bool { return c.last(t, s).id%300 >= 5 }) // a few rows of one of its two tasks
 	return p, s
 }
@@ -303,7 +305,7 @@ func testNamenodeStaysAway(t *testing.T, c *smallCluster) {
 
 func testSparkDies(t *testing.T, c *smallCluster) {
 	before := c.readers(t, "before")
-	p, _ := c.writing(t)
+	p, _ := c.writing(t, 50)
 	c.control(t, "kill spark")
 	begin := time.Now()
 	code := p.wait(t)
@@ -327,7 +329,7 @@ func testSparkDies(t *testing.T, c *smallCluster) {
 func TestInterruptedWhileSparkWrites(t *testing.T) {
 	t.Parallel()
 	c := onSmallCluster(t, slowSource...)
-	p, s := c.writing(t)
+	p, s := c.writing(t, 50)
 	begin := time.Now()
 	p.signal(t, syscall.SIGINT)
 	if code := p.wait(t); code != 130 {
@@ -363,26 +365,37 @@ func (c *smallCluster) still(t *testing.T, s *sparkconn.Session) lastRow {
 	return last
 }
 
-// TestKilledWhileSparkWrites: SIGKILL leaves Spark writing for nobody. The next run does not wait for that, is not harmed
-// by it, and once Spark has ended the run after it removes what was written too late.
+// TestKilledWhileSparkWrites: SIGKILL leaves Spark at work for nobody, here for ten minutes. The next run ends that before
+// it asks Spark for anything, in a session of its own and in one that was given, and nothing of it is left.
 func TestKilledWhileSparkWrites(t *testing.T) {
 	t.Parallel()
-	c := onSmallCluster(t, slowSource...)
-	c.run(t, 0, theJob...)
-	before := c.readers(t, "before")
-	p, s := c.writing(t)
-	p.signal(t, syscall.SIGKILL)
-	if code := p.wait(t); code != -1 {
-		t.Fatalf("exit code %d", code)
+	for name, session := range map[string]string{"own": "", "given": "/;session_id=" + uuid.NewString() + ";user_id=ann"} {
+		t.Run(name, func(t *testing.T) {
+			b := boxtest.Shared(t, "spark", "hdfs")
+			// One slow task: the other slot of the box is for looking.
+			c := smallOn(t, b, b.Spark+session, append(slices.Clone(slowSource), "range(600)", "range(0, 600, 1, 1)")...)
+			c.run(t, 0, theJob...)
+			before := c.readers(t, "before")
+			p, s := c.writing(t, 1000)
+			p.signal(t, syscall.SIGKILL)
+			if code := p.wait(t); code != -1 {
+				t.Fatalf("exit code %d", code)
+			}
+			if now := c.readers(t, "the kill"); now != before {
+				t.Errorf("readers get %s, before it was %s", now, before)
+			}
+			if names := c.list(t, c.root+"/dataset"); !slices.Contains(names, "_left.json") {
+				t.Errorf("the killed run has left no note: %v", names)
+			}
+			r := c.run(t, 0, theJob...)
+			end := time.Now()
+			if now := c.readers(t, "the next run"); !strings.HasSuffix(r.Model, now) || now == before {
+				t.Errorf("readers get %s, before it was %s, the run made %s", now, before, r.Model)
+			}
+			if late := c.still(t, s).made.Sub(end); late > 0 {
+				t.Errorf("Spark made rows for the dead run until %s after the next one", late)
+			}
+			c.clean(t, "a write that nobody waited for", true)
+		})
 	}
-	if now := c.readers(t, "the kill"); now != before {
-		t.Errorf("readers get %s, before it was %s", now, before)
-	}
-	r := c.run(t, 0, theJob...)
-	if now := c.readers(t, "the next run"); !strings.HasSuffix(r.Model, now) || now == before {
-		t.Errorf("readers get %s, before it was %s, the run made %s", now, before, r.Model)
-	}
-	c.still(t, s)
-	c.run(t, 0, theJob...)
-	c.clean(t, "a write that nobody waited for", true)
 }

@@ -22,7 +22,7 @@ import (
 func (x *examination) checkSpark(ctx context.Context) {
 	remote, err := sparkconn.ParseRemote(x.spec.Spark.Remote)
 	if err != nil {
-		x.add(failedCheck("spark", err))
+		x.add(failedCheck("spark", remoteAt(x.spec.Spark.Pos, err)))
 		return
 	}
 	port := portsCheck(ctx, "spark port", "start the server, or check host and port; the port of Spark Connect is 15002 unless it was changed", []string{remote.Address()})
@@ -30,7 +30,7 @@ func (x *examination) checkSpark(ctx context.Context) {
 	if port.Status == "fail" {
 		return
 	}
-	s, err := sparkconn.Dial(ctx, x.spec.Spark.Remote, sparkconn.Options{DialTimeout: checkTime - portTime, Patience: portTime})
+	s, err := x.app.dialSpark(ctx, x.spec.Spark, sparkconn.Options{DialTimeout: checkTime - portTime, Patience: portTime})
 	if err != nil {
 		x.fail(ctx, "spark", err)
 		return

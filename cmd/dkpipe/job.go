@@ -210,7 +210,7 @@ func (j *job) plan(ctx context.Context, connect bool) (pipeline.Plan, pipeline.E
 		return plan, sparkconn.Engine{}, err
 	}
 	if j.session == nil {
-		if j.session, err = sparkconn.Dial(ctx, j.spec.Spark.Remote, sparkconn.Options{}); err != nil {
+		if j.session, err = j.app.dialSpark(ctx, j.spec.Spark, sparkconn.Options{}); err != nil {
 			return plan, nil, err
 		}
 	}

@@ -23,7 +23,7 @@ func (j *job) launchSpark(ctx context.Context, p prepared, cfg *trainers.Config)
 	if err != nil {
 		return nil, err
 	}
-	session, err := sparkconn.Dial(ctx, j.spec.Spark.Remote, sparkconn.Options{Conf: sparkconn.LaunchConf()})
+	session, err := j.app.dialSpark(ctx, j.spec.Spark, sparkconn.Options{Conf: sparkconn.LaunchConf()})
 	if err != nil {
 		return nil, err
 	}

@@ -66,30 +66,32 @@ func (j *job) prepareLive(ctx context.Context, model *publish.Lock) (prepared, e
 	if err != nil {
 		return prepared{}, err
 	}
-	spark, ok := engine.(sparkconn.Engine)
-	if !ok {
+	if _, ok := engine.(sparkconn.Engine); !ok {
 		return prepared{}, &pipeline.Error{Kind: pipeline.BadSpec, Message: j.spec.File + ": dataset.live streams out of Spark, and spark.remote is not set",
 			Hint: "set spark.remote, or write live: false"}
 	}
 	var p prepared
 	err = j.underLock(ctx, root, func(ctx context.Context, lock *publish.Lock) error {
-		j.events.add("preprocess", map[string]any{"source": plan.Source.Files, "dataset": root.String(), "live": true})
-		if plan, err = engine.Fit(ctx, plan); err != nil {
-			return sourceRefusal(plan.Source, err)
-		}
-		b := j.bars.start("preprocess", 0)
-		spark.Progress = sparkProgress(b)
-		live, err := j.materialize(ctx, spark, plan, model)
-		if err != nil {
-			b.done(false, "")
+		return j.working(ctx, lock, engine, func(engine pipeline.Engine) error {
+			spark := engine.(sparkconn.Engine)
+			j.events.add("preprocess", map[string]any{"source": plan.Source.Files, "dataset": root.String(), "live": true})
+			if plan, err = engine.Fit(ctx, plan); err != nil {
+				return sourceRefusal(plan.Source, err)
+			}
+			b := j.bars.start("preprocess", 0)
+			spark.Progress = sparkProgress(b)
+			live, err := j.materialize(ctx, spark, plan, model)
+			if err != nil {
+				b.done(false, "")
+				return err
+			}
+			p, err = j.publishDataset(ctx, root, lock, plan, func(*publish.Stage) (pipeline.Written, error) {
+				return pipeline.Written{Columns: live.Columns, Skipped: live.Skipped}, nil
+			})
+			p.live = j.live
+			b.done(err == nil, thousands(p.rows())+" rows in Spark")
 			return err
-		}
-		p, err = j.publishDataset(ctx, root, lock, plan, func(*publish.Stage) (pipeline.Written, error) {
-			return pipeline.Written{Columns: live.Columns, Skipped: live.Skipped}, nil
 		})
-		p.live = j.live
-		b.done(err == nil, thousands(p.rows())+" rows in Spark")
-		return err
 	})
 	return p, err
 }
@@ -126,7 +128,9 @@ func shareSession(remote, session string) string {
 
 // joinLive opens, in a worker process, the live rows that the coordinator of the run has made.
 func (j *job) joinLive(ctx context.Context, live sparkconn.Live, dir string) (err error) {
-	if j.session, err = sparkconn.Dial(ctx, shareSession(j.spec.Spark.Remote, live.Session), sparkconn.Options{}); err != nil {
+	shared := j.spec.Spark
+	shared.Remote = shareSession(shared.Remote, live.Session)
+	if j.session, err = j.app.dialSpark(ctx, shared, sparkconn.Options{}); err != nil {
 		return err
 	}
 	j.live = &liveRows{Live: live, session: j.session, dir: dir}

@@ -19,10 +19,8 @@ import (
 
 // leftRows says where rows lie in Spark, and what they are made of.
 type leftRows struct {
-	Remote  string `json:"remote"` // the server, without a token
-	Session string `json:"session"`
-	Own     bool   `json:"own"` // the session was made by the run
-	Table   string `json:"table"`
+	sparkconn.Work
+	Table string `json:"table"`
 
 	Source  pipeline.Source  `json:"source"`
 	Fitted  []expr.Fitted    `json:"fitted"`
@@ -37,7 +35,7 @@ func (l leftRows) plan() pipeline.Plan {
 
 // note writes down what this run is about to make in Spark, and gives it its name.
 func (j *job) note(ctx context.Context, plan pipeline.Plan, model *publish.Lock) (table string, err error) {
-	l := leftRows{Remote: j.session.Remote(), Session: j.session.ID(), Own: !strings.Contains(j.spec.Spark.Remote, "session_id="),
+	l := leftRows{Work: sparkconn.Engine{Session: j.session}.Work(),
 		Table:  "dkpipe_live_" + strings.ReplaceAll(uuid.NewString(), "-", ""),
 		Source: plan.Source, Fitted: plan.Fitted, Columns: plan.Columns, Split: plan.Split, Shards: plan.Shards}
 	j.left = append(j.left, l)
@@ -68,7 +66,7 @@ func (j *job) takeOver(ctx context.Context, spark sparkconn.Engine, model *publi
 	}
 	for _, l := range found {
 		if l.Remote == j.session.Remote() {
-			err := spark.Reclaim(ctx, l.plan(), l.Session, l.Table, l.Own)
+			err := spark.Reclaim(ctx, l.plan(), l.Work, l.Table)
 			if err == nil {
 				j.app.log.Info("Spark has the memory back that a run held which died", "table", l.Table)
 				continue

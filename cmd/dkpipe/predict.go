@@ -42,7 +42,8 @@ func (a *app) predictCommand() *cobra.Command {
 			"does not read are passed through. The output appears when it is complete, in one step.\n\n" +
 			"--in   a file, a folder or a glob: .csv, .parquet, .arrow or .jsonl; table:NAME or sql:QUERY are read through Spark\n" +
 			"--out  a file, .csv, .parquet or .arrow; table:NAME is made by Spark\n\n" +
-			"Spark is where --spark-remote or SPARK_REMOTE says. Rows for a table wait as Parquet in a folder that Spark can read:\n" +
+			"Spark is where --spark-remote or SPARK_REMOTE says; PEM files for TLS: SPARK_REMOTE_CA, _CERT, _KEY.\n" +
+			"Rows for a table wait as Parquet in a folder that Spark can read:\n" +
 			"--stage, or else /tmp on the HDFS of the model or the input. Without one they are sent through the connection, which\n" +
 			"takes 64 MiB.",
 		Example: "  dkpipe predict --model out/model --in digits.csv --out predictions.parquet\n" +

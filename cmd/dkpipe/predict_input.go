@@ -153,13 +153,14 @@ func (j *job) connect(ctx context.Context, remote, what string) error {
 	if j.session != nil {
 		return nil
 	}
+	pos := spec.Pos{File: "--spark-remote"}
 	if remote == "" {
-		remote = j.app.env("SPARK_REMOTE")
+		remote, pos.File = j.app.env("SPARK_REMOTE"), "SPARK_REMOTE"
 	}
 	if remote == "" {
 		return usage("say where Spark is: --spark-remote sc://host:15002, or SPARK_REMOTE", "%s needs Spark", what)
 	}
-	s, err := sparkconn.Dial(ctx, remote, sparkconn.Options{})
+	s, err := j.app.dialSpark(ctx, spec.Spark{Remote: remote, Pos: pos}, sparkconn.Options{})
 	j.session = s
 	return err
 }

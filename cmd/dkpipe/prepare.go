@@ -164,16 +164,18 @@ func (j *job) preprocess(ctx context.Context, needed bool) (prepared, bool, erro
 				return err
 			}
 		}
-		if err := j.checkRights(ctx, root, lock, engine, plan.Source); err != nil {
+		return j.working(ctx, lock, engine, func(engine pipeline.Engine) error {
+			if err := j.checkRights(ctx, root, lock, engine, plan.Source); err != nil {
+				return err
+			}
+			j.events.add("preprocess", map[string]any{"source": plan.Source.Files, "dataset": root.String()})
+			if plan, err = engine.Fit(ctx, plan); err != nil {
+				return sourceRefusal(plan.Source, err)
+			}
+			j.app.crash("fitted")
+			p, err = j.writeDataset(ctx, root, lock, engine, plan)
 			return err
-		}
-		j.events.add("preprocess", map[string]any{"source": plan.Source.Files, "dataset": root.String()})
-		if plan, err = engine.Fit(ctx, plan); err != nil {
-			return sourceRefusal(plan.Source, err)
-		}
-		j.app.crash("fitted")
-		p, err = j.writeDataset(ctx, root, lock, engine, plan)
-		return err
+		})
 	})
 	return p, skipped, err
 }

@@ -20,6 +20,9 @@ func (a *app) newProgress() *progress {
 	return &progress{bars: mpb.New(mpb.WithOutput(a.stderr), mpb.WithWidth(48))}
 }
 
+// drawn tells whether there are bars.
+func (p *progress) drawn() bool { return p.bars != nil }
+
 // bar is one stage's bar; its methods do nothing when there is none.
 type bar struct {
 	bar  *mpb.Bar

@@ -109,6 +109,13 @@ func (c *checker) spark() {
 		*remote = c.opt.Env("SPARK_REMOTE")
 		from = "SPARK_REMOTE"
 	}
+	c.spec.Spark.Pos = Pos{File: from}
+	if from != "SPARK_REMOTE" {
+		c.spec.Spark.Pos = c.d.pos(c.place(from), from)
+	}
+	if cert, key := c.spec.Spark.Cert, c.spec.Spark.Key; (cert == "") != (key == "") {
+		c.fail("spark", "give both, PEM files", "a client certificate needs cert and key")
+	}
 	if *remote != "" && !strings.HasPrefix(*remote, "sc://") {
 		// The value may hold a token, so it is not repeated.
 		if from == "SPARK_REMOTE" {

@@ -13,7 +13,12 @@
 //	# Every field of a job file. Only what a command needs must be there; the values are the defaults where it says so.
 //	name: churn                                  # in manifests and logs; default: the file's name
 //	params: {min_age: 18, country: DE, since: 2026-01-01}   # {{min_age}}, …; --param min_age=21
-//	spark: {remote: "sc://spark.example:15002"}  # or SPARK_REMOTE; leave out, or write "", for the embedded engine
+//	spark:
+//	  remote: "sc://spark.example:15002/;use_ssl=true"   # or SPARK_REMOTE; leave out, or write "", for the embedded engine
+//	  ca: ca.pem                                 # for TLS, PEM files: who signs the server's certificate; default the system's (or SPARK_REMOTE_CA)
+//	  cert: client.pem                           # a client certificate and its key (or SPARK_REMOTE_CERT, SPARK_REMOTE_KEY)
+//	  key: client.key
+//	  insecure_plaintext: false                  # true lets a token go to another machine in plaintext
 //
 //	source:                                      # exactly one of csv, parquet, arrow, json, idx, table, sql
 //	  sql: |                                     # variables become literals of their type

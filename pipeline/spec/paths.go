@@ -13,7 +13,7 @@ func (s *Spec) resolve(file string) {
 			list[i] = resolve(file, list[i])
 		}
 	}
-	for _, p := range []*string{&s.Dataset.Path, &s.Output.Path, &s.Model.Keras} {
+	for _, p := range []*string{&s.Dataset.Path, &s.Output.Path, &s.Model.Keras, &s.Spark.CA, &s.Spark.Cert, &s.Spark.Key} {
 		*p = resolve(file, *p)
 	}
 	if c := s.Train.Checkpoint; c != nil {
@@ -27,7 +27,8 @@ func (n *node) startAt(dir string) {
 		return
 	}
 	for _, at := range [][]string{{"source", "csv"}, {"source", "parquet"}, {"source", "arrow"}, {"source", "json"}, {"source", "idx"},
-		{"dataset", "path"}, {"output", "path"}, {"model", "keras"}, {"train", "checkpoint", "path"}} {
+		{"dataset", "path"}, {"output", "path"}, {"model", "keras"}, {"train", "checkpoint", "path"},
+		{"spark", "ca"}, {"spark", "cert"}, {"spark", "key"}} {
 		p := n
 		for _, name := range at {
 			p = p.get(name)

@@ -99,7 +99,7 @@ func TestFullExampleDecodes(t *testing.T) {
 	if got := strings.Join(names, " "); got != "filter assemble standard one_hot" {
 		t.Errorf("transform %s", got)
 	}
-	if s.Columns.Weight != "" || s.Slot != "2026-11-22" || s.Name != "churn" || s.Spark.Remote != "sc://spark.example:15002" {
+	if s.Columns.Weight != "" || s.Slot != "2026-11-22" || s.Name != "churn" || s.Spark.Remote != "sc://spark.example:15002/;use_ssl=true" {
 		t.Errorf("%+v", s)
 	}
 }

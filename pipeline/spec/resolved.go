@@ -33,7 +33,13 @@ func (s *Spec) render(vars *variables) []byte {
 	}
 	add("name", textNode(s.Name))
 	add("params", vars.rendered())
-	add("spark", &node{kind: mapKind, fields: []field{{name: "remote", val: textNode(withoutToken(s.Spark.Remote))}}})
+	spark := &node{kind: mapKind, fields: []field{{name: "remote", val: textNode(withoutToken(s.Spark.Remote))}}} // also when it is empty
+	others := s.Spark
+	others.Remote = ""
+	if n := render(reflect.ValueOf(others)); n != nil {
+		spark.fields = append(spark.fields, n.fields...)
+	}
+	add("spark", spark)
 	v := reflect.ValueOf(*s)
 	known, err := members(v.Type(), nil)
 	if err != nil {

@@ -61,6 +61,14 @@ type Spark struct {
 	// Remote is a connection string, sc://host:15002. When the file does not have it, SPARK_REMOTE of the environment
 	// counts; empty in the file ("") means the embedded engine whatever the environment says.
 	Remote string `yaml:"remote"`
+	// CA is a PEM file with the authorities that the server's certificate is checked with, instead of the system's; Cert
+	// and Key are PEM files of a client certificate. All are for TLS.
+	CA   string `yaml:"ca" spec:"filled"`
+	Cert string `yaml:"cert" spec:"filled"`
+	Key  string `yaml:"key" spec:"filled"`
+	// InsecurePlaintext lets a token go to another machine in plaintext.
+	InsecurePlaintext bool `yaml:"insecure_plaintext"`
+	Pos               Pos  `yaml:"-"` // where Remote was said: the field, or SPARK_REMOTE
 }
 
 // Source has exactly one of its formats set.
