@@ -25,8 +25,6 @@ type Engine struct {
 	Tag string
 	// Progress is called now and then while Write and Materialize wait for Spark, in their goroutine. May be nil.
 	Progress func(Progress)
-	// Watch is called in the same way about every operation, first when it begins. May be nil.
-	Watch func(Activity)
 }
 
 var _ pipeline.Engine = Engine{}
@@ -53,7 +51,6 @@ func (e Engine) run(ctx context.Context, p pipeline.Plan, f func(ctx context.Con
 	if r.tag == "" {
 		r.tag = "dkpipe-" + uuid.NewString()
 	}
-	ctx = withWatch(ctx, e.Watch)
 	if r.src, err = e.Session.openSource(ctx, r.tag, p.Source); err != nil {
 		return err
 	}

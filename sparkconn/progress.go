@@ -19,23 +19,21 @@ func (p Progress) String() string {
 	return fmt.Sprintf("%d of %d tasks, %s read", p.Tasks, p.Of, inBytes(p.Bytes))
 }
 
-// Activity is what a server does for an engine at a time.
+// Activity is what a server does for a caller at a time.
 type Activity struct {
 	What     string   // the operation: source, statistics, writing shards
 	Progress Progress // of the stages that are known; zero at the begin, and where Spark does not tell
 }
 
-// watchKey is the key under which a context of an engine's call carries Engine.Watch.
 type watchKey struct{}
 
-func withWatch(ctx context.Context, f func(Activity)) context.Context {
-	if f == nil {
-		return ctx
-	}
+// WithWatch gives a context with which f is told of every operation of a session or an engine: when it begins, and then
+// now and then how far it is, in the goroutine that waits for it.
+func WithWatch(ctx context.Context, f func(Activity)) context.Context {
 	return context.WithValue(ctx, watchKey{}, f)
 }
 
-// watched tells the engine's watcher, if there is one, that an operation begins, and of its progress in the responses
+// watched tells the watcher of a context, if there is one, that an operation begins, and of its progress in the responses
 // that on gets.
 func watched(ctx context.Context, what string, on func(message) error) func(message) error {
 	f, _ := ctx.Value(watchKey{}).(func(Activity))

@@ -72,7 +72,7 @@ func (j *job) prepareLive(ctx context.Context, model *publish.Lock) (prepared, e
 	}
 	var p prepared
 	err = j.underLock(ctx, root, func(ctx context.Context, lock *publish.Lock) error {
-		return j.working(ctx, lock, engine, func(engine pipeline.Engine) error {
+		return j.working(ctx, lock, engine, func(ctx context.Context, engine pipeline.Engine) error {
 			spark := engine.(sparkconn.Engine)
 			j.events.add("preprocess", map[string]any{"source": plan.Source.Files, "dataset": root.String(), "live": true})
 			if plan, err = engine.Fit(ctx, plan); err != nil {

@@ -164,7 +164,7 @@ func (j *job) preprocess(ctx context.Context, needed bool) (prepared, bool, erro
 				return err
 			}
 		}
-		return j.working(ctx, lock, engine, func(engine pipeline.Engine) error {
+		return j.working(ctx, lock, engine, func(ctx context.Context, engine pipeline.Engine) error {
 			if err := j.checkRights(ctx, root, lock, engine, plan.Source); err != nil {
 				return err
 			}

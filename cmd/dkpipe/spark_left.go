@@ -16,10 +16,10 @@ import (
 
 // working lets do use the engine: where that is Spark, with a note for the next run beside the lock, after having ended
 // the work of runs that died, and watched.
-func (j *job) working(ctx context.Context, lock *publish.Lock, engine pipeline.Engine, do func(pipeline.Engine) error) error {
+func (j *job) working(ctx context.Context, lock *publish.Lock, engine pipeline.Engine, do func(context.Context, pipeline.Engine) error) error {
 	spark, ok := engine.(sparkconn.Engine)
 	if !ok {
-		return do(engine)
+		return do(ctx, engine)
 	}
 	others, err := j.endLeft(ctx, lock)
 	if err != nil {
@@ -39,9 +39,9 @@ func (j *job) working(ctx context.Context, lock *publish.Lock, engine pipeline.E
 	if !j.bars.drawn() {
 		w := newSparkWatch(j.app.log)
 		defer w.close()
-		spark.Watch = w.set
+		ctx = sparkconn.WithWatch(ctx, w.set)
 	}
-	return do(spark)
+	return do(ctx, spark)
 }
 
 // endLeft ends what runs have left in Spark that died, and gives the work that could not be ended now.
