@@ -76,7 +76,6 @@ bench-accuracy:
 
 bench-speed: build out/peers/requirements.txt
 	$(GO) build -o out/peers/fleet $(PEERS)/fleet.go
-	DKPIPE_RESULTS=$(RESULTS) $(GO) test ./trainers -count 1 -timeout 1h -v -run TestTimeEveryTrainer
 	$(FLEET) speed
 	$(FLEET) target
 	out/peers/bin/python $(PEERS)/launch.py --dkpipe bin/dkpipe --spark --results $(RESULTS)

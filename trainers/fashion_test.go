@@ -203,8 +203,11 @@ func trainFashion(t testing.TB, train, test *trainertest.Feed, r *trained) {
 	a, feed := algorithm(t, r.Trainer, r.Fields), *train
 	feed.Seed = r.Seed
 	momentum := 0.9
-	if r.Trainer == "eamsgd" { // has its own
+	switch r.Trainer {
+	case "eamsgd": // has its own
 		momentum = 0
+	case "sync_sgd": // a step is one of all workers together: they share the batch
+		feed.BatchSize /= r.Workers
 	}
 	cfg := trainers.Config{Algorithm: a, Workers: r.Workers, Window: r.Window, Epochs: 5, Feed: &feed, Optimizer: sgd(r.Rate, momentum),
 		Replica: func(w ps.Worker) (model.Replica, error) { return mlp(t, 100*r.Seed+uint64(w), 500, 300), nil }}

@@ -301,7 +301,7 @@ def main():
     a.start = float(os.environ.get("DKPIPE_START", time.time()))
     if a.what == "serve":
         return serve(a)
-    fallback = {"speed": "dkpipe:agn:10:2,dkpipe:agn:10:1,hogwild,ddp,jax", "target": "dkpipe:downpour:1:2@0.05,hogwild@0.05,ddp@0.05,jax@0.05"}
+    fallback = {"speed": "dkpipe:agn:10:2,dkpipe:agn:10:1,hogwild,ddp,jax", "target": "dkpipe:diloco:30:2@0.02,dkpipe:downpour:1:2@0.05,hogwild@0.05,ddp@0.05"}
     a.systems = (a.systems or fallback[a.what]).split(",") + (["elephas"] if a.elephas else [])
     a.epochs = a.epochs or (1 if a.what == "speed" else 10)
     speed(a) if a.what == "speed" else target(a)
