@@ -146,6 +146,7 @@ func (c *smallCluster) clean(t *testing.T, at string, made bool) {
 			switch {
 			case strings.HasPrefix(name, "v0"):
 				versions = append(versions, name)
+			case name == "_left.json" && !made: // a note for the next run that has Spark do something
 			case !slices.Contains([]string{"LATEST", "_epochs", "_history.jsonl", "_pins", "_slots"}, name):
 				other = append(other, name)
 			}

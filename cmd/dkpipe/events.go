@@ -3,9 +3,12 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -28,6 +31,9 @@ func (a *app) openEvents() (*eventLog, error) {
 		return nil, nil
 	}
 	f, err := os.OpenFile(a.events, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, usage("make it, or name another file", "--events %s: there is no folder %s", a.events, filepath.Dir(a.events))
+	}
 	if err != nil {
 		return nil, withHint(fmt.Errorf("--events: %w", hdfsio.Wrap("open", a.events, err)), "give a file that can be written")
 	}

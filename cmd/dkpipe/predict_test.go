@@ -174,7 +174,7 @@ func TestPredictRefusesByName(t *testing.T) {
 			"name the raw rows that the dataset was made of; dkpipe evaluate measures a model on a prepared dataset"},
 		{"--in digits.csv --out p.csv --types idd=string", `--types: digits.csv has no column "idd"`, `did you mean "id"?`},
 		{"--in digits.csv --out p.csv --types id=number", `--types: column "id" has the unknown type "number"`, "use bool, int64, float64 or string"},
-		{"--in digits.csv --out p.csv --events none/events", "--events: open none/events: no such file or directory", "give a file that can be written"},
+		{"--in digits.csv --out p.csv --events none/events", "--events none/events: there is no folder none", "make it, or name another file"},
 	} {
 		r := run(t, dir, 2, append([]string{"predict", "--model", "out/model"}, strings.Fields(c.args)...)...)
 		if string(r.Error.Kind) != "usage" || r.Error.Message != c.message || r.Error.Hint != c.hint {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Block is one block of a file on HDFS.
@@ -105,8 +106,28 @@ func (s *supervisor) signal(word, name string) error {
 	if err != nil {
 		return &Error{Kind: kindInternal, Message: word + " " + name, Err: err}
 	}
-	if word == "kill" {
+	switch word {
+	case "kill":
 		<-d.done
+	case "pause":
+		return s.waitStopped(name, d.pid)
+	}
+	return nil
+}
+
+// waitStopped waits until every thread of a process stands still: the signal is delivered to them one after the other, and
+// one that runs could still answer.
+func (s *supervisor) waitStopped(name string, pid int) error {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	late := time.NewTimer(10 * time.Second)
+	defer late.Stop()
+	for !stopped(pid) {
+		select {
+		case <-tick.C:
+		case <-late.C:
+			return &Error{Kind: kindTimeout, Message: name + " does not stop"}
+		}
 	}
 	return nil
 }

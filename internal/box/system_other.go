@@ -15,5 +15,6 @@ func tryLock(*os.File) (bool, error) {
 func detach(*exec.Cmd)   {}
 func ownGroup(*exec.Cmd) {}
 func killGroup(int)      {}
+func stopped(int) bool   { return true }
 
 var signalNames = map[string]os.Signal{}
