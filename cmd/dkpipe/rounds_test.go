@@ -59,7 +59,7 @@ func TestTheDelayLawIsToldBeforeTraining(t *testing.T) {
 	}{
 		{set: "train.epochs=3", warn: true}, // it may or may not diverge: goroutines do not take turns
 		{set: "train.epochs=60,train.optimizer.sgd.learning_rate=0.00162", warn: true, good: true},
-		{set: "train.epochs=20,train.trainer=agn,train.window=13", good: true},
+		{set: "train.epochs=60,train.trainer=agn,train.window=20", good: true},
 	} {
 		p := start(t, dir, nil, "train", "-f", "job.yaml", "--json", "--set", c.set)
 		code := p.wait(t)

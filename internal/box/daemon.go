@@ -27,6 +27,7 @@ type daemon struct {
 	closing sync.Once
 
 	done chan struct{} // closed when the process has ended and all its output is read
+	gone chan struct{} // closed when the supervisor has forgotten it, after done
 	err  error         // how it ended; valid after done
 }
 

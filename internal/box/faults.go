@@ -108,7 +108,7 @@ func (s *supervisor) signal(word, name string) error {
 	}
 	switch word {
 	case "kill":
-		<-d.done
+		<-d.gone
 	case "pause":
 		return s.waitStopped(name, d.pid)
 	}
@@ -139,7 +139,7 @@ func (s *supervisor) stopProcess(name string) error {
 	s.mu.Unlock()
 	if d != nil {
 		killGroup(d.pid)
-		<-d.done
+		<-d.gone
 	}
 	return nil
 }

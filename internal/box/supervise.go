@@ -212,6 +212,7 @@ func (s *supervisor) startProcess(ctx context.Context, name string, cmd *exec.Cm
 	s.daemons[name] = d
 	s.box.Processes = append(s.box.Processes, Process{Name: name, PID: d.pid})
 	slices.SortFunc(s.box.Processes, func(a, b Process) int { return strings.Compare(a.Name, b.Name) })
+	d.gone = make(chan struct{})
 	s.watches.Go(func() { s.watch(d) })
 	s.mu.Unlock()
 	lines, err := d.answer(ctx)
@@ -231,6 +232,7 @@ func startError(d *daemon, err error) error {
 
 // watch waits for the end of a process. It ends the box when there is no other.
 func (s *supervisor) watch(d *daemon) {
+	defer close(d.gone)
 	<-d.done
 	s.mu.Lock()
 	defer s.mu.Unlock()
