@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"runtime"
 	"slices"
 	"strings"
 
@@ -142,51 +141,47 @@ func (j *job) measureMembers(ctx context.Context, p prepared, t *trained) error 
 	return nil
 }
 
-// combined makes one replica of the members of an ensemble. One that lists its predictions is measured by their mean.
-// Each member works on so many cores.
-func combined(e *bundle.Ensemble, how trainers.Combine, cores int, compile func() (*model.Network, error)) (model.Replica, error) {
-	var members []model.Replica
-	for _, m := range e.Members {
-		n, err := compile()
+// networksOf makes the networks of a model with what they have learned: one for each member of an ensemble, or the one.
+func networksOf(def *model.Definition, e *bundle.Ensemble, params, state []float32, t spec.Train) ([]*model.Network, error) {
+	members := []bundle.Member{{Params: params, State: state}}
+	if e != nil {
+		members = e.Members
+	}
+	nets := make([]*model.Network, len(members))
+	for i, m := range members {
+		n, err := buildReplica(def, nil, t, 0)
 		if err != nil {
 			return nil, err
 		}
 		if len(m.Params) != len(n.Params()) || len(m.State) != len(n.State()) {
-			return nil, &pipeline.Error{Kind: pipeline.Corrupt, Message: fmt.Sprintf("the model has %d parameters and %d of state, a member of the ensemble %d and %d",
-				len(n.Params()), len(n.State()), len(m.Params), len(m.State))}
+			return nil, &pipeline.Error{Kind: pipeline.Corrupt, Message: fmt.Sprintf("the model has %d parameters and %d of state, what was kept of it has %d and %d",
+				len(n.Params()), len(n.State()), len(m.Params), len(m.State)), Hint: "look at it with: dkpipe data verify"}
 		}
 		copy(n.Params(), m.Params)
 		copy(n.State(), m.State)
-		members = append(members, n.Team(cores))
+		nets[i] = n
+	}
+	return nets, nil
+}
+
+// together makes one replica of the networks of a model, each on so many cores. how is for those of an ensemble.
+func together(nets []*model.Network, e *bundle.Ensemble, how trainers.Combine, cores int) (model.Replica, error) {
+	members := make([]model.Replica, len(nets))
+	for i, n := range nets {
+		members[i] = n.Team(cores)
+	}
+	if e == nil {
+		return members[0], nil
 	}
 	return trainers.NewCombined(how, members)
 }
 
 // measuredBy is how an ensemble predicts when it is measured, where there must be one prediction.
 func measuredBy(e *bundle.Ensemble) trainers.Combine {
-	if e.Combine == string(trainers.List) {
+	if e == nil || e.Combine == string(trainers.List) {
 		return trainers.Mean
 	}
 	return trainers.Combine(e.Combine)
-}
-
-// replicaOf makes a model of a bundle for prediction, on all cores.
-func replicaOf(b *bundle.Bundle, how trainers.Combine, t spec.Train) (model.Replica, error) {
-	compile := func() (*model.Network, error) { return buildReplica(b.Model, nil, t, 0) }
-	if b.Ensemble != nil {
-		return combined(b.Ensemble, how, runtime.GOMAXPROCS(0), compile)
-	}
-	n, err := compile()
-	if err != nil {
-		return nil, err
-	}
-	if len(b.Params) != len(n.Params()) || len(b.State) != len(n.State()) {
-		return nil, &pipeline.Error{Kind: pipeline.Corrupt, Message: fmt.Sprintf("the model has %d parameters and %d of state, the bundle holds %d and %d",
-			len(n.Params()), len(n.State()), len(b.Params), len(b.State))}
-	}
-	copy(n.Params(), b.Params)
-	copy(n.State(), b.State)
-	return n.Team(runtime.GOMAXPROCS(0)), nil
 }
 
 // one gives a model that can be written as one: a member of an ensemble by its number or, with -1, the whole ensemble as a

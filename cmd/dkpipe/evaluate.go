@@ -107,14 +107,17 @@ func openVersion(ctx context.Context, stores *hdfsio.Stores, uri, marker, hint s
 	if _, err := p.fs.Stat(ctx, p.join(marker).path); err == nil {
 		return p, "", nil
 	}
-	if info, err := p.fs.Stat(ctx, p.path); err == nil && !info.Dir {
-		return place{}, "", usage(hint+"; files of models are for dkpipe model inspect, convert and diff, and for model: {keras: FILE} in a spec",
-			"%s is a file, and not the folder of a dataset or a model", p)
-	}
 	latest, err := publish.Latest(ctx, p.fs, p.path)
 	at, warning := p, ""
 	if err == nil {
 		at, warning = p.join(latest.Version.String()), latest.Warning
+		if _, err := p.fs.Stat(ctx, at.join(marker).path); err == nil {
+			return at, warning, nil
+		}
+	}
+	if info, err := p.fs.Stat(ctx, p.path); err == nil && !info.Dir {
+		return place{}, "", usage(hint+"; files of models are for dkpipe model inspect, convert and diff, and for model: {keras: FILE} in a spec",
+			"%s is a file, and not the folder of a dataset or a model", p)
 	}
 	if other := otherThing(ctx, at, marker); other != "" {
 		return place{}, "", usage(hint, "%s is %s", p, other)
@@ -122,7 +125,7 @@ func openVersion(ctx context.Context, stores *hdfsio.Stores, uri, marker, hint s
 	if err != nil {
 		return place{}, "", withHint(err, hint)
 	}
-	return at, warning, nil
+	return at, warning, nil // whoever reads the marker says what is wrong with it
 }
 
 // otherThing says what a version is that is not what its marker would make it; empty when it is nothing else.
@@ -260,33 +263,23 @@ func evaluateSplit(ctx context.Context, e evalJob) (trainers.Evaluation, error) 
 }
 
 // replicas are one for each core, or for each shard where there are fewer, which then works on several cores. They have
-// one copy of the parameters together, unless they are those of an ensemble.
+// one copy of the parameters together.
 func (e evalJob) replicas(shards int) ([]model.Replica, error) {
 	cores := runtime.GOMAXPROCS(0)
 	replicas := make([]model.Replica, min(cores, max(1, shards)))
 	each := cores / len(replicas)
-	if e.ensemble != nil {
-		var err error
-		for i := range replicas {
-			compile := func() (*model.Network, error) { return buildReplica(e.definition, nil, e.train, 0) }
-			if replicas[i], err = combined(e.ensemble, measuredBy(e.ensemble), each, compile); err != nil {
-				return nil, err
-			}
-		}
-		return replicas, nil
-	}
-	n, err := buildReplica(e.definition, nil, e.train, 0)
+	nets, err := networksOf(e.definition, e.ensemble, e.params, e.state, e.train)
 	if err != nil {
 		return nil, err
 	}
-	if len(e.params) != len(n.Params()) || len(e.state) != len(n.State()) {
-		return nil, &pipeline.Error{Kind: pipeline.Internal, Message: fmt.Sprintf("the model has %d parameters and %d values of state, not %d and %d",
-			len(n.Params()), len(n.State()), len(e.params), len(e.state))}
-	}
-	copy(n.Params(), e.params)
-	copy(n.State(), e.state)
 	for i := range replicas {
-		replicas[i] = n.Sibling().Team(each)
+		own := make([]*model.Network, len(nets))
+		for k, n := range nets {
+			own[k] = n.Sibling()
+		}
+		if replicas[i], err = together(own, e.ensemble, measuredBy(e.ensemble), each); err != nil {
+			return nil, err
+		}
 	}
 	return replicas, nil
 }

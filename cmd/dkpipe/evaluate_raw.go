@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"io"
+	"runtime"
 	"strings"
 
 	"dkpipe/pipeline"
@@ -47,11 +48,11 @@ func (j *job) evaluateRaw(ctx context.Context, o evaluateOptions, b *bundle.Bund
 	if err := b.Model.CheckTargets(bundleLosses(b), y); err != nil {
 		return err
 	}
-	how := trainers.Mean
-	if b.Ensemble != nil {
-		how = measuredBy(b.Ensemble)
+	nets, err := networksOf(b.Model, b.Ensemble, b.Params, b.State, spec.Train{BatchSize: 256, Kernel: j.app.kernel("auto")})
+	if err != nil {
+		return err
 	}
-	r, err := replicaOf(b, how, spec.Train{BatchSize: 256, Kernel: j.app.kernel("auto")})
+	r, err := together(nets, b.Ensemble, measuredBy(b.Ensemble), runtime.GOMAXPROCS(0))
 	if err != nil {
 		return err
 	}

@@ -150,7 +150,7 @@ func (j *job) runPredict(ctx context.Context, o predictOptions) error {
 	if err := j.refuseToReplace(ctx, in.files, o.out); err != nil {
 		return err
 	}
-	p, err := newPredictor(b, in.table, o.keep, o.outputOptions)
+	p, err := newPredictor(b, in.table, o.keep, o.outputOptions, j.app.kernel("auto"))
 	if err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@ import (
 	"dkpipe/pipeline"
 	"dkpipe/pipeline/expr"
 	"dkpipe/pipeline/local"
+	"dkpipe/pipeline/spec"
 	"dkpipe/trainers"
 	"dkpipe/trainers/bundle"
 	"dkpipe/trainers/model"
@@ -53,7 +54,7 @@ type predictedOutput struct {
 // outputOptions says what predict writes of every output besides the prediction.
 type outputOptions struct{ probabilities, raw bool }
 
-func newPredictor(b *bundle.Bundle, table *local.Table, named []string, o outputOptions) (*predictor, error) {
+func newPredictor(b *bundle.Bundle, table *local.Table, named []string, o outputOptions, kernels string) (*predictor, error) {
 	keep, err := keptColumns(table, b, named)
 	if err != nil {
 		return nil, err
@@ -65,7 +66,7 @@ func newPredictor(b *bundle.Bundle, table *local.Table, named []string, o output
 	if err != nil {
 		return nil, err
 	}
-	nets, err := b.Networks(256)
+	nets, err := networksOf(b.Model, b.Ensemble, b.Params, b.State, spec.Train{BatchSize: 256, Kernel: kernels})
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +79,11 @@ func newPredictor(b *bundle.Bundle, table *local.Table, named []string, o output
 			Hint: "predict on rows with the columns that the model was trained on"}
 	}
 	p := &predictor{table: table, replay: replay, keep: keep}
-	if p.net, err = together(b.Ensemble, nets); err != nil {
+	how := trainers.Mean
+	if b.Ensemble != nil {
+		how = trainers.Combine(b.Ensemble.Combine)
+	}
+	if p.net, err = together(nets, b.Ensemble, how, runtime.GOMAXPROCS(0)); err != nil {
 		return nil, err
 	}
 	var fields []arrow.Field
@@ -94,18 +99,6 @@ func newPredictor(b *bundle.Bundle, table *local.Table, named []string, o output
 	}
 	p.schema = arrow.NewSchema(append(fields, added...), nil)
 	return p, nil
-}
-
-// together makes one replica of the models of a bundle, each on all cores.
-func together(e *bundle.Ensemble, nets []*model.Network) (model.Replica, error) {
-	members := make([]model.Replica, len(nets))
-	for i, n := range nets {
-		members[i] = n.Team(runtime.GOMAXPROCS(0))
-	}
-	if e == nil {
-		return members[0], nil
-	}
-	return trainers.NewCombined(trainers.Combine(e.Combine), members)
 }
 
 // addOutputs plans the columns of every output, which have these widths. Those of a model with several have the output's
