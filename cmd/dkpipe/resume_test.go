@@ -214,7 +214,7 @@ func TestTheServersOptimizerGoesOnWhereItWas(t *testing.T) {
 		}
 		return b
 	}
-	args := []string{"train", "-f", "job.yaml", "--set", decaying(0.5) + ",train.epochs=4"}
+	args := []string{"train", "-f", "job.yaml", "--set", decaying(0.5)}
 	whole := weights(run(t, dir, 0, args...))
 	p := start(t, dir, []string{crashAt + "=checkpoint kept#2"}, args...)
 	if code := p.wait(t); code != -1 {
