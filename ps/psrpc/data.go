@@ -8,6 +8,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/status"
@@ -316,8 +317,9 @@ func (b *blocks) ask(ctx context.Context, t ps.Task, stage bool, vector []float3
 		}
 		up := b.up
 		stop := context.AfterFunc(ctx, up.cancel)
+		late := time.AfterFunc(b.client.opts.resend(), up.cancel) // as in Client.try: a task may be asked twice
 		result, err = up.ask(t, stage, vector, &b.packer)
-		if !stop() || err != nil {
+		if inTime := late.Stop(); !stop() || !inTime || err != nil {
 			up.close()
 			b.up = nil
 		}

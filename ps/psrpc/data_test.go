@@ -8,9 +8,11 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
 	"dkpipe/ps"
@@ -305,4 +307,72 @@ func FuzzDecree(f *testing.F) {
 			}
 		}
 	})
+}
+
+// deaf is a way to a data server that takes in whatever its first streams are told and answers nothing, as if the answers were lost.
+func deaf(t *testing.T, s *DataServer, ticket Ticket, streams int64) net.Addr {
+	t.Helper()
+	g := newGRPC(ticket, Identity{})
+	var opened atomic.Int64
+	g.RegisterService(&grpc.ServiceDesc{ServiceName: dataService, HandlerType: (*any)(nil), Streams: []grpc.StreamDesc{
+		dataStream("Work", func(s *DataServer, ss grpc.ServerStream) error {
+			if opened.Add(1) > streams {
+				return s.work(ss)
+			}
+			<-ss.Context().Done()
+			return ss.Context().Err()
+		}),
+	}}, s)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- serveGRPC(g, l, false) }()
+	t.Cleanup(func() {
+		g.Stop()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+		if n := opened.Load(); n <= streams {
+			t.Errorf("%d streams, want more than %d", n, streams)
+		}
+	})
+	return l.Addr()
+}
+
+// What a data server does not answer for long is asked again, and it counts once.
+func TestATaskWithoutAnAnswerIsAskedAgain(t *testing.T) {
+	srv := newCore(t, make([]float32, 3), ps.Options{})
+	ticket := NewTicket()
+	s, err := NewDataServer(srv.Rule(), DataOptions{Ticket: ticket})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(l) }()
+	defer func() {
+		s.Close()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	}()
+	if _, err := srv.Spread([]ps.Keeper{keeper(t, KeeperOptions{Address: l.Addr().String(), Ticket: ticket, Lost: srv.Abort})}); err != nil {
+		t.Fatal(err)
+	}
+	addr := serve(t, srv, "127.0.0.1:0", ServerOptions{Ticket: ticket, Data: []string{deaf(t, s, ticket, 2).String()}})
+	c := client(t, ClientOptions{Address: addr.String(), Ticket: ticket, Resend: 100 * time.Millisecond})
+	dst := make([]float32, 3)
+	for seq := range uint64(3) {
+		if _, err := c.Exchange(t.Context(), ones(c, seq+1, seq), dst); err != nil || dst[2] != float32(seq+1) {
+			t.Fatalf("commit %d: %v, %v", seq+1, dst, err)
+		}
+	}
+	if p := srv.Progress().Stats; p.Commits != 3 {
+		t.Errorf("%+v", p)
+	}
 }
