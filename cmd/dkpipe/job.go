@@ -32,7 +32,7 @@ type job struct {
 	session   *sparkconn.Session // nil until a Spark server is needed
 	sparkUser string             // whom HDFS takes Spark for, when that is another user than dkpipe
 	live      *liveRows          // nil unless this run keeps its rows in Spark
-	left      []leftRows         // what the next run has to give back in this one's place
+	left      []leftWork         // what the next run has to give back in this one's place
 	temp      *runFolder         // nil until local files are needed
 	id        string             // names the run in manifests and bundles
 	started   time.Time

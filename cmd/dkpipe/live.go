@@ -102,10 +102,7 @@ func (j *job) materialize(ctx context.Context, spark sparkconn.Engine, plan pipe
 	if err != nil {
 		return sparkconn.Live{}, err
 	}
-	if err := j.takeOver(ctx, spark, model); err != nil {
-		return sparkconn.Live{}, err
-	}
-	if spark.LiveTable, err = j.note(ctx, plan, model); err != nil {
+	if spark.LiveTable, err = j.note(ctx, spark, plan, model); err != nil {
 		return sparkconn.Live{}, err
 	}
 	live, err := spark.Materialize(ctx, plan, 0)

@@ -114,12 +114,12 @@ func TestAKilledLiveRunLeavesNothing(t *testing.T) {
 		waitGone(t, pid)
 	}
 	model := c.model(t)
-	var left []leftRows
-	if err := json.Unmarshal(c.cat(t, model+"/_left.json"), &left); err != nil || len(left) != 1 {
+	var left []leftWork
+	if err := json.Unmarshal(c.cat(t, model+"/_left.json"), &left); err != nil || len(left) != 1 || left[0].Rows == nil {
 		t.Fatalf("the killed run has left the note %+v, %v", left, err)
 	}
 	join := c.box.Spark + "/;session_id=" + left[0].Session
-	if err := onSpark(t, join).Exec(t.Context(), "", "SELECT count(*) FROM "+left[0].Table); err != nil {
+	if err := onSpark(t, join).Exec(t.Context(), "", "SELECT count(*) FROM "+left[0].Rows.Table); err != nil {
 		t.Fatalf("the rows of the killed run: %v", err)
 	}
 	r := c.run(t, 0, "run", "-f", "job.yaml", "--set", "train.epochs=1", "--set", "gate.at_least=0")
@@ -127,7 +127,7 @@ func TestAKilledLiveRunLeavesNothing(t *testing.T) {
 		t.Error("the note is still there")
 	}
 	if s, err := sparkconn.Dial(t.Context(), join, sparkconn.Options{}); err == nil {
-		if err := s.Exec(t.Context(), "", "SELECT count(*) FROM "+left[0].Table); err == nil {
+		if err := s.Exec(t.Context(), "", "SELECT count(*) FROM "+left[0].Rows.Table); err == nil {
 			t.Error("the rows of the killed run are still in Spark")
 		}
 		s.Close()

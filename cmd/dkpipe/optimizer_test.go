@@ -69,4 +69,12 @@ func TestTheKernelOfAMachine(t *testing.T) {
 			t.Errorf("DKPIPE_KERNEL=%s, train.kernel: %s: exit code %d, want %d\n%s", c.machine, c.job, code, c.code, &p.stdout)
 		}
 	}
+	for _, args := range [][]string{{"predict", "--in", "digits.csv", "--out", "p.csv"}, {"evaluate", "--data", "out/dataset"}} {
+		for machine, want := range map[string]int{"nonesuch": 2, "gonum": 0} {
+			p := start(t, dir, []string{"DKPIPE_KERNEL=" + machine}, append(args, "--model", "out/model", "--json")...)
+			if code := p.wait(t); code != want {
+				t.Errorf("DKPIPE_KERNEL=%s dkpipe %s: exit code %d, want %d\n%s", machine, args[0], code, want, &p.stdout)
+			}
+		}
+	}
 }
