@@ -13,7 +13,6 @@ import (
 
 	"dkpipe/ps"
 	"dkpipe/trainers"
-	"dkpipe/trainers/kernel"
 	"dkpipe/trainers/model"
 	"dkpipe/trainers/optim"
 	"dkpipe/trainers/trainertest"
@@ -46,31 +45,10 @@ func fashion(t testing.TB) (train, test *trainertest.Feed) {
 // mlp makes a perceptron of 784 inputs, hidden layers of rectifiers and 10 classes. 500 and 300 is the network M1.
 func mlp(t testing.TB, seed uint64, hidden ...int) *model.Network {
 	t.Helper()
-	var items []model.LayerItem
-	for _, units := range append(hidden, 10) {
-		activation := "relu"
-		if len(items) == len(hidden) {
-			activation = "softmax"
-		}
-		items = append(items, model.LayerItem{Name: "dense", Decode: func(into any) error {
-			d := into.(*model.Dense)
-			d.Units, d.Activation = units, activation
-			return nil
-		}})
-	}
-	d, err := model.FromLayers(items, []model.Input{{Shape: []int{784}}})
+	n, err := trainertest.FashionMLP(seed, hidden...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	kernels, err := kernel.Select("auto")
-	if err != nil {
-		t.Fatal(err)
-	}
-	n, err := model.Compile(d, model.Config{Kernel: kernels, Batch: 128, Loss: "categorical_crossentropy", Seed: seed})
-	if err != nil {
-		t.Fatal(err)
-	}
-	n.Init(seed)
 	return n
 }
 

@@ -12,7 +12,6 @@ import (
 	"dkpipe/ps"
 	"dkpipe/ps/psrpc"
 	"dkpipe/trainers"
-	"dkpipe/trainers/kernel"
 	"dkpipe/trainers/model"
 	"dkpipe/trainers/optim"
 	"dkpipe/trainers/trainertest"
@@ -40,34 +39,6 @@ func (c countedConn) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// fashionNetwork makes a perceptron 784 - 500 - 300 - 10.
-func fashionNetwork(seed uint64) (*model.Network, error) {
-	var items []model.LayerItem
-	for _, units := range []int{500, 300, 10} {
-		items = append(items, model.LayerItem{Name: "dense", Decode: func(into any) error {
-			d := into.(*model.Dense)
-			d.Units, d.Activation = units, "relu"
-			if units == 10 {
-				d.Activation = "softmax"
-			}
-			return nil
-		}})
-	}
-	def, err := model.FromLayers(items, []model.Input{{Shape: []int{784}}})
-	if err != nil {
-		return nil, err
-	}
-	kernels, err := kernel.Select("auto")
-	if err != nil {
-		return nil, err
-	}
-	n, err := model.Compile(def, model.Config{Kernel: kernels, Batch: 128, Loss: "categorical_crossentropy", Seed: seed})
-	if err == nil {
-		n.Init(seed)
-	}
-	return n, err
-}
-
 // codedRun trains two workers for five epochs over sockets and gives the accuracy, in per cent, and the bytes of their commits.
 func codedRun(t *testing.T, codec psrpc.Codec, train, test *trainertest.Feed, seed uint64) (accuracy float64, up int64) {
 	t.Helper()
@@ -91,7 +62,7 @@ func codedRun(t *testing.T, codec psrpc.Codec, train, test *trainertest.Feed, se
 	var failed error
 	served := make(chan error, 1)
 	cfg := trainers.Config{Algorithm: trainers.DynSGD{}, Workers: 2, Window: 5, Epochs: 5, Feed: &feed, Optimizer: sgd,
-		Replica: func(ps.Worker) (model.Replica, error) { return fashionNetwork(seed) }}
+		Replica: func(ps.Worker) (model.Replica, error) { return trainertest.FashionMLP(seed, 500, 300) }}
 	cfg.Launch = func(ctx context.Context, srv *ps.Server, w ps.Worker) error {
 		start.Do(func() {
 			if server, failed = psrpc.NewServer(srv, psrpc.ServerOptions{Ticket: ticket, Codec: codec}); failed == nil {
@@ -106,7 +77,7 @@ func codedRun(t *testing.T, codec psrpc.Codec, train, test *trainertest.Feed, se
 			return err
 		}
 		defer client.Close()
-		replica, err := fashionNetwork(seed)
+		replica, err := trainertest.FashionMLP(seed, 500, 300)
 		if err != nil {
 			return err
 		}
@@ -126,7 +97,7 @@ func codedRun(t *testing.T, codec psrpc.Codec, train, test *trainertest.Feed, se
 	if err := <-served; err != nil {
 		t.Error(err)
 	}
-	judge, err := fashionNetwork(1)
+	judge, err := trainertest.FashionMLP(1, 500, 300)
 	if err != nil {
 		t.Fatal(err)
 	}

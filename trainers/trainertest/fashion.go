@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+
+	"dkpipe/trainers/model"
 )
 
 // FashionFolder is where the Debian package dataset-fashion-mnist puts its files.
@@ -31,6 +33,33 @@ func Fashion(part string) (*Feed, error) {
 		f.Y[10*i+int(v)] = 1
 	}
 	return f, nil
+}
+
+// FashionMLP makes a perceptron of 784 inputs, hidden layers of rectifiers and 10 classes, for batches of at most 128 rows. Equal
+// seeds give equal parameters.
+func FashionMLP(seed uint64, hidden ...int) (*model.Network, error) {
+	var items []model.LayerItem
+	dense := func(units int, activation string) {
+		items = append(items, model.LayerItem{Name: "dense", Decode: func(into any) error {
+			d := into.(*model.Dense)
+			d.Units, d.Activation = units, activation
+			return nil
+		}})
+	}
+	for _, units := range hidden {
+		dense(units, "relu")
+	}
+	dense(10, "softmax")
+	d, err := model.FromLayers(items, []model.Input{{Shape: []int{784}}})
+	if err != nil {
+		return nil, err
+	}
+	n, err := model.Compile(d, model.Config{Batch: 128, Loss: "categorical_crossentropy", Seed: seed})
+	if err != nil {
+		return nil, err
+	}
+	n.Init(seed)
+	return n, nil
 }
 
 // idx reads the bytes of an IDX file behind its header, whose second word is the number of rows.

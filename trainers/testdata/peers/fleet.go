@@ -26,7 +26,6 @@ import (
 	"dkpipe/pipeline"
 	"dkpipe/ps"
 	"dkpipe/trainers"
-	"dkpipe/trainers/kernel"
 	"dkpipe/trainers/model"
 	"dkpipe/trainers/optim"
 	"dkpipe/trainers/trainertest"
@@ -47,24 +46,8 @@ func fashion(part string) *trainertest.Feed {
 }
 
 func network(seed uint64) *model.Network {
-	set, err := kernel.Select("auto")
+	n, err := trainertest.FashionMLP(seed, 500, 300)
 	check(err)
-	var items []model.LayerItem
-	for _, units := range []int{500, 300, 10} {
-		items = append(items, model.LayerItem{Name: "dense", Decode: func(into any) error {
-			d := into.(*model.Dense)
-			d.Units, d.Activation = units, "relu"
-			if units == 10 {
-				d.Activation = "softmax"
-			}
-			return nil
-		}})
-	}
-	def, err := model.FromLayers(items, []model.Input{{Shape: []int{784}}})
-	check(err)
-	n, err := model.Compile(def, model.Config{Kernel: set, Batch: 128, Loss: "categorical_crossentropy"})
-	check(err)
-	n.Init(seed)
 	return n
 }
 
