@@ -175,134 +175,141 @@ func TestTwoUsersOfHDFS(t *testing.T) {
 	u.mkdir(t, "/work/team", "ann", "team", "770")
 	u.mkdir(t, "/work/ann", "ann", "annas", "755")
 	u.as(t, "ann", 0, "data", "put", "digits.csv", "hdfs:///work/team/digits.csv")
+	t.Run("one group", u.oneGroup)
+	t.Run("no group", u.noGroup)
+	t.Run("the superuser", u.asSuperuser)
+	t.Run("a closed folder above", u.closedFolderAbove)
+	t.Run("a closed source", u.closedSource)
+	t.Run("a source with one closed file", u.oneClosedFile)
+	t.Run("garbage of somebody else's", u.garbageOfOthers)
+	t.Run("a root of somebody else's", u.rootOfOthers)
+	t.Run("doctor", u.doctor)
+}
 
-	// Spark's user comes as far as the root by the group and may write nowhere: dkpipe gives it the folder of a version.
-	t.Run("one group", func(t *testing.T) {
-		args := whole("hdfs:///work/team/digits.csv", "/work/team")
-		first := u.as(t, "ann", 0, args...)
-		u.with(t, "ann", []string{crashAt + "=shards written#1"}, -1, args...)
-		if !slices.ContainsFunc(u.below(t, "/work/team/dataset"), func(n string) bool { return strings.HasPrefix(n, ".stage-") && strings.HasSuffix(n, ".parquet") }) {
-			t.Fatal("the killed run has left no stage with files of Spark's")
+// In one group Spark's user comes as far as the root and may write nowhere: dkpipe gives it the folder of a version.
+func (u *twoUsers) oneGroup(t *testing.T) {
+	args := whole("hdfs:///work/team/digits.csv", "/work/team")
+	first := u.as(t, "ann", 0, args...)
+	u.with(t, "ann", []string{crashAt + "=shards written#1"}, -1, args...)
+	if !slices.ContainsFunc(u.below(t, "/work/team/dataset"), func(n string) bool { return strings.HasPrefix(n, ".stage-") && strings.HasSuffix(n, ".parquet") }) {
+		t.Fatal("the killed run has left no stage with files of Spark's")
+	}
+	second := u.as(t, "ann", 0, args...)
+	if first.Rows["train"]+first.Rows["test"] != 1797 || second.Rows["train"] != first.Rows["train"] {
+		t.Errorf("rows %v, then %v", first.Rows, second.Rows)
+	}
+	u.as(t, "ann", 0, "data", "verify", second.Dataset, second.Model)
+	u.as(t, "ann", 0, "evaluate", "--model", second.Model, "--data", second.Dataset)
+	for _, name := range u.below(t, "/work/team/dataset") {
+		if strings.HasPrefix(name, ".") || strings.HasPrefix(name, path.Base(first.Dataset)) {
+			t.Errorf("%s was not collected", name)
 		}
-		second := u.as(t, "ann", 0, args...)
-		if first.Rows["train"]+first.Rows["test"] != 1797 || second.Rows["train"] != first.Rows["train"] {
-			t.Errorf("rows %v, then %v", first.Rows, second.Rows)
+	}
+}
+
+// Without a common group it does not even come to the root, nor to the folder above, which dkpipe makes and opens; but no further.
+func (u *twoUsers) noGroup(t *testing.T) {
+	r := u.as(t, "ann", 0, whole("hdfs:///work/team/digits.csv", "/work/ann/own")...)
+	for name, want := range map[string]string{"": "user:spark:--x group::r-x", "/dataset": "user:spark:--x group::r-x", "/model": ""} {
+		if got := u.list(t, "/work/ann/own"+name); got != want {
+			t.Errorf("%s/work/ann/own has the list %q, want %q", name, got, want)
 		}
-		u.as(t, "ann", 0, "data", "verify", second.Dataset, second.Model)
-		u.as(t, "ann", 0, "evaluate", "--model", second.Model, "--data", second.Dataset)
-		for _, name := range u.below(t, "/work/team/dataset") {
-			if strings.HasPrefix(name, ".") || strings.HasPrefix(name, path.Base(first.Dataset)) {
-				t.Errorf("%s was not collected", name)
+	}
+	u.as(t, "ann", 0, "evaluate", "--model", r.Model, "--data", r.Dataset)
+}
+
+func (u *twoUsers) asSuperuser(t *testing.T) {
+	u.mkdir(t, "/work/super", "hdfs", "supergroup", "755")
+	u.as(t, "hdfs", 0, preparing("hdfs:///work/team/digits.csv", "/work/super")...)
+}
+
+func (u *twoUsers) closedFolderAbove(t *testing.T) {
+	u.mkdir(t, "/work/eve", "eve", "eves", "700")
+	u.mkdir(t, "/work/eve/deep", "eve", "eves", "700")
+	u.as(t, "eve", 0, "data", "put", "digits.csv", "hdfs:///work/eve/digits.csv")
+	r := u.as(t, "eve", 4, whole("hdfs:///work/team/digits.csv", "/work/eve/deep")...)
+	denied(t, r, "dataset hdfs:///work/eve/deep/dataset: Spark is the HDFS user spark, who may not enter /work/eve (eve:eves:drwx------)",
+		"as eve or the superuser: hdfs dfs -setfacl -m user:spark:--x /work/eve")
+	u.nothingMade(t, "/work/eve/deep/dataset")
+	u.nothingMade(t, "/work/eve/deep/model")
+	u.obey(t, "eve", r.Error.Hint)
+	u.as(t, "eve", 0, preparing("hdfs:///work/team/digits.csv", "/work/eve/deep")...)
+}
+
+// dkpipe put the file there with its own umask; Spark reads the source.
+func (u *twoUsers) closedSource(t *testing.T) {
+	u.as(t, "ann", 0, "data", "put", "digits.csv", "hdfs:///work/ann/digits.csv")
+	r := u.as(t, "ann", 4, whole("hdfs:///work/ann/digits.csv", "/work/ann/more")...)
+	denied(t, r, "source: Spark is the HDFS user spark, who may not read /work/ann/digits.csv (ann:annas:-rw-r-----)",
+		"as ann or the superuser: hdfs dfs -setfacl -m user:spark:r-- /work/ann/digits.csv")
+	u.nothingMade(t, "/work/ann/more/dataset")
+	live := u.as(t, "ann", 4, append(whole("hdfs:///work/ann/digits.csv", "/work/ann/more"), "--set", "dataset.live=true")...)
+	denied(t, live, r.Error.Message, r.Error.Hint)
+	query := u.as(t, "ann", 4, append(whole("", "/work/ann/more"), "--set", "source={sql: \"SELECT * FROM csv.`hdfs:///work/ann/digits.csv`\"}")...)
+	denied(t, query, r.Error.Message, "as ann or the superuser: hdfs dfs -setfacl -R -m user:spark:r-x,default:user:spark:r-x /work/ann")
+	u.nothingMade(t, "/work/ann/more/dataset")
+	u.obey(t, "ann", r.Error.Hint)
+	u.as(t, "ann", 0, preparing("hdfs:///work/ann/digits.csv", "/work/ann/more")...)
+}
+
+func (u *twoUsers) oneClosedFile(t *testing.T) {
+	u.mkdir(t, "/work/days", "ann", "annas", "755")
+	for i := range 3 {
+		u.as(t, "ann", 0, "data", "put", "digits.csv", fmt.Sprintf("hdfs:///work/days/%d.csv", i))
+	}
+	u.web(t, http.MethodPut, "/work/days/0.csv", "SETPERMISSION&permission=644")
+	u.web(t, http.MethodPut, "/work/days/2.csv", "SETPERMISSION&permission=644")
+	r := u.as(t, "ann", 4, whole("hdfs:///work/days/*.csv", "/work/ann/days")...)
+	denied(t, r, "source: Spark is the HDFS user spark, who may not read /work/days/1.csv (ann:annas:-rw-r-----)",
+		"as ann or the superuser: hdfs dfs -setfacl -R -m user:spark:r-x,default:user:spark:r-x /work/days")
+	u.nothingMade(t, "/work/ann/days/dataset")
+	u.obey(t, "ann", r.Error.Hint)
+	u.as(t, "ann", 0, preparing("hdfs:///work/days/*.csv", "/work/ann/days")...)
+}
+
+func (u *twoUsers) garbageOfOthers(t *testing.T) {
+	const stage = "/work/team/dataset/.stage-v000009-eve"
+	u.mkdir(t, stage+"/data/part", "eve", "eves", "700")
+	u.web(t, http.MethodPut, stage+"/data", "SETOWNER&owner=eve&group=eves")
+	const old = "/work/team/dataset/v000001" // older than what is kept
+	u.mkdir(t, old+"/train", "eve", "eves", "700")
+	u.web(t, http.MethodPut, old, "SETOWNER&owner=eve&group=eves")
+	args := preparing("hdfs:///work/team/digits.csv", "/work/team")
+	const command = "superuser: hdfs dfs -rm -r -skipTrash hdfs://"
+	for n, names := range [][]string{{stage, "/work/team/dataset/.trash-v000001-"}, {stage, "; and 1 more; "}} { // each run tries again
+		r := u.as(t, "ann", 0, args...)
+		text := strings.Join(r.Warnings, "\n")
+		for _, name := range append(names, command) {
+			if !strings.Contains(text, name) {
+				t.Errorf("run %d: the warnings %q do not name %s", n, r.Warnings, name)
 			}
 		}
-	})
-
-	// Here it does not even come to the root, nor to the folder above, which dkpipe makes and opens; but no further.
-	t.Run("no group", func(t *testing.T) {
-		r := u.as(t, "ann", 0, whole("hdfs:///work/team/digits.csv", "/work/ann/own")...)
-		for name, want := range map[string]string{"": "user:spark:--x group::r-x", "/dataset": "user:spark:--x group::r-x", "/model": ""} {
-			if got := u.list(t, "/work/ann/own"+name); got != want {
-				t.Errorf("%s/work/ann/own has the list %q, want %q", name, got, want)
-			}
+		u.as(t, "ann", 0, "data", "verify", r.Dataset)
+	}
+	for _, name := range u.below(t, "/work/team/dataset") {
+		if strings.HasPrefix(name, ".") {
+			u.web(t, http.MethodPut, "/work/team/dataset/"+name, "SETOWNER&owner=ann&group=team")
 		}
-		u.as(t, "ann", 0, "evaluate", "--model", r.Model, "--data", r.Dataset)
-	})
-
-	t.Run("the superuser", func(t *testing.T) {
-		u.mkdir(t, "/work/super", "hdfs", "supergroup", "755")
-		u.as(t, "hdfs", 0, preparing("hdfs:///work/team/digits.csv", "/work/super")...)
-	})
-
-	t.Run("a closed folder above", func(t *testing.T) {
-		u.mkdir(t, "/work/eve", "eve", "eves", "700")
-		u.mkdir(t, "/work/eve/deep", "eve", "eves", "700")
-		u.as(t, "eve", 0, "data", "put", "digits.csv", "hdfs:///work/eve/digits.csv")
-		r := u.as(t, "eve", 4, whole("hdfs:///work/team/digits.csv", "/work/eve/deep")...)
-		denied(t, r, "dataset hdfs:///work/eve/deep/dataset: Spark is the HDFS user spark, who may not enter /work/eve (eve:eves:drwx------)",
-			"as eve or the superuser: hdfs dfs -setfacl -m user:spark:--x /work/eve")
-		u.nothingMade(t, "/work/eve/deep/dataset")
-		u.nothingMade(t, "/work/eve/deep/model")
-		u.obey(t, "eve", r.Error.Hint)
-		u.as(t, "eve", 0, preparing("hdfs:///work/team/digits.csv", "/work/eve/deep")...)
-	})
-
-	// dkpipe put the file there with its own umask; Spark reads the source.
-	t.Run("a closed source", func(t *testing.T) {
-		u.as(t, "ann", 0, "data", "put", "digits.csv", "hdfs:///work/ann/digits.csv")
-		r := u.as(t, "ann", 4, whole("hdfs:///work/ann/digits.csv", "/work/ann/more")...)
-		denied(t, r, "source: Spark is the HDFS user spark, who may not read /work/ann/digits.csv (ann:annas:-rw-r-----)",
-			"as ann or the superuser: hdfs dfs -setfacl -m user:spark:r-- /work/ann/digits.csv")
-		u.nothingMade(t, "/work/ann/more/dataset")
-		live := u.as(t, "ann", 4, append(whole("hdfs:///work/ann/digits.csv", "/work/ann/more"), "--set", "dataset.live=true")...)
-		denied(t, live, r.Error.Message, r.Error.Hint)
-		query := u.as(t, "ann", 4, append(whole("", "/work/ann/more"), "--set", "source={sql: \"SELECT * FROM csv.`hdfs:///work/ann/digits.csv`\"}")...)
-		denied(t, query, r.Error.Message, "as ann or the superuser: hdfs dfs -setfacl -R -m user:spark:r-x,default:user:spark:r-x /work/ann")
-		u.nothingMade(t, "/work/ann/more/dataset")
-		u.obey(t, "ann", r.Error.Hint)
-		u.as(t, "ann", 0, preparing("hdfs:///work/ann/digits.csv", "/work/ann/more")...)
-	})
-
-	t.Run("a source with one closed file", func(t *testing.T) {
-		u.mkdir(t, "/work/days", "ann", "annas", "755")
-		for i := range 3 {
-			u.as(t, "ann", 0, "data", "put", "digits.csv", fmt.Sprintf("hdfs:///work/days/%d.csv", i))
+	}
+	if r := u.as(t, "ann", 0, args...); len(r.Warnings) > 0 {
+		t.Errorf("warnings %q when nothing is in the way", r.Warnings)
+	}
+	for _, name := range u.below(t, "/work/team/dataset") {
+		if strings.HasPrefix(name, ".") {
+			t.Errorf("left: %s", name)
 		}
-		u.web(t, http.MethodPut, "/work/days/0.csv", "SETPERMISSION&permission=644")
-		u.web(t, http.MethodPut, "/work/days/2.csv", "SETPERMISSION&permission=644")
-		r := u.as(t, "ann", 4, whole("hdfs:///work/days/*.csv", "/work/ann/days")...)
-		denied(t, r, "source: Spark is the HDFS user spark, who may not read /work/days/1.csv (ann:annas:-rw-r-----)",
-			"as ann or the superuser: hdfs dfs -setfacl -R -m user:spark:r-x,default:user:spark:r-x /work/days")
-		u.nothingMade(t, "/work/ann/days/dataset")
-		u.obey(t, "ann", r.Error.Hint)
-		u.as(t, "ann", 0, preparing("hdfs:///work/days/*.csv", "/work/ann/days")...)
-	})
+	}
+}
 
-	t.Run("garbage of somebody else's", func(t *testing.T) {
-		const stage = "/work/team/dataset/.stage-v000009-eve"
-		u.mkdir(t, stage+"/data/part", "eve", "eves", "700")
-		u.web(t, http.MethodPut, stage+"/data", "SETOWNER&owner=eve&group=eves")
-		const old = "/work/team/dataset/v000001" // older than what is kept
-		u.mkdir(t, old+"/train", "eve", "eves", "700")
-		u.web(t, http.MethodPut, old, "SETOWNER&owner=eve&group=eves")
-		args := preparing("hdfs:///work/team/digits.csv", "/work/team")
-		const command = "superuser: hdfs dfs -rm -r -skipTrash hdfs://"
-		for n, names := range [][]string{{stage, "/work/team/dataset/.trash-v000001-"}, {stage, "; and 1 more; "}} { // each run tries again
-			r := u.as(t, "ann", 0, args...)
-			text := strings.Join(r.Warnings, "\n")
-			for _, name := range append(names, command) {
-				if !strings.Contains(text, name) {
-					t.Errorf("run %d: the warnings %q do not name %s", n, r.Warnings, name)
-				}
-			}
-			u.as(t, "ann", 0, "data", "verify", r.Dataset)
-		}
-		for _, name := range u.below(t, "/work/team/dataset") {
-			if strings.HasPrefix(name, ".") {
-				u.web(t, http.MethodPut, "/work/team/dataset/"+name, "SETOWNER&owner=ann&group=team")
-			}
-		}
-		if r := u.as(t, "ann", 0, args...); len(r.Warnings) > 0 {
-			t.Errorf("warnings %q when nothing is in the way", r.Warnings)
-		}
-		for _, name := range u.below(t, "/work/team/dataset") {
-			if strings.HasPrefix(name, ".") {
-				t.Errorf("left: %s", name)
-			}
-		}
-	})
-
-	t.Run("a root of somebody else's", func(t *testing.T) {
-		u.mkdir(t, "/work/other", "eve", "eves", "755")
-		r := u.as(t, "ann", 4, whole("hdfs:///work/team/digits.csv", "/work/other")...)
-		if r.Error.Kind != pipeline.Denied || !strings.Contains(r.Error.Message, "user=ann, access=WRITE") || !strings.Contains(r.Error.Message, `"/work/other"`) {
-			t.Errorf("%+v", r.Error)
-		}
-		if left := u.below(t, "/work/other"); len(left) > 0 {
-			t.Errorf("left behind: %v", left)
-		}
-	})
-
-	t.Run("doctor", func(t *testing.T) { u.doctor(t) })
+func (u *twoUsers) rootOfOthers(t *testing.T) {
+	u.mkdir(t, "/work/other", "eve", "eves", "755")
+	r := u.as(t, "ann", 4, whole("hdfs:///work/team/digits.csv", "/work/other")...)
+	if r.Error.Kind != pipeline.Denied || !strings.Contains(r.Error.Message, "user=ann, access=WRITE") || !strings.Contains(r.Error.Message, `"/work/other"`) {
+		t.Errorf("%+v", r.Error)
+	}
+	if left := u.below(t, "/work/other"); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
 }
 
 // doctor looks at the same set-ups.
