@@ -145,6 +145,7 @@ type JoinRequest struct {
 	Protocol      uint32                 `protobuf:"varint,1,opt,name=protocol,proto3" json:"protocol,omitempty"` // of the wire; both sides must have the same
 	Worker        int32                  `protobuf:"varint,2,opt,name=worker,proto3" json:"worker,omitempty"`     // the wanted number, or -1: the lowest free one
 	Nonce         []byte                 `protobuf:"bytes,3,opt,name=nonce,proto3" json:"nonce,omitempty"`        // a repeat of the request with the same nonce joins once
+	After         uint64                 `protobuf:"varint,4,opt,name=after,proto3" json:"after,omitempty"`       // the caller's last incarnation: it does not take its number from a newer life that goes on; 0: it does
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -198,6 +199,13 @@ func (x *JoinRequest) GetNonce() []byte {
 		return x.Nonce
 	}
 	return nil
+}
+
+func (x *JoinRequest) GetAfter() uint64 {
+	if x != nil {
+		return x.After
+	}
+	return 0
 }
 
 type JoinReply struct {
@@ -1778,11 +1786,12 @@ var File_ps_proto protoreflect.FileDescriptor
 
 const file_ps_proto_rawDesc = "" +
 	"\n" +
-	"\bps.proto\x12\fdkpipe.ps.v1\"W\n" +
+	"\bps.proto\x12\fdkpipe.ps.v1\"m\n" +
 	"\vJoinRequest\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12\x16\n" +
 	"\x06worker\x18\x02 \x01(\x05R\x06worker\x12\x14\n" +
-	"\x05nonce\x18\x03 \x01(\fR\x05nonce\"\xf5\x01\n" +
+	"\x05nonce\x18\x03 \x01(\fR\x05nonce\x12\x14\n" +
+	"\x05after\x18\x04 \x01(\x04R\x05after\"\xf5\x01\n" +
 	"\tJoinReply\x12\x16\n" +
 	"\x06worker\x18\x01 \x01(\x05R\x06worker\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\x04R\vincarnation\x12\x1e\n" +

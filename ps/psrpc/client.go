@@ -31,7 +31,7 @@ const (
 type ClientOptions struct {
 	Address string // as for Listen
 	Ticket  Ticket
-	// Worker is the wanted number, or -1 for the lowest free one. A worker that has it already is fenced off.
+	// Worker is the wanted number, or -1 for the lowest free one. A worker that has it already is fenced off, and for good.
 	Worker ps.Worker
 	// Codec is what commits travel as; FP32 leaves the choice to the server. Replies are BF16 with any other than FP32.
 	Codec Codec
@@ -141,7 +141,8 @@ func connect(to target) (*grpc.ClientConn, error) {
 }
 
 // Rejoin starts a new life, after ErrFenced or to begin anew: under the same number, or under the lowest free one when the
-// client did not ask for a number, because somebody else may have the old one by now. No other call may be going on.
+// client did not ask for a number, because somebody else may have the old one by now. Who has taken the number that this client
+// asked for keeps it, and Rejoin fails: two that fence each other off would never get anything done. No other call may be going on.
 func (c *Client) Rejoin(ctx context.Context) error {
 	c.finish()
 	c.asking.Lock()
@@ -149,6 +150,9 @@ func (c *Client) Rejoin(ctx context.Context) error {
 	c.asking.Unlock()
 	req := &pspb.JoinRequest{Protocol: protocolVersion, Worker: int32(c.opts.Worker), Nonce: make([]byte, 16)}
 	_, _ = rand.Read(req.Nonce) // never fails
+	if last := c.current(); last != nil {
+		req.After = last.Incarnation
+	}
 	life := new(pspb.JoinReply)
 	err := c.retry(ctx, func() error { return c.conn.Invoke(ctx, methodJoin, req, life) })
 	if err != nil {

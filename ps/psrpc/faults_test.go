@@ -152,6 +152,37 @@ func TestPausedWorkerLosesItsLeaseAndMayRejoin(t *testing.T) {
 	}
 }
 
+// Two workers that were started under one number do not fence each other off for ever: the later one stays, the other one may
+// come back when that one has gone.
+func TestANumberBelongsToTheLaterWorker(t *testing.T) {
+	srv := newCore(t, []float32{0}, ps.Options{})
+	ticket := NewTicket()
+	addr := serve(t, srv, "127.0.0.1:0", ServerOptions{Ticket: ticket})
+	o := ClientOptions{Address: addr.String(), Ticket: ticket, Worker: 3}
+	first, second := client(t, o), client(t, o)
+	if _, err := first.Exchange(t.Context(), ones(first, 1, 0), make([]float32, 1)); !errors.Is(err, ps.ErrFenced) {
+		t.Fatalf("a commit under a number that somebody else has: %v", err)
+	}
+	for range 2 {
+		kind(t, first.Rejoin(t.Context()), "busy")
+	}
+	if _, err := second.Exchange(t.Context(), ones(second, 1, 0), make([]float32, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if err := second.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var busy *ps.Error
+	for err := first.Rejoin(t.Context()); err != nil; err = first.Rejoin(t.Context()) { // its session ends a moment later
+		if !errors.As(err, &busy) || busy.Kind != "busy" {
+			t.Fatal(err)
+		}
+	}
+	if _, err := first.Exchange(t.Context(), ones(first, 1, 1), make([]float32, 1)); err != nil {
+		t.Error(err)
+	}
+}
+
 // inLife runs f in a new life of c, and in one more when that was over too soon: a lease is short in a test, and the machine
 // may be busy with something else.
 func inLife(t *testing.T, c *Client, f func() error) {

@@ -253,6 +253,10 @@ func (s *Server) join(_ context.Context, req *pspb.JoinRequest) (*pspb.JoinReply
 	if w == -1 {
 		w = s.vacancy()
 	}
+	if _, open := s.sessions[w]; req.After != 0 && open && s.joins[w].incarnation > req.After {
+		return nil, &ps.Error{Kind: "busy", Message: fmt.Sprintf("worker %d was started once more elsewhere, which gave this one up", w),
+			Hint: "start each worker with a number of its own, or without one"}
+	}
 	incarnation, err := s.ps.Join(w)
 	if err != nil {
 		return nil, err
