@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"dkpipe/pipeline"
 
@@ -256,10 +257,7 @@ func TestReadersOfALoadedTableNeverSeeAPart(t *testing.T) {
 	load(t, s, name, LoadError, 0, 1000)
 	reader := dialReal(t)
 	var wg sync.WaitGroup
-	stop := make(chan struct{})
-	looks := 0
-	const want = 3
-	enough := make(chan struct{})
+	stop, looked := make(chan struct{}), make(chan struct{}, 1)
 	wg.Go(func() {
 		for {
 			select {
@@ -269,30 +267,29 @@ func TestReadersOfALoadedTableNeverSeeAPart(t *testing.T) {
 			}
 			got, err := reader.table(context.Background(), "looking", "", "SELECT count(*) FROM "+name)
 			if err != nil { // between two names, or a file that is gone: an error is no part of a result
+				_ = reader.Exec(context.Background(), "", "REFRESH TABLE "+name) // Spark 3.5 remembers files and asks for this; none, between two names
 				continue
 			}
 			if n := got.cols[0].ints[0]; n%1000 != 0 || n == 0 {
 				t.Errorf("a reader sees %d rows", n)
 			}
-			if looks++; looks == want {
-				close(enough)
+			select {
+			case looked <- struct{}{}:
+			default:
 			}
 		}
 	})
-	for round, done := 1, false; !done && round <= 100; round++ { // how many looks fall into a load depends on who is the faster one
+	for range 4 {
 		load(t, s, name, LoadOverwrite, 0, 1000)
 		load(t, s, name, LoadAppend, 1000, 2000)
-		select {
-		case <-enough:
-			done = round >= 3
-		default:
+		select { // a look that fell into a load, or, where loads are too quick for the reader, the first one after it
+		case <-looked:
+		case <-time.After(time.Minute):
+			t.Error("nothing to be seen in a table that nobody changes")
 		}
 	}
 	close(stop)
 	wg.Wait()
-	if looks < want {
-		t.Errorf("only %d looks", looks)
-	}
 }
 
 // TestAnInterruptedLoadLeavesNothing: asked to stop at any time, the table is as it was or as it shall be.
