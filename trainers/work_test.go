@@ -420,7 +420,7 @@ func TestStepsDoNotAllocate(t *testing.T) {
 			}
 		})
 	}
-	few, many := run(400), run(8000) // 100 and 2000 steps
+	few, many := run(400), run(8000)                    // 100 and 2000 steps
 	if perStep := (many - few) / 1900; perStep > 0.01 { // the runtime has a few of its own
 		t.Errorf("%v allocations for 100 steps, %v for 2000: %v a step", few, many, perStep)
 	}
