@@ -85,7 +85,7 @@ bench-speed: build out/peers/requirements.txt
 # Elephas needs other versions of everything, and Java.
 bench-elephas: out/peers/requirements.txt out/elephas/elephas.txt
 	$(GO) build -o out/peers/fleet $(PEERS)/fleet.go
-	$(FLEET) speed --systems dkpipe:agn:10:2 --elephas out/elephas/bin/python --rounds 3
+	$(FLEET) speed --systems dkpipe:agn:10:2 --elephas out/elephas/bin/python --epochs 5
 
 out/elephas/elephas.txt: $(PEERS)/elephas.txt
 	python3 -m venv out/elephas

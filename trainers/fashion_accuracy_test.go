@@ -13,9 +13,14 @@ import (
 type contender struct {
 	name, fields string
 	window       int
+	batch        int // rows of a worker's batch
 	rates        [3]float64
 	floor        float64 // points of accuracy that it must reach, from single's on
 }
+
+// Batches of 128 rows, or that many of all workers together, as those of DDP share them, where what workers learn at the same
+// time is averaged: two batches are one step there, however it is called.
+const whole, shared = 128, 64
 
 // contenders are all trainers, each with a window that its documentation recommends. Rates are the same for all, but for
 // those that divide what a window learned by its steps and take greater ones. Half a point is aimed at for averaging as well,
@@ -23,19 +28,19 @@ type contender struct {
 func contenders() []contender {
 	rates, greater := [3]float64{0.02, 0.05, 0.1}, [3]float64{0.05, 0.1, 0.2}
 	return []contender{
-		{"single", "", 0, rates, 0},
-		{"sync_sgd", "", 1, rates, -0.5},
-		{"local_sgd", "", 16, rates, -0.5},
-		{"diloco", "", 30, rates, -0.5},
-		{"averaging", "", 0, rates, -1},
-		{"aeasgd", "", 32, rates, -0.5},
-		{"eamsgd", "", 32, rates, -0.5},
-		{"async_local", "", 16, rates, -0.5},
-		{"dynsgd", "", 2, rates, -0.5},
-		{"downpour", "", 1, rates, -0.5},
-		{"agn", "", 10, greater, -1.5},
-		{"distance_adag", "", 10, greater, -1.5},
-		{"ensemble", "", 0, rates, 0},
+		{"single", "", 0, whole, rates, 0},
+		{"sync_sgd", "", 1, shared, rates, -0.5},
+		{"local_sgd", "", 16, whole, rates, -0.5},
+		{"diloco", "", 30, whole, rates, -0.5},
+		{"averaging", "", 0, whole, rates, -1},
+		{"aeasgd", "", 32, whole, rates, -0.5},
+		{"eamsgd", "", 32, whole, rates, -0.5},
+		{"async_local", "", 16, whole, rates, -0.5},
+		{"dynsgd", "", 2, shared, rates, -0.5},
+		{"downpour", "", 1, whole, rates, -0.5},
+		{"agn", "", 10, whole, greater, -1.5},
+		{"distance_adag", "", 10, whole, greater, -1.5},
+		{"ensemble", "", 0, whole, rates, 0},
 	}
 }
 
@@ -43,7 +48,7 @@ func contenders() []contender {
 // short a one as the delay law allows.
 func atBestWindow() []contender {
 	rates := contenders()[0].rates
-	return []contender{{"agn", "", 2, rates, -0.5}, {"distance_adag", "", 2, rates, -0.5}}
+	return []contender{{"agn", "", 2, shared, rates, -0.5}, {"distance_adag", "", 2, shared, rates, -0.5}}
 }
 
 // workers is how many workers a contender has.
@@ -69,7 +74,7 @@ const allSeeds = 5
 
 // training is one training of a contender.
 func (c contender) training(rate float64, seed uint64) trained {
-	return trained{Trainer: c.name, Fields: c.fields, Workers: c.workers(), Window: c.window, Rate: rate, Seed: seed}
+	return trained{Trainer: c.name, Fields: c.fields, Workers: c.workers(), Window: c.window, Batch: c.batch, Rate: rate, Seed: seed}
 }
 
 // mean is the mean accuracy and the lowest one of the first so many seeds.

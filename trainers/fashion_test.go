@@ -81,7 +81,8 @@ type trained struct {
 	Trainer  string  `json:"trainer"`
 	Fields   string  `json:"fields,omitempty"` // of the trainer, as in a job file
 	Workers  int     `json:"workers"`
-	Window   int     `json:"window"` // 0: an epoch
+	Window   int     `json:"window"`          // 0: an epoch
+	Batch    int     `json:"batch,omitempty"` // rows of a worker's; 0: 128
 	Rate     float64 `json:"rate"`
 	Seed     uint64  `json:"seed"`
 	Slow     float64 `json:"slow,omitempty"` // how many times as long worker 0 takes for a step
@@ -105,7 +106,7 @@ func (n number) MarshalJSON() ([]byte, error) {
 
 // key says which training a line is of.
 func (r trained) key() string {
-	return fmt.Sprintf("%s {%s}, %d workers, window %d, rate %g, seed %d, slow %g", r.Trainer, r.Fields, r.Workers, r.Window, r.Rate, r.Seed, r.Slow)
+	return fmt.Sprintf("%s {%s}, %d workers, window %d, batch %d, rate %g, seed %d, slow %g", r.Trainer, r.Fields, r.Workers, r.Window, r.Batch, r.Rate, r.Seed, r.Slow)
 }
 
 // results is a file of lines that are kept as they come, so that trainings that were interrupted go on where they were.
@@ -180,12 +181,12 @@ func trainFashion(t testing.TB, train, test *trainertest.Feed, r *trained) {
 	t.Helper()
 	a, feed := algorithm(t, r.Trainer, r.Fields), *train
 	feed.Seed = r.Seed
+	if r.Batch > 0 {
+		feed.BatchSize = r.Batch
+	}
 	momentum := 0.9
-	switch r.Trainer {
-	case "eamsgd": // has its own
+	if r.Trainer == "eamsgd" { // has its own
 		momentum = 0
-	case "sync_sgd": // a step is one of all workers together: they share the batch
-		feed.BatchSize /= r.Workers
 	}
 	cfg := trainers.Config{Algorithm: a, Workers: r.Workers, Window: r.Window, Epochs: 5, Feed: &feed, Optimizer: sgd(r.Rate, momentum),
 		Replica: func(w ps.Worker) (model.Replica, error) { return mlp(t, 100*r.Seed+uint64(w), 500, 300), nil }}
