@@ -467,7 +467,7 @@ func (s *Session) unreachable(what string, e *ServerError, hint string) error {
 		hint = "the server's certificate is not trusted: name its authority's PEM file in spark.ca (or SPARK_REMOTE_CA), or add it to the system"
 	case has("use of closed network connection", "i/o timeout", "no answer within"):
 		hint = "something took the connection and said nothing: the server may be starting or overloaded, or the port is another program's"
-	case !s.remote.TLS && has("server preface", "frame too large", "not a settings frame", "EOF") && s.version == "":
+	case !s.remote.TLS && has("server preface", "frame too large", "not a settings frame", "EOF", "broken pipe", "connection reset") && s.version == "":
 		hint = "what answers there is no plaintext Spark Connect server: check the port (15002 unless it was changed); if it speaks TLS, add ;use_ssl=true"
 	case has("connection refused") && s.version != "":
 		hint = "the server ended or was stopped: look into its log, start it, and run again"

@@ -75,7 +75,7 @@ var changing = []struct {
 	{regexp.MustCompile(`\.tmp-[-0-9a-z]+`), "TEMPORARY"},
 	{regexp.MustCompile(`_epochs/\d+`), "_epochs/N"},
 	{regexp.MustCompile(`part-\d+-[-0-9a-z.]+\.parquet`), "part-N.parquet"},
-	{regexp.MustCompile(`(error reading server preface|initial http2 frame from server is not a settings frame): .*`), "no HTTP/2"},
+	{regexp.MustCompile(`(error reading server preface|initial http2 frame from server is not a settings frame|write tcp \S+: write): .*`), "no HTTP/2"},
 }
 
 // says gives kind, message and next step of a failure without what differs from run to run.
