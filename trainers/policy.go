@@ -36,9 +36,6 @@ type Policy struct {
 	// Overlap lets a worker go on with its next window while the commit of the last one is on its way. What others learned
 	// reaches it one window later.
 	Overlap bool `yaml:"overlap"`
-	// Stagger makes the first window of worker k of n only (k+1)/n as long, so that the commits of equal workers come one after
-	// another and not all at once: each then meets one of every other worker, as the delay law supposes. For asynchronous algorithms.
-	Stagger bool `yaml:"stagger"`
 }
 
 // Settings gives the policy; embedding makes it a method of the algorithm.
@@ -114,8 +111,6 @@ func (p Policy) check(a Algorithm, workers, window int) error {
 		return bad(fmt.Sprintf("set it to %d or less", workers), "a quorum of %d of %d workers cannot be reached", p.Quorum, workers)
 	case p.Bound > 0 && a.Mode() == ps.Rounds:
 		return bad("leave staleness_bound out", "it works in rounds, nobody gets ahead in them")
-	case p.Stagger && (a.Mode() == ps.Rounds || windowOf(a, workers, window) == 0 && p.Every.Seconds == 0):
-		return bad("leave stagger out", "its workers commit together, or do not in the middle of an epoch")
 	case !adds(a) && (p.Quorum > 0 || p.Drop > 0 || p.Power > 0):
 		return bad("leave quorum, staleness_drop and staleness_power out", "its workers commit parameters, not changes: there is nothing to scale, to leave out or to put into a later round")
 	case p.Overlap:
@@ -168,14 +163,6 @@ func (p Policy) limit(workers int) float64 {
 		turns = max(1, min(turns, p.Drop))
 	}
 	return CriticalGain(turns) / damped
-}
-
-// first is how much of a window the first one of a worker is.
-func (p Policy) first(w ps.Worker, workers int) float64 {
-	if !p.Stagger {
-		return 1
-	}
-	return float64(int(w)%workers+1) / float64(workers)
 }
 
 // server gives the options of a parameter server.

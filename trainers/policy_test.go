@@ -8,13 +8,12 @@ import (
 	"dkpipe/pipeline"
 	"dkpipe/ps"
 	"dkpipe/trainers"
-	"dkpipe/trainers/model"
 	"dkpipe/trainers/trainertest"
 )
 
 func TestPoliciesAreFieldsOfEveryTrainer(t *testing.T) {
-	text := "{window: {seconds: 0.5}, quorum: 2, staleness_bound: 3, staleness_drop: 9, staleness_power: 0.5, warm_up: 0.02, dynamic_window: true, overlap: true, stagger: true}"
-	want := trainers.Policy{Every: trainers.Span{Seconds: 0.5}, Quorum: 2, Bound: 3, Drop: 9, Power: 0.5, WarmUp: 0.02, Dynamic: true, Overlap: true, Stagger: true}
+	text := "{window: {seconds: 0.5}, quorum: 2, staleness_bound: 3, staleness_drop: 9, staleness_power: 0.5, warm_up: 0.02, dynamic_window: true, overlap: true}"
+	want := trainers.Policy{Every: trainers.Span{Seconds: 0.5}, Quorum: 2, Bound: 3, Drop: 9, Power: 0.5, WarmUp: 0.02, Dynamic: true, Overlap: true}
 	for _, name := range trainers.Names() {
 		c, ok := algorithm(t, name, text).(trainers.Configured)
 		if !ok || !reflect.DeepEqual(c.Settings(), want) {
@@ -58,8 +57,6 @@ func TestPoliciesThatATrainerCannotKeepAreRefusedByName(t *testing.T) {
 		{"agn", "{window: {seconds: 1}}", 3, 5, "set twice"},
 		{"agn", "{window: {seconds: 1}, dynamic_window: true}", 3, 0, "do not go together"},
 		{"averaging", "dynamic_window: true", 3, 0, "no windows"},
-		{"averaging", "stagger: true", 3, 0, "commit together"},
-		{"local_sgd", "stagger: true", 3, 0, "commit together"},
 		{"agn", "staleness_power: .inf", 3, 0, "out of range"},
 		{"agn", "warm_up: 1", 3, 0, "out of range"},
 		{"distance_adag", "gamma: -1", 3, 0, "gamma"},
@@ -161,40 +158,6 @@ func TestSlowWorkersGetShorterWindows(t *testing.T) {
 			if n != want {
 				t.Errorf("worker %d, window %d: %d steps, want %d", w, i+3, n, want)
 			}
-		}
-	}
-}
-
-// TestStaggeredWorkersCommitOneAfterAnother: equal workers that start together would commit together, in an order that depends
-// on chance.
-func TestStaggeredWorkersCommitOneAfterAnother(t *testing.T) {
-	const workers, window = 4, 8
-	feed, _ := trainertest.Linear(1600, inputs, outputs, 3)
-	feed.BatchSize, feed.NumShards = 4, 8
-	first := map[ps.Worker]int{}
-	var at []float64
-	_, err := trainers.Simulate(t.Context(), trainers.SimConfig{Service: 0.001, Config: trainers.Config{
-		Algorithm: algorithm(t, "dynsgd", "stagger: true"), Workers: workers, Window: window, Epochs: 1, Feed: feed, Optimizer: sgd(0.01, 0),
-		Replica: func(ps.Worker) (model.Replica, error) { return trainertest.NewLinear(inputs, outputs, 1), nil },
-	}, Committed: func(c trainers.SimCommit) {
-		if _, ok := first[c.Commit.Worker]; !ok {
-			first[c.Commit.Worker] = c.Commit.Steps
-		}
-		if c.Commit.Steps > 0 {
-			at = append(at, c.Seconds)
-		}
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for w := range ps.Worker(workers) {
-		if want := (int(w) + 1) * window / workers; first[w] != want {
-			t.Errorf("the first window of worker %d has %d steps, want %d", w, first[w], want)
-		}
-	}
-	for i := 1; i < len(at)/2; i++ { // later, shards end
-		if gap := at[i] - at[i-1]; gap < window/workers-0.1 || gap > window/workers+0.1 {
-			t.Errorf("commit %d comes %.2f steps after the one before, want %d", i, gap, window/workers)
 		}
 	}
 }

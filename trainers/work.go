@@ -102,7 +102,6 @@ type worker struct {
 	ahead  *ahead // nil unless exchanges overlap with windows
 	window int
 	every  float64 // seconds of a window; 0: it has a number of steps
-	first  float64 // how much of a window the first one is
 
 	x, base, delta []float32 // x is a view of the replica's parameters, delta of its gradient, which nobody needs between two windows
 	version        uint64    // of the centre that the open window started from
@@ -168,7 +167,7 @@ func newWorker(cfg WorkerConfig) (*worker, error) {
 	w := &worker{
 		cfg: cfg, local: cfg.Algorithm.Local(cfg.Workers, cfg.Optimizer), window: cfg.Window,
 		x: cfg.Replica.Params(), base: make([]float32, n), delta: cfg.Replica.Grads(),
-		total: WorkerStats{ID: cfg.Worker}, every: policy.Every.Seconds, first: policy.first(cfg.Worker, cfg.Workers),
+		total: WorkerStats{ID: cfg.Worker}, every: policy.Every.Seconds,
 	}
 	w.due, _ = w.local.(Due)
 	if policy.Overlap { // steps go on while a delta is on its way
@@ -321,19 +320,15 @@ func (w *worker) step(b *pipeline.Batch) error {
 
 // full reports whether the open window ends here.
 func (w *worker) full(now time.Time) bool {
-	part := 1.0
-	if w.seq == 0 {
-		part = w.first
-	}
 	switch {
 	case w.cfg.full != nil:
 		return w.cfg.full(w.steps)
 	case w.due != nil:
 		return w.due.Due(w.steps, now.Sub(w.began).Seconds())
 	case w.every > 0:
-		return w.steps > 0 && now.Sub(w.began).Seconds() >= part*w.every
+		return w.steps > 0 && now.Sub(w.began).Seconds() >= w.every
 	}
-	return w.window > 0 && float64(w.steps) >= part*float64(w.window)
+	return w.window > 0 && w.steps >= w.window
 }
 
 // cutHere says whether a replayed worker commits between two units: in the run it was asked to stop there, before the first
