@@ -135,6 +135,8 @@ func (w *trainWatch) metrics() []byte {
 		{"dkpipe_worker_compute_seconds_total", "Time a worker computed.", func(s trainers.WorkerStats) float64 { return s.ComputeS }},
 		{"dkpipe_worker_wait_seconds_total", "Time a worker waited for the parameter server.", func(s trainers.WorkerStats) float64 { return s.WaitS }},
 		{"dkpipe_worker_feed_seconds_total", "Time a worker waited for data.", func(s trainers.WorkerStats) float64 { return s.FeedS }},
+		{"dkpipe_worker_sent_bytes_total", "Bytes of a worker's commits on the wire.", func(s trainers.WorkerStats) float64 { return float64(s.SentBytes) }},
+		{"dkpipe_worker_received_bytes_total", "Bytes of the replies to a worker's commits on the wire.", func(s trainers.WorkerStats) float64 { return float64(s.ReceivedBytes) }},
 	} {
 		b.head(g.name, "counter", g.help)
 		for _, d := range w.done {

@@ -170,7 +170,7 @@ func (t *tensorBoard) progress(p trainers.Progress, loss float64) {
 
 func (t *tensorBoard) epoch(e trainers.Epoch) {
 	t.scalars(int64(e.Epoch), scalar{"epoch/loss", float64(e.Loss)}, scalar{"epoch/seconds", e.Seconds}, scalar{"epoch/commits_per_s", e.CommitsPerS},
-		scalar{"epoch/staleness_mean", e.StalenessMean}, scalar{"epoch/exchanged_mib", e.ExchangedMiB})
+		scalar{"epoch/staleness_mean", e.StalenessMean}, scalar{"epoch/exchanged_mib", e.ExchangedMiB}, scalar{"epoch/wire_mib", e.WireMiB})
 	t.histogram(int64(e.Epoch), "epoch/staleness", e.Staleness)
 	for _, w := range e.Workers {
 		busy := max(w.ComputeS+w.WaitS+w.FeedS, 1e-9)

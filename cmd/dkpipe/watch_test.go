@@ -132,7 +132,7 @@ func TestEventsAreFewAndTellOfWorkers(t *testing.T) {
 // TestMetricsAreServedWhileTraining asks as Prometheus does.
 func TestMetricsAreServedWhileTraining(t *testing.T) {
 	dir := quickstart(t, "train: 0.8, test: 0.2", withValidation, "epochs: 20", "epochs: 100000")
-	p := start(t, dir, nil, "run", "-f", "job.yaml", "--json", "--events", "events", "--metrics-listen", "127.0.0.1:0")
+	p := start(t, dir, nil, "run", "-f", "job.yaml", "--json", "--events", "events", "--metrics-listen", "127.0.0.1:0", "--launch", "process")
 	address := ""
 	event(t, filepath.Join(dir, "events"), "metrics", func(m map[string]any) bool { address = m["address"].(string); return true })
 	event(t, filepath.Join(dir, "events"), "validation", func(m map[string]any) bool { return m["epoch"].(float64) >= 3 })
@@ -161,6 +161,10 @@ func TestMetricsAreServedWhileTraining(t *testing.T) {
 	}
 	if value["dkpipe_train_samples_total"] <= 0 || value[`dkpipe_validation{metric="accuracy"}`] <= 0 || value[`dkpipe_worker_commits_total{worker="0"}`] <= 0 {
 		t.Errorf("%s", text)
+	}
+	sent, commits := value[`dkpipe_worker_sent_bytes_total{worker="0"}`], value[`dkpipe_worker_commits_total{worker="0"}`]
+	if sent < 2*4810*commits || value[`dkpipe_worker_received_bytes_total{worker="0"}`] < 2*4810*commits { // float32 parameters; a commit may have none
+		t.Errorf("%g bytes sent for %g commits: %s", sent, commits, text)
 	}
 	if value["dkpipe_commit_staleness_count"] != value[`dkpipe_commit_staleness_bucket{le="+Inf"}`] || value["dkpipe_commit_staleness_count"] <= 0 {
 		t.Errorf("%s", text)
@@ -228,7 +232,7 @@ func TestEventFilesHoldTheRun(t *testing.T) {
 	if version != "brain.Event:2" {
 		t.Errorf("version %q", version)
 	}
-	for _, tag := range []string{"epoch/loss", "epoch/staleness", "validation/accuracy"} {
+	for _, tag := range []string{"epoch/loss", "epoch/staleness", "epoch/wire_mib", "validation/accuracy"} {
 		if tags[tag] != 20 {
 			t.Errorf("%s: %d points; there are %v", tag, tags[tag], tags)
 		}
