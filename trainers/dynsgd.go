@@ -12,7 +12,8 @@ import (
 //	server: c = c + u / (tau + 1)        tau: updates of others since the worker got b
 //
 // The staleness is taken in the same step as the commit is applied. With n equal workers tau is n-1, so the scale is 1/n
-// on average, which is inside the stable region for any window.
+// on average, which is inside the stable region for any window. It is best with exchanges that overlap (Policy.Overlap): without,
+// a worker that comes twice in a row counts whole the second time, twice as much as the others, with all its noise.
 type DynSGD struct {
 	Policy `yaml:",inline"`
 }
