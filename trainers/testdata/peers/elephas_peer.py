@@ -27,7 +27,7 @@ def main():
     a = p.parse_args()
     import keras
     import numpy as np
-    from elephas.spark_model import SparkModel
+    from elephas.spark_model import AsynchronousSparkModel
     from elephas.utils.rdd_utils import to_simple_rdd
     from pyspark import SparkContext
 
@@ -43,7 +43,7 @@ def main():
         keras.utils.set_random_seed(a.seed)
         model = keras.Sequential([keras.Input((784,)), keras.layers.Dense(500, "relu"), keras.layers.Dense(300, "relu"), keras.layers.Dense(10, "softmax")])
         model.compile(keras.optimizers.SGD(a.rate, 0.9), "categorical_crossentropy")
-        spark = SparkModel(model, frequency="batch", mode="asynchronous", num_workers=2)
+        spark = AsynchronousSparkModel(model, frequency="batch", mode="asynchronous", num_workers=2)
         start = time.time()
         spark.fit(rdd, epochs=epochs, batch_size=128, verbose=0, validation_split=0)
         return time.time() - start
