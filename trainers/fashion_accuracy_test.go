@@ -18,13 +18,13 @@ type contender struct {
 	floor        float64 // points of accuracy that it must reach, from single's on
 }
 
-// Batches of 128 rows, or that many of all workers together, as those of DDP share them, where what workers learn at the same
-// time is averaged: two batches are one step there, however it is called.
+// Batches of 128 rows, or that many of all workers together, as those of DDP share them, where workers commit after a step or
+// two and the commits of both together count as one.
 const whole, shared = 128, 64
 
-// contenders are all trainers, each with a window that its documentation recommends. Rates are the same for all, but for
+// contenders are all trainers, each with a window that suits two workers. Rates are the same for all, but for
 // those that divide what a window learned by its steps and take greater ones. Half a point is aimed at for averaging as
-// well, and not reached: BENCHMARKS.md. With exchanges that overlap, dynsgd's weights spread less: there, too.
+// well, and not reached: BENCHMARKS.md. dynsgd has exchanges that overlap: without, its weights spread too far.
 func contenders() []contender {
 	rates, greater := [3]float64{0.02, 0.05, 0.1}, [3]float64{0.05, 0.1, 0.2}
 	return []contender{

@@ -41,7 +41,8 @@ type ClientOptions struct {
 	// Retry is how long a call goes on trying while the server cannot be reached. 0 means 30 s.
 	Retry time.Duration
 	// Resend is after how long a commit without an answer is sent again, over a stream of its own, to the coordinator and to the
-	// data servers. Most often it waits for a round; but neither side would ever notice that a message was lost on a connection that goes on. 0 means a minute.
+	// data servers. Most often it waits for a round; but neither side would ever notice that a message was lost on a connection
+	// that goes on. 0 means a minute.
 	Resend time.Duration
 }
 

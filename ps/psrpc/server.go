@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -252,8 +253,7 @@ func (s *Server) join(_ context.Context, req *pspb.JoinRequest) (*pspb.JoinReply
 	}
 	if w == -1 {
 		w = s.vacancy()
-	}
-	if _, open := s.sessions[w]; req.After != 0 && open && s.joins[w].incarnation > req.After {
+	} else if req.After != 0 && s.joins[w].incarnation > req.After && slices.Contains(s.ps.Progress().Joined, w) {
 		return nil, &ps.Error{Kind: "busy", Message: fmt.Sprintf("worker %d was started once more elsewhere, which gave this one up", w),
 			Hint: "start each worker with a number of its own, or without one"}
 	}

@@ -3,8 +3,7 @@
     python elephas_peer.py --rate 0.05 --seed 1
 
 Spark local[2], a parameter server over HTTP, an exchange every batch of 128. Its workers start anew in every training, which
-takes seconds and is in the time, as it is for whoever waits for it; with --steady it is not: the time of some epochs is that
-of a training of three times as many less that of so many, halved.
+takes seconds and is in the time, as it is for whoever waits for it.
 """
 
 import argparse
@@ -23,7 +22,6 @@ def main():
     p = argparse.ArgumentParser()
     p.add_argument("--rate", type=float, default=0.05)
     p.add_argument("--seed", type=int, default=1)
-    p.add_argument("--steady", action="store_true")
     a = p.parse_args()
     import keras
     import numpy as np
@@ -53,8 +51,7 @@ def main():
     print("ready", file=out, flush=True)
     for line in sys.stdin:
         epochs = int(line)
-        seconds = (fit(3 * epochs) - fit(epochs)) / 2 if a.steady else fit(epochs)
-        print(json.dumps({"samples": epochs * len(x), "seconds": seconds}), file=out, flush=True)
+        print(json.dumps({"samples": epochs * len(x), "seconds": fit(epochs)}), file=out, flush=True)
 
 
 if __name__ == "__main__":
