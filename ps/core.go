@@ -207,6 +207,8 @@ func (c *Core) order(dst []float32) (version uint64, wait func() error) {
 		copy(dst, c.centre)
 	case c.finalAt(c.version):
 		copy(dst, c.final.centre)
+	case c.failed != nil: // not all data servers are at this version
+		err = c.failed
 	default:
 		return c.version, c.plane.save(c.version, dst, nil)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 )
 
 // Keeper is a data server as the coordinator sees it: a *Store in the same process, or one behind a socket.
@@ -33,8 +34,8 @@ type Plane struct {
 	slots   int // of the rule
 	block   int
 	epoch   uint64
-	tried   uint64 // the last epoch that a load was tried under, whether or not it came to its end
-	last    uint64 // number of the last decree of the epoch
+	tried   atomic.Uint64 // the last epoch that a load was tried under, whether or not it came to its end
+	last    uint64        // number of the last decree of the epoch
 	guard   func(server int, err error)
 }
 
@@ -75,6 +76,14 @@ func newPlane(c *Core, keepers []Keeper) (*Plane, error) {
 	return p, nil
 }
 
+// tried is the last epoch that a load was tried under, 0 without data servers.
+func (c *Core) tried() uint64 {
+	if c.plane == nil {
+		return 0
+	}
+	return c.plane.tried.Load()
+}
+
 // Table says where the parameters are; its Epoch is 0 when they are here.
 func (c *Core) Table() Table {
 	if c.plane == nil {
@@ -96,8 +105,7 @@ func each(n int, f func(i int) error) error {
 
 // load gives every server its part, under a new epoch. After an error the plane is as it was.
 func (p *Plane) load(version uint64, centre, slots []float32) error {
-	p.tried++
-	epoch := p.tried
+	epoch := p.tried.Add(1)
 	err := p.fill(epoch, version, centre, slots)
 	if err == nil {
 		p.epoch, p.last = epoch, 0
@@ -112,7 +120,7 @@ func (p *Plane) fill(epoch, version uint64, centre, slots []float32) error {
 		p.part.Gather(s, st.Centre, centre, 1)
 		p.part.Gather(s, st.Slots, slots, p.slots)
 		if err := p.keepers[s].Load(st); err != nil {
-			return p.lost(s, err)
+			return p.lost(s, epoch, err)
 		}
 		return nil
 	})
@@ -121,7 +129,7 @@ func (p *Plane) fill(epoch, version uint64, centre, slots []float32) error {
 func (p *Plane) apply(d Decree) error {
 	for s, k := range p.keepers {
 		if err := k.Apply(p.epoch, d); err != nil {
-			return p.lost(s, err)
+			return p.lost(s, p.tried.Load(), err)
 		}
 	}
 	return nil
@@ -130,6 +138,7 @@ func (p *Plane) apply(d Decree) error {
 // save orders the state at one version; slots may be nil. The function that it gives waits for it and may be called without
 // the lock that guards the core.
 func (p *Plane) save(version uint64, centre, slots []float32) (wait func() error) {
+	tried := p.tried.Load()
 	states := make([]State, len(p.keepers))
 	waits := make([]func() error, len(p.keepers))
 	for s, k := range p.keepers {
@@ -143,11 +152,11 @@ func (p *Plane) save(version uint64, centre, slots []float32) (wait func() error
 	return func() error {
 		return each(len(waits), func(s int) error {
 			if err := waits[s](); err != nil {
-				return p.lost(s, err)
+				return p.lost(s, tried, err)
 			}
 			st := states[s]
 			if st.Version != version {
-				return p.lost(s, &Error{Kind: "internal", Message: fmt.Sprintf("it is at version %d, not %d", st.Version, version)})
+				return p.lost(s, tried, &Error{Kind: "internal", Message: fmt.Sprintf("it is at version %d, not %d", st.Version, version)})
 			}
 			p.part.Scatter(s, centre, st.Centre, 1)
 			if slots != nil {
@@ -158,9 +167,10 @@ func (p *Plane) save(version uint64, centre, slots []float32) (wait func() error
 	}
 }
 
-// lost is the error of a data server that does not do what it should, after its guard was told. Several may be lost at once.
-func (p *Plane) lost(s int, err error) error {
-	if p.guard != nil {
+// lost is the error of a data server that does not do what it should, after its guard was told, unless the run has begun to go
+// back since what it did not do was ordered: that was another server, or another state. Several may be lost at once.
+func (p *Plane) lost(s int, tried uint64, err error) error {
+	if p.guard != nil && p.tried.Load() == tried {
 		p.guard(s, err)
 	}
 	kind := "unreachable"

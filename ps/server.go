@@ -280,13 +280,13 @@ func (s *Server) SnapshotWith(look func()) *Snapshot {
 	if look != nil {
 		look()
 	}
-	plane := s.core.plane
+	tried := s.core.tried()
 	s.mu.Unlock()
 	if err := wait(); err != nil { // data servers may take their time: others do not wait for them
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		defer s.after()
-		s.core.lose(plane, err)
+		s.core.lose(tried, err)
 		snapshot.Centre, snapshot.Slots = nil, nil
 	}
 	return snapshot
@@ -332,7 +332,8 @@ func (s *Server) Lose(server int, err error) {
 	if p == nil || s.ended {
 		return
 	}
-	s.core.lose(p, p.lost(server, err))
+	tried := s.core.tried()
+	s.core.lose(tried, p.lost(server, tried, err))
 }
 
 // Suspended gives a channel that is closed when a suspended run goes on or ends; nil when it is not suspended.
@@ -388,6 +389,7 @@ func (s *Server) swap(server int, by Keeper) error {
 		return &Error{Kind: "internal", Message: fmt.Sprintf("parameter server: there is no data server %d to replace", server)}
 	}
 	p.keepers[server] = by
+	p.tried.Add(1)
 	return nil
 }
 

@@ -390,6 +390,7 @@ func TestSlowSnapshotHoldsUpNobody(t *testing.T) {
 type slowKeeper struct {
 	*ps.Store
 	ordered, given chan struct{}
+	err            error // given in the place of the state
 }
 
 func (k *slowKeeper) Save(s *ps.State) func() error {
@@ -397,7 +398,7 @@ func (k *slowKeeper) Save(s *ps.State) func() error {
 	close(k.ordered)
 	return func() error {
 		<-k.given
-		return wait()
+		return errors.Join(wait(), k.err)
 	}
 }
 
@@ -452,4 +453,67 @@ func TestSizesAreReadDuringARollback(t *testing.T) {
 		}
 	}
 	all.Wait()
+}
+
+// What is heard late of a data server that was replaced is not about the one in its place: nobody is told, and the run goes on.
+func TestALateErrorIsNotAboutTheServerInItsPlace(t *testing.T) {
+	srv := ps.NewServer(newCore(t, []float32{1}, pstest.Add{}, ps.Options{}), nil)
+	told := 0
+	srv.Guard(func(int, error) { told++ })
+	store, err := ps.NewStore(pstest.Add{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	slow := &slowKeeper{Store: store, ordered: make(chan struct{}), given: make(chan struct{}), err: errors.New("broken pipe")}
+	saved := srv.Snapshot()
+	if _, err := srv.Spread([]ps.Keeper{slow}); err != nil {
+		t.Fatal(err)
+	}
+	late := make(chan *ps.Snapshot)
+	go func() { late <- srv.Snapshot() }()
+	<-slow.ordered
+	srv.Lose(0, errors.New("killed"))
+	other, err := ps.NewStore(pstest.Add{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := srv.Replace(0, other, saved); err != nil {
+		t.Fatal(err)
+	}
+	close(slow.given)
+	if s := <-late; s.Centre != nil || told != 1 || srv.Suspended() != nil {
+		t.Fatalf("%+v, told %d times, suspended %v", s, told, srv.Suspended() != nil)
+	}
+	if s := srv.Snapshot(); !slices.Equal(s.Centre, []float32{1}) {
+		t.Fatalf("%+v", s)
+	}
+}
+
+// While a run waits for another data server, nobody asks those that are left, which may not all have got the last step: none of
+// them is lost for it.
+func TestASuspendedRunAsksNoDataServer(t *testing.T) {
+	srv := ps.NewServer(newCore(t, []float32{1, 2, 3}, pstest.Add{}, ps.Options{Block: 1}), nil)
+	var told []int
+	srv.Guard(func(server int, _ error) { told = append(told, server) })
+	stores, worker := spread(t, srv, pstest.Add{}, 3)
+	life, err := srv.Join(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := worker()
+	if err := stores[1].Load(ps.State{Epoch: 99, Block: 1, Centre: make([]float32, 1)}); err != nil { // it stops at the next step
+		t.Fatal(err)
+	}
+	if _, err := (conn{w, srv}).Exchange(t.Context(), ps.Commit{Incarnation: life, Seq: 1, Steps: 1}, make([]float32, 3)); !errors.Is(err, ps.ErrSuspended) {
+		t.Fatal(err)
+	}
+	if s := srv.Snapshot(); s.Centre != nil {
+		t.Errorf("%+v", s)
+	}
+	if _, err := srv.Centre(make([]float32, 3)); err == nil {
+		t.Error("a centre")
+	}
+	if !slices.Equal(told, []int{1}) {
+		t.Errorf("lost: %d", told)
+	}
 }

@@ -36,7 +36,7 @@ type UnitSnapshot struct {
 func (c *Core) Snapshot() *Snapshot {
 	s, wait := c.snapshot()
 	if err := wait(); err != nil {
-		c.lose(c.plane, err)
+		c.lose(c.tried(), err)
 		s.Centre, s.Slots = nil, nil
 	}
 	return s
@@ -58,6 +58,8 @@ func (c *Core) snapshot() (s *Snapshot, wait func() error) {
 	}
 	if c.plane != nil && c.finalAt(c.version) {
 		s.Centre, s.Slots = slices.Clone(c.final.centre), slices.Clone(c.final.slots)
+	} else if err := c.failed; c.plane != nil && err != nil { // not all data servers are at this version
+		return s, func() error { return err }
 	} else if c.plane != nil {
 		s.Centre, s.Slots = make([]float32, c.size), make([]float32, c.plane.slots*c.size)
 		return s, c.plane.save(c.version, s.Centre, s.Slots)
@@ -65,9 +67,9 @@ func (c *Core) snapshot() (s *Snapshot, wait func() error) {
 	return s, func() error { return nil }
 }
 
-// lose makes the loss of a data server of a plane known, unless another plane has taken its place since.
-func (c *Core) lose(p *Plane, err error) {
-	if c.plane == p && c.failed == nil {
+// lose makes the loss of a data server known, unless the run has begun to go back since.
+func (c *Core) lose(tried uint64, err error) {
+	if c.failed == nil && c.tried() == tried {
 		c.failed = err
 		c.settle()
 	}
@@ -150,7 +152,7 @@ func (c *Core) Spread(keepers []Keeper) error {
 	if err != nil {
 		return err
 	}
-	p.tried = uint64(c.gen) // an epoch is greater than those of the lives before
+	p.tried.Store(uint64(c.gen)) // an epoch is greater than those of the lives before
 	if err := p.load(c.version, c.centre, c.slots); err != nil {
 		return err
 	}

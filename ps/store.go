@@ -306,9 +306,9 @@ func (s *Store) Fetch(ctx context.Context, t Task, dst []float32) error {
 func (s *Store) await(ctx context.Context, t Task) (*stage, error) {
 	for {
 		s.mu.Lock()
-		if t.Epoch < s.state.Epoch {
+		if now := s.state.Epoch; t.Epoch < now {
 			s.mu.Unlock()
-			return nil, stale(t.Epoch, s.state.Epoch)
+			return nil, stale(t.Epoch, now)
 		}
 		if t.Epoch == s.state.Epoch && s.last >= t.Decree {
 			break
@@ -322,11 +322,11 @@ func (s *Store) await(ctx context.Context, t Task) (*stage, error) {
 		}
 	}
 	m := s.member(t.Worker)
-	switch {
-	case t.Incarnation < m.incarnation:
+	switch present := m.incarnation; {
+	case t.Incarnation < present:
 		s.mu.Unlock()
-		return nil, fenced(t.Worker, t.Incarnation, fmt.Sprintf("the present one is %d", m.incarnation))
-	case t.Incarnation > m.incarnation:
+		return nil, fenced(t.Worker, t.Incarnation, fmt.Sprintf("the present one is %d", present))
+	case t.Incarnation > present:
 		m.begin(t.Incarnation)
 	}
 	return m, nil
