@@ -125,7 +125,12 @@ func peers(c ps.Commit, workers int) int {
 // pulled is the worker's half: it commits x, and the reply pulls it back. base has no meaning.
 type pulled struct{ opt optim.Optimizer }
 
+var _ Piecewise = pulled{}
+
 func (p pulled) Step(x, grads []float32) { p.opt.Apply(x, grads) }
+
+// Pieces implements Piecewise.
+func (p pulled) Pieces(int) Mover { return pieces(p.opt) }
 
 func (p pulled) Delta(delta, x, _ []float32, _ int) { copy(delta, x) }
 

@@ -50,6 +50,35 @@ type Adder interface {
 	Adds()
 }
 
+// Piecewise is an extra power of a Local that can do without two of the worker's vectors: the gradient, which comes piece by
+// piece then (model.Descender), and the delta. Delta may be called with delta being base itself, if the Local is an Adder,
+// whose Adopt is then not called as it goes on from the centre anyway, or else with delta being x itself.
+type Piecewise interface {
+	Local
+	// Pieces gives what takes the steps over n parameters in the place of Step; nil where that is not possible, such as with
+	// an optimizer that has to see the whole gradient.
+	Pieces(n int) Mover
+}
+
+// Mover takes a step piece by piece.
+type Mover interface {
+	// Begin starts a step.
+	Begin()
+	// Update moves x, which are the parameters at, at+1, …, by the step; grads is their mean gradient of one batch. Every
+	// parameter gets one Update a step.
+	Update(at int, x, grads []float32)
+	// Lazy tells whether an Update with a gradient of zero changes nothing, so that it may be left out.
+	Lazy() bool
+}
+
+// pieces gives an optimizer as a Mover, nil where it cannot be one.
+func pieces(opt optim.Optimizer) Mover {
+	if p := optim.Pieces(opt); p != nil {
+		return p
+	}
+	return nil
+}
+
 // Resetter is an extra power of a Local with state of its own: Reset is called when the server refused a commit because its
 // numbers were not finite, and x was set to the centre, so that what spoiled them is forgotten.
 type Resetter interface{ Reset() }

@@ -127,9 +127,15 @@ func (r adagradRule) Apply(centre, slots, delta, reply []float32, _ ps.Commit) {
 // difference is the worker's half that commits a window's difference: u = x - b.
 type difference struct{ opt optim.Optimizer }
 
-var _ Adder = difference{}
+var (
+	_ Adder     = difference{}
+	_ Piecewise = difference{}
+)
 
 func (d difference) Step(x, grads []float32) { d.opt.Apply(x, grads) }
+
+// Pieces implements Piecewise.
+func (d difference) Pieces(int) Mover { return pieces(d.opt) }
 
 func (d difference) Delta(delta, x, base []float32, _ int) {
 	x, base = x[:len(delta)], base[:len(delta)]

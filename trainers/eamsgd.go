@@ -54,22 +54,44 @@ func (a EAMSGD) Check(workers, _ int) ([]string, error) {
 	return a.Elastic.check(a.Name(), workers)
 }
 
-var _ Resetter = (*heavy)(nil)
+var (
+	_ Resetter  = (*heavy)(nil)
+	_ Piecewise = (*heavy)(nil)
+)
 
 // heavy is the worker's half with momentum.
 type heavy struct {
 	opt  optim.Optimizer
 	mu   float32
-	v, y []float32 // the velocity, and where the last gradient was taken
+	v, y []float32 // the velocity, and where the last gradient was taken: all of it, or a piece
 }
 
 func (h *heavy) Step(x, grads []float32) {
+	h.room(len(x))
+	y := h.from(x)
+	h.opt.Apply(x, grads)
+	h.swing(h.v, x, y)
+}
+
+func (h *heavy) room(n int) {
 	if h.v == nil {
-		h.v, h.y = make([]float32, len(x)), make([]float32, len(x))
+		h.v = make([]float32, n)
 	}
-	copy(h.y, x)
-	h.opt.Apply(x, grads) // x is now y + s(y)
-	v, y := h.v[:len(x)], h.y[:len(x)]
+}
+
+// from gives a copy of x.
+func (h *heavy) from(x []float32) []float32 {
+	if len(h.y) < len(x) {
+		h.y = make([]float32, len(x))
+	}
+	y := h.y[:len(x)]
+	copy(y, x)
+	return y
+}
+
+// swing takes the step with momentum when x is y + s(y).
+func (h *heavy) swing(v, x, y []float32) {
+	v, y = v[:len(x)], y[:len(x)]
 	for i, to := range x {
 		old := h.mu * v[i]
 		now := old + (to - y[i])
@@ -78,15 +100,50 @@ func (h *heavy) Step(x, grads []float32) {
 	}
 }
 
-// Delta commits x, which lies behind the look-ahead point.
+// Pieces implements Piecewise.
+func (h *heavy) Pieces(n int) Mover {
+	h.room(n)
+	if p := optim.Pieces(h.opt); p != nil {
+		return heavyPieces{h, p}
+	}
+	return nil
+}
+
+// heavyPieces is heavy piece by piece.
+type heavyPieces struct {
+	*heavy
+	opt optim.Piecewise
+}
+
+// Begin implements Mover.
+func (h heavyPieces) Begin() { h.opt.Begin() }
+
+// Update implements Mover.
+func (h heavyPieces) Update(at int, x, grads []float32) {
+	y := h.from(x)
+	h.opt.Update(at, x, grads)
+	h.swing(h.v[at:], x, y)
+}
+
+// Lazy implements Mover: the velocity goes on.
+func (heavyPieces) Lazy() bool { return false }
+
+// Delta commits x, which lies behind the look-ahead point, and goes back to it: delta may be x.
 func (h *heavy) Delta(delta, x, _ []float32, _ int) {
 	v, x := h.v[:len(delta)], x[:len(delta)]
 	for i := range delta {
-		delta[i] = x[i] - h.mu*v[i]
+		at := x[i] - h.mu*v[i]
+		x[i], delta[i] = at, at
 	}
 }
 
 // Reset implements Resetter: the velocity starts again.
 func (h *heavy) Reset() { clear(h.v) }
 
-func (h *heavy) Adopt(x, base []float32) { pulled{}.Adopt(x, base) }
+// Adopt takes the elastic difference off x and looks ahead again.
+func (h *heavy) Adopt(x, base []float32) {
+	base, v := base[:len(x)], h.v[:len(x)]
+	for i, e := range base {
+		x[i] = x[i] - e + h.mu*v[i]
+	}
+}

@@ -239,22 +239,52 @@ func (w *simWorker) train(ctx context.Context) error {
 		return err
 	}
 	w.stats, err = Work(ctx, WorkerConfig{Algorithm: c.Algorithm, Server: w, Worker: w.id, Incarnation: w.life, Workers: c.Workers,
-		Window: c.Window, Feed: c.Feed, Replica: w, Optimizer: opt, MaxRejects: c.MaxRejects,
+		Window: c.Window, Feed: c.Feed, Replica: w.replica(), Optimizer: opt, MaxRejects: c.MaxRejects,
 		clock: func() time.Time { return time.Unix(0, int64(w.clock*1e9)) }})
 	return err
 }
 
-// Step implements model.Replica: it takes virtual time.
+// replica gives what is trained: a replica whose steps take virtual time.
+func (w *simWorker) replica() model.Replica {
+	if d, ok := w.Replica.(model.Descender); ok {
+		return simDescender{w, d}
+	}
+	return w
+}
+
+// Step implements model.Replica.
 func (w *simWorker) Step(b *pipeline.Batch) (float32, error) {
+	if err := w.tick(); err != nil {
+		return 0, err
+	}
+	return w.Replica.Step(b)
+}
+
+// simDescender is a simWorker with a replica that is a model.Descender.
+type simDescender struct {
+	*simWorker
+	d model.Descender
+}
+
+// Descend implements model.Descender.
+func (s simDescender) Descend(b *pipeline.Batch, lazy bool, update func(at int, grads []float32)) (float32, error) {
+	if err := s.tick(); err != nil {
+		return 0, err
+	}
+	return s.d.Descend(b, lazy, update)
+}
+
+// tick lets the time of a step pass.
+func (w *simWorker) tick() error {
 	w.clock += w.is.Step
 	if w.is.PauseFor > 0 && !w.paused && w.clock >= w.is.PauseAt {
 		w.paused = true
 		w.clock += w.is.PauseFor
 	}
 	if w.is.Dies > 0 && w.clock >= w.is.Dies {
-		return 0, errKilled
+		return errKilled
 	}
-	return w.Replica.Step(b)
+	return nil
 }
 
 // Exchange implements Server.

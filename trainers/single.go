@@ -62,7 +62,12 @@ func (replace) Apply(centre, _, delta, reply []float32, _ ps.Commit) {
 // whole is the worker's half of methods that commit whole parameter vectors: u = x.
 type whole struct{ opt optim.Optimizer }
 
+var _ Piecewise = whole{}
+
 func (w whole) Step(x, grads []float32) { w.opt.Apply(x, grads) }
+
+// Pieces implements Piecewise.
+func (w whole) Pieces(int) Mover { return pieces(w.opt) }
 
 func (w whole) Delta(delta, x, _ []float32, _ int) { copy(delta, x) }
 

@@ -77,21 +77,41 @@ type gradients struct {
 	steps int // in sum
 }
 
-var _ Adder = (*gradients)(nil)
+var (
+	_ Adder     = (*gradients)(nil)
+	_ Piecewise = (*gradients)(nil)
+)
 
-func (g *gradients) Step(_, grads []float32) {
+func (g *gradients) Step(x, grads []float32) {
+	g.Pieces(len(x)).Begin()
+	g.Update(0, x, grads)
+}
+
+// Pieces implements Piecewise.
+func (g *gradients) Pieces(n int) Mover {
 	if g.sum == nil {
-		g.sum = make([]float32, len(grads))
+		g.sum = make([]float32, n)
 	}
-	g.steps++
+	return g
+}
+
+// Begin implements Mover.
+func (g *gradients) Begin() { g.steps++ }
+
+// Update implements Mover.
+func (g *gradients) Update(at int, _, grads []float32) {
+	sum := g.sum[at : at+len(grads)]
 	if g.steps == 1 {
-		copy(g.sum, grads)
+		copy(sum, grads)
 		return
 	}
 	for i, v := range grads {
-		g.sum[i] += v
+		sum[i] += v
 	}
 }
+
+// Lazy implements Mover: the first gradients of a window take the place of those before.
+func (g *gradients) Lazy() bool { return false }
 
 func (g *gradients) Delta(delta, _, _ []float32, steps int) {
 	g.steps = 0

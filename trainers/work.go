@@ -103,10 +103,15 @@ type worker struct {
 	window int
 	every  float64 // seconds of a window; 0: it has a number of steps
 
-	x, base, delta []float32 // x is a view of the replica's parameters, delta of its gradient, which nobody needs between two windows
-	version        uint64    // of the centre that the open window started from
-	under          uint64    // of the centre in base: newer when the window was rebased
-	seq            uint64
+	// x is a view of the replica's parameters. A worker has as few other vectors as it can: see vectors.
+	x, base, delta, reply []float32
+	mover                 Mover                         // nil: the gradient comes whole
+	descend               model.Descender               // the replica, with a mover
+	move                  func(at int, grads []float32) // of the mover
+
+	version uint64 // of the centre that the open window started from
+	under   uint64 // of the centre in base: newer when the window was rebased
+	seq     uint64
 
 	open       unit      // the unit being read, when held is true
 	held       bool      // open belongs to positions
@@ -161,20 +166,47 @@ func newWorker(cfg WorkerConfig) (*worker, error) {
 		cfg.clock = time.Now
 	}
 	n := len(cfg.Replica.Params())
-	if len(cfg.Replica.Grads()) != n {
-		return nil, &pipeline.Error{Kind: pipeline.Internal, Message: fmt.Sprintf("the replica of worker %d has %d parameters and a gradient of %d", cfg.Worker, n, len(cfg.Replica.Grads()))}
-	}
 	w := &worker{
 		cfg: cfg, local: cfg.Algorithm.Local(cfg.Workers, cfg.Optimizer), window: cfg.Window,
-		x: cfg.Replica.Params(), base: make([]float32, n), delta: cfg.Replica.Grads(),
+		x: cfg.Replica.Params(), base: make([]float32, n),
 		total: WorkerStats{ID: cfg.Worker}, every: policy.Every.Seconds,
 	}
 	w.due, _ = w.local.(Due)
+	w.reply = w.base
 	if policy.Overlap { // steps go on while a delta is on its way
 		w.ahead = &ahead{reply: make([]float32, n)}
 		w.delta = make([]float32, n)
 	}
-	return w, nil
+	return w, w.vectors()
+}
+
+// vectors decides how gradients come, and so where deltas and replies are. Where they come in pieces, the delta takes the place
+// of the base and the reply that of the parameters, or the delta is the parameters and the reply takes the place of the base,
+// which an elastic difference is not taken to. Else the delta takes the place of the gradient, which nobody needs between two
+// windows. A delta that is on its way while steps go on has a vector of its own.
+func (w *worker) vectors() error {
+	d, _ := w.cfg.Replica.(model.Descender)
+	if p, ok := w.local.(Piecewise); ok && d != nil {
+		if m := p.Pieces(len(w.x)); m != nil {
+			w.descend = d
+			w.mover = m
+			w.move = func(at int, grads []float32) { m.Update(at, w.x[at:at+len(grads)], grads) }
+			if _, adds := w.local.(Adder); w.delta == nil && adds {
+				w.delta, w.reply = w.base, w.x
+			} else if w.delta == nil {
+				w.delta = w.x
+			}
+			return nil
+		}
+	}
+	grads := w.cfg.Replica.Grads()
+	if len(grads) != len(w.x) {
+		return &pipeline.Error{Kind: pipeline.Internal, Message: fmt.Sprintf("the replica of worker %d has %d parameters and a gradient of %d", w.cfg.Worker, len(w.x), len(grads))}
+	}
+	if w.delta == nil {
+		w.delta = grads
+	}
+	return nil
 }
 
 // pull starts from the centre.
@@ -303,7 +335,7 @@ func (w *worker) step(b *pipeline.Batch) error {
 	if w.steps == 0 {
 		w.epoch, w.began = w.open.Epoch, w.cfg.clock()
 	}
-	loss, err := w.cfg.Replica.Step(b)
+	loss, err := w.gradient(b)
 	if err != nil {
 		return err
 	}
@@ -311,11 +343,22 @@ func (w *worker) step(b *pipeline.Batch) error {
 	if loss-loss != 0 { // NaN or infinite
 		return w.diverged(fmt.Sprintf("the loss is %v", loss))
 	}
-	w.local.Step(w.x, w.cfg.Replica.Grads())
+	if w.mover == nil {
+		w.local.Step(w.x, w.cfg.Replica.Grads())
+	}
 	w.steps++
 	w.samples += int64(b.Rows)
 	w.lossSum += float64(loss) * float64(b.Rows)
 	return nil
+}
+
+// gradient computes the gradient of a batch; where it comes in pieces the step is taken on the way.
+func (w *worker) gradient(b *pipeline.Batch) (loss float32, err error) {
+	if w.mover == nil {
+		return w.cfg.Replica.Step(b)
+	}
+	w.mover.Begin()
+	return w.descend.Descend(b, w.mover.Lazy(), w.move)
 }
 
 // full reports whether the open window ends here.
@@ -401,7 +444,7 @@ func (w *worker) seal() {
 // send exchanges the last commit for a reply. A commit that was not answered may be sent again as it is.
 func (w *worker) send(ctx context.Context) error {
 	start := w.cfg.clock()
-	ack, err := w.cfg.Server.Exchange(ctx, w.sent, w.base)
+	ack, err := w.cfg.Server.Exchange(ctx, w.sent, w.reply)
 	w.waited(start)
 	w.exchange += w.cfg.clock().Sub(start)
 	if err != nil {
@@ -409,9 +452,12 @@ func (w *worker) send(ctx context.Context) error {
 	}
 	w.version, w.under = ack.Version, ack.Version
 	applied, err := w.answered(ack)
-	if applied {
+	switch {
+	case len(w.x) > 0 && &w.reply[0] == &w.x[0]: // the centre
+		copy(w.base, w.x)
+	case applied:
 		w.local.Adopt(w.x, w.base)
-	} else {
+	default:
 		copy(w.x, w.base)
 	}
 	return err

@@ -95,9 +95,10 @@ func (b benchNet) definition() *model.Definition {
 
 // stepper is a network with its optimizer and a batch.
 type stepper struct {
-	net  *model.Network
-	opt  optim.Optimizer
-	data *pipeline.Batch
+	net    *model.Network
+	opt    optim.Piecewise
+	update func(at int, grads []float32)
+	data   *pipeline.Batch
 }
 
 func (b benchNet) stepper(set kernel.Set, batch int) (*stepper, error) {
@@ -122,15 +123,16 @@ func (b benchNet) stepper(set kernel.Set, batch int) (*stepper, error) {
 	for i := range batch {
 		y[i*out+r.IntN(out)] = 1
 	}
-	return &stepper{net, opt, &pipeline.Batch{Rows: batch, X: [][]float32{x}, Y: [][]float32{y}}}, nil
+	pieces, params := optim.Pieces(opt), net.Params()
+	update := func(at int, grads []float32) { pieces.Update(at, params[at:at+len(grads)], grads) }
+	return &stepper{net, pieces, update, &pipeline.Batch{Rows: batch, X: [][]float32{x}, Y: [][]float32{y}}}, nil
 }
 
+// step is a step as a worker takes it.
 func (s *stepper) step() error {
-	if _, err := s.net.Step(s.data); err != nil {
-		return err
-	}
-	s.opt.Apply(s.net.Params(), s.net.Grads())
-	return nil
+	s.opt.Begin()
+	_, err := s.net.Descend(s.data, s.opt.Lazy(), s.update)
+	return err
 }
 
 func (s *stepper) steps(n int) error {

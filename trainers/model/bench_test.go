@@ -112,3 +112,41 @@ func BenchmarkLayers(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkStepOfALargeEmbedding takes steps of plain gradient descent on a table of 12.8 million parameters with two ids a row
+// of the batch: with the whole gradient, in pieces, and without the rows of the table that are not in the batch.
+func BenchmarkStepOfALargeEmbedding(b *testing.B) {
+	k, err := kernel.Select("auto")
+	if err != nil {
+		b.Fatal(err)
+	}
+	d := define(b, []int{2}, &Embedding{InputDim: 200_000, OutputDim: 64, EmbeddingsInitializer: RandomUniform}, &Flatten{}, dense(32, "relu"), dense(1, "sigmoid"))
+	n, err := Compile(d, Config{Kernel: k, Batch: 128, Loss: "binary_crossentropy"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	n.Init(1)
+	batch := randomBatch(rand.New(rand.NewPCG(1, 1)), n, 128, false, 200_000)
+	update := func(at int, grads []float32) { k.Axpy(-0.01, grads, n.params[at:at+len(grads)]) }
+	for _, c := range []struct {
+		name string
+		step func() (float32, error)
+	}{
+		{"whole", func() (float32, error) {
+			loss, err := n.Step(batch)
+			update(0, n.Grads())
+			return loss, err
+		}},
+		{"pieces", func() (float32, error) { return n.Descend(batch, false, update) }},
+		{"lazy", func() (float32, error) { return n.Descend(batch, true, update) }},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := c.step(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

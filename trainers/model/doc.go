@@ -1,5 +1,5 @@
 // Package model turns a definition into a Replica: parameters and gradients as one flat vector each, and compiled
-// forward and backward passes.
+// forward and backward passes. Who takes gradients as they come (Descender) needs no vector for them.
 //
 // Its one idea: a Definition is plain data (from a YAML list of layers or a Keras file), a Network is that definition
 // compiled for a kernel set, a batch size and a loss. Nothing of the graph library below shows in its door, so an

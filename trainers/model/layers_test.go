@@ -271,6 +271,9 @@ func TestNoLayerAllocates(t *testing.T) {
 				if _, err := n.Step(b); err != nil {
 					t.Fatal(err)
 				}
+				if _, err := n.Descend(b, true, func(int, []float32) {}); err != nil {
+					t.Fatal(err)
+				}
 				if err := n.Predict(b, out); err != nil {
 					t.Fatal(err)
 				}

@@ -49,11 +49,11 @@ type Network struct {
 	class   []float32   // factor by class, or nil
 }
 
-var _ Replica = (*Network)(nil)
+var _ Descender = (*Network)(nil)
 
 // Compile makes a network with all parameters zero; call Init or copy trained ones into Params. Its time is
-// milliseconds, its memory is two vectors of parameters and the activations of Batch rows. The definition must not be
-// changed afterwards.
+// milliseconds, its memory is the parameters and the activations of Batch rows; the first Grads or Step adds the gradient, and
+// the first Descend the largest piece of one. The definition must not be changed afterwards.
 func Compile(d *Definition, cfg Config) (*Network, error) {
 	shapes, err := d.shapes()
 	if err != nil {
@@ -83,7 +83,6 @@ func Compile(d *Definition, cfg Config) (*Network, error) {
 	if err := n.prepareLoss(); err != nil {
 		return nil, err
 	}
-	n.grads = make([]float32, len(n.params))
 	n.weights = make([]float32, cfg.Batch)
 	n.feed = make([][]float32, len(n.inputs)+len(n.outputs)+1)
 	if n.train, err = n.compile(training); err != nil {
@@ -146,7 +145,7 @@ const (
 
 // compile builds the graph over the flat vectors.
 func (n *Network) compile(what purpose) (*graph.Plan, error) {
-	b := graph.NewBuilder(graph.Config{Kernel: n.cfg.Kernel, Rows: n.cfg.Batch, Params: n.params, Grads: n.grads, State: n.state})
+	b := graph.NewBuilder(graph.Config{Kernel: n.cfg.Kernel, Rows: n.cfg.Batch, Params: n.params, State: n.state})
 	values := map[string]graph.Node{}
 	for i, in := range n.def.Inputs {
 		values[in.Name] = b.Input(n.inputs[i])
@@ -278,7 +277,12 @@ func (n *Network) TargetWidths() []int { return n.targets }
 func (n *Network) Params() []float32 { return n.params }
 
 // Grads is the live flat gradient of the last Step; nil when the network was compiled without a loss.
-func (n *Network) Grads() []float32 { return n.grads }
+func (n *Network) Grads() []float32 {
+	if n.grads == nil && n.train != nil {
+		n.grads = make([]float32, len(n.params))
+	}
+	return n.grads
+}
 
 // Settled tells whether no Step changes State: it is empty, or holds the weights of frozen layers only.
 func (n *Network) Settled() bool { return !n.moving }
@@ -290,35 +294,63 @@ func (n *Network) State() []float32 { return n.state }
 // Step runs forward and backward over at most Config.Batch rows. Sample and class weights count as in Keras: the loss
 // is the sum of weighted losses divided by the number of rows, not by the sum of weights.
 func (n *Network) Step(b *pipeline.Batch) (float32, error) {
-	if n.train == nil {
-		return 0, &pipeline.Error{Kind: pipeline.Internal, Message: "the model was compiled without a loss and cannot be trained"}
-	}
-	if b.Rows < 1 || b.Rows > n.cfg.Batch {
-		return 0, &pipeline.Error{Kind: pipeline.Internal, Message: fmt.Sprintf("a batch of %d rows for a model that was compiled for 1 to %d", b.Rows, n.cfg.Batch)}
-	}
-	if err := checkBatch("x", b.Rows, b.X, n.inputs, "takes an input"); err != nil {
+	if err := n.load(b); err != nil {
 		return 0, err
 	}
-	if err := checkBatch("y", b.Rows, b.Y, n.targets, "takes a target"); err != nil {
+	return n.ran(n.train.Train(b.Rows, n.steps, n.feed, n.Grads()))
+}
+
+// Descend is Step for who changes the parameters while the gradient is computed; see Descender. Where a layer has a regularizer,
+// whose penalty is part of the loss, the whole gradient is computed first, as by Step.
+func (n *Network) Descend(b *pipeline.Batch, lazy bool, update func(at int, grads []float32)) (float32, error) {
+	if len(n.decay) > 0 {
+		loss, err := n.Step(b)
+		if err == nil && finite(loss) {
+			update(0, n.grads)
+		}
+		return loss, err
+	}
+	if err := n.load(b); err != nil {
 		return 0, err
 	}
-	if b.Weight != nil && len(b.Weight) != b.Rows {
-		return 0, &pipeline.Error{Kind: pipeline.BadSpec, Message: fmt.Sprintf("a batch of %d rows has %d weights", b.Rows, len(b.Weight))}
-	}
-	if err := n.checkTargets(b.Y); err != nil {
-		return 0, err
-	}
-	n.weigh(b)
-	copy(n.feed, b.X)
-	copy(n.feed[len(b.X):], b.Y)
-	n.feed[len(n.feed)-1] = n.weights
-	err := n.train.Run(b.Rows, n.steps, n.feed)
+	return n.ran(n.train.Descend(b.Rows, n.steps, n.feed, lazy, update))
+}
+
+// ran ends a step.
+func (n *Network) ran(err error) (float32, error) {
 	clear(n.feed) // the batch belongs to its reader
 	if err != nil {
 		return 0, badRow(0, err)
 	}
 	n.steps++
 	return n.train.Loss() + n.regularize(), nil
+}
+
+// load checks a batch and makes it what the next step is computed from.
+func (n *Network) load(b *pipeline.Batch) error {
+	if n.train == nil {
+		return &pipeline.Error{Kind: pipeline.Internal, Message: "the model was compiled without a loss and cannot be trained"}
+	}
+	if b.Rows < 1 || b.Rows > n.cfg.Batch {
+		return &pipeline.Error{Kind: pipeline.Internal, Message: fmt.Sprintf("a batch of %d rows for a model that was compiled for 1 to %d", b.Rows, n.cfg.Batch)}
+	}
+	if err := checkBatch("x", b.Rows, b.X, n.inputs, "takes an input"); err != nil {
+		return err
+	}
+	if err := checkBatch("y", b.Rows, b.Y, n.targets, "takes a target"); err != nil {
+		return err
+	}
+	if b.Weight != nil && len(b.Weight) != b.Rows {
+		return &pipeline.Error{Kind: pipeline.BadSpec, Message: fmt.Sprintf("a batch of %d rows has %d weights", b.Rows, len(b.Weight))}
+	}
+	if err := n.checkTargets(b.Y); err != nil {
+		return err
+	}
+	n.weigh(b)
+	copy(n.feed, b.X)
+	copy(n.feed[len(b.X):], b.Y)
+	n.feed[len(n.feed)-1] = n.weights
+	return nil
 }
 
 // Gather makes State what it is to be for the present parameters, batch by batch: the statistics of all rows that were

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"dkpipe/pipeline"
@@ -502,10 +503,12 @@ func checkGradient(t *testing.T, r *rand.Rand, c gradientCase) {
 	}
 	b := randomBatch(r, n, c.rows, c.weight, c.ids...)
 	ref := newReference(t, n, seed, true)
+	state := slices.Clone(n.State())
 	loss, err := n.Step(b)
 	if err != nil {
 		t.Fatal(err)
 	}
+	checkDescend(t, n, b, loss, state)
 	x, y := wideAll(b.X), wideAll(b.Y)
 	weight := make([]float64, c.rows)
 	for i := range weight {

@@ -22,6 +22,8 @@ type decay struct {
 	reg      Regularizer
 }
 
+func finite(v float32) bool { return v-v == 0 }
+
 // regularize adds the penalties' gradients to Grads and gives their sum.
 func (n *Network) regularize() float32 {
 	var sum float64

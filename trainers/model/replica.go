@@ -25,6 +25,18 @@ type Replica interface {
 	Predict(b *pipeline.Batch, out [][]float32) error
 }
 
+// Descender is an extra power of a Replica that can do without a vector for the gradient. A type that embeds one and has a Step of its
+// own needs a Descend of its own, too.
+type Descender interface {
+	Replica
+	// Descend is Step, except that it hands the gradient to update while it computes it: grads is the mean gradient of the
+	// parameters at, at+1, …, as they come; every parameter once, at a time when nothing of the step depends on it any more,
+	// so that update may change it. grads is valid during the call. With lazy, parameters whose gradient is zero may be left
+	// out: a step then takes no time for the rows of an embedding that are not in the batch. Without a finite loss update is
+	// not called.
+	Descend(b *pipeline.Batch, lazy bool, update func(at int, grads []float32)) (loss float32, err error)
+}
+
 // ParamSpec names one tensor inside the flat vector. It is also the layout of weight files and of the wire.
 type ParamSpec struct {
 	Name  string // layer/variable: dense/kernel

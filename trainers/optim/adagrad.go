@@ -44,4 +44,6 @@ func (a *adagrad) update(at int, g, p []float32) {
 	}
 }
 
+func (a *adagrad) lazy() bool { return true }
+
 func (a *adagrad) slots() [][]float32 { return [][]float32{a.sum} }

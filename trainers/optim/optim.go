@@ -137,35 +137,21 @@ type optimizer struct {
 	tensors []int     // lengths of what is clipped together; one for the whole vector unless clipnorm is set
 	clipped []float32 // a block of the gradient after clipping; nil without clipping
 	scale   float64   // of the learning rate
+	decay   float32   // of this step
 }
+
+var _ Piecewise = (*optimizer)(nil)
 
 // blockSize is how many parameters go through clipping, decay and the rule at a time: few enough that they and the
 // rule's state stay in the first-level cache in between.
 const blockSize = 1024
 
 func (o *optimizer) Apply(params, grads []float32) {
-	taken := o.count.value()
-	rate := o.LearningRate.At(taken) * o.scale
-	o.rule.begin(rate, taken+1)
-	o.count.add()
-	if o.clipped == nil && o.WeightDecay == 0 {
-		o.rule.update(0, grads, params)
-		return
-	}
-	decay := float32(-o.WeightDecay * rate)
+	o.Begin()
 	at := 0
-	for _, n := range o.tensors {
-		c := o.clipper(grads[at : at+n])
-		for end := at + n; at < end; {
-			k := min(blockSize, end-at)
-			g, p := grads[at:at+k], params[at:at+k]
-			g = c.clip(o.kernel, o.clipped, g)
-			if o.WeightDecay != 0 {
-				o.kernel.Axpy(decay, p, p)
-			}
-			o.rule.update(at, g, p)
-			at += k
-		}
+	for _, n := range o.tensors { // what is clipped together
+		o.Update(at, params[at:at+n], grads[at:at+n])
+		at += n
 	}
 }
 

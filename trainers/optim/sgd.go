@@ -43,6 +43,8 @@ func (d *descent) update(_ int, g, p []float32) {
 
 func (d *descent) slots() [][]float32 { return nil }
 
+func (d *descent) lazy() bool { return true }
+
 // momentum is SGD with momentum.
 type momentum struct {
 	kernel       kernel.Set

@@ -22,6 +22,7 @@ func Conform(t *testing.T, a trainers.Algorithm) {
 	t.Run("the rule may be used from several goroutines", func(t *testing.T) { shared(t, a) })
 	t.Run("finite commits leave a finite centre", func(t *testing.T) { finite(t, a) })
 	t.Run("the worker's half repeats itself", func(t *testing.T) { repeatable(t, a) })
+	t.Run("pieces make the same step, in place too", func(t *testing.T) { piecewise(t, a) })
 	t.Run("neither half allocates", func(t *testing.T) { frugal(t, a) })
 }
 
@@ -237,6 +238,59 @@ func repeatable(t *testing.T, a trainers.Algorithm) {
 	}
 	if !bitEqual(first, run()) {
 		t.Error("two halves that were given the same differ")
+	}
+}
+
+// piecewise drives the worker's half as the engine does with a replica that has no vector for the gradient, beside one that
+// takes whole steps.
+func piecewise(t *testing.T, a trainers.Algorithm) {
+	const n = 11
+	whole := a.Local(ruleWorkers, Descent{0.1})
+	local, ok := a.Local(ruleWorkers, Descent{0.1}).(trainers.Piecewise)
+	if !ok {
+		return
+	}
+	mover := local.Pieces(n)
+	if mover == nil {
+		t.Fatal("no pieces of an optimizer that can do them")
+	}
+	_, adds := local.(trainers.Adder)
+	rnd := rand.New(rand.NewPCG(8, 1))
+	x, base, delta, grads, reply := make([]float32, n), make([]float32, n), make([]float32, n), make([]float32, n), make([]float32, n)
+	fill(rnd, base)
+	copy(x, base)
+	px, pbase := slices.Clone(x), slices.Clone(base)
+	for window, steps := range []int{1, 4, 2, 1, 7} {
+		for range steps {
+			fill(rnd, grads)
+			whole.Step(x, grads)
+			mover.Begin()
+			for at := n; at > 0; at -= 3 { // the last layer's comes first
+				from := max(0, at-3)
+				mover.Update(from, px[from:at], grads[from:at])
+			}
+		}
+		whole.Delta(delta, x, base, steps)
+		pdelta := px
+		if adds {
+			pdelta = pbase
+		}
+		local.Delta(pdelta, px, pbase, steps)
+		if !bitEqual(delta, pdelta) {
+			t.Fatalf("window %d: in place the delta is %v, else %v", window+1, pdelta, delta)
+		}
+		fill(rnd, reply)
+		copy(base, reply)
+		whole.Adopt(x, base)
+		copy(pbase, reply)
+		if adds {
+			copy(px, reply)
+		} else {
+			local.Adopt(px, pbase)
+		}
+		if !bitEqual(x, px) || !bitEqual(base, pbase) {
+			t.Fatalf("window %d: in pieces the worker goes on from %v and %v, else from %v and %v", window+1, px, pbase, x, base)
+		}
 	}
 }
 

@@ -85,14 +85,23 @@ func (m *Model) row(x, y []float32) {
 // Descent is plain gradient descent: params -= Rate × grads.
 type Descent struct{ Rate float32 }
 
-var _ optim.Optimizer = Descent{}
+var _ optim.Piecewise = Descent{}
 
 // Apply implements optim.Optimizer.
-func (d Descent) Apply(params, grads []float32) {
+func (d Descent) Apply(params, grads []float32) { d.Update(0, params, grads) }
+
+// Begin implements optim.Piecewise.
+func (Descent) Begin() {}
+
+// Update implements optim.Piecewise.
+func (d Descent) Update(_ int, params, grads []float32) {
 	for i, g := range grads {
 		params[i] -= d.Rate * g
 	}
 }
+
+// Lazy implements optim.Piecewise.
+func (Descent) Lazy() bool { return true }
 
 // Slots implements optim.Optimizer: there is no state.
 func (Descent) Slots() [][]float32 { return nil }

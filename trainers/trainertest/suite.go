@@ -83,7 +83,13 @@ func (c Case) config(n int) (cfg trainers.Config, feed *Feed, minimum []float32)
 	}
 	cfg = trainers.Config{
 		Algorithm: c.Algorithm, Workers: n, Window: c.Window, Epochs: c.Epochs, Feed: feed, Optimizer: opt,
-		Replica: func(w ps.Worker) (model.Replica, error) { return NewLinear(inputs, outputs, uint64(w)), nil },
+		Replica: func(w ps.Worker) (model.Replica, error) {
+			m := NewLinear(inputs, outputs, uint64(w))
+			if w%2 == 0 {
+				return inPieces{m}, nil // both ways to take a step, in one run
+			}
+			return m, nil
+		},
 	}
 	if p, ok := c.Algorithm.(trainers.Configured); n > 1 && c.Algorithm.Mode() == ps.Async && !(ok && p.Settings().Bound > 0) {
 		// A bound keeps workers together itself; two that do it by different books would wait for each other.
@@ -168,6 +174,22 @@ func (c Case) partial(t *testing.T, n int) {
 	}
 }
 
+// inPieces is a model that hands its gradient on in pieces of three.
+type inPieces struct{ *Model }
+
+var _ model.Descender = inPieces{}
+
+func (m inPieces) Descend(b *pipeline.Batch, _ bool, update func(at int, grads []float32)) (float32, error) {
+	loss, err := m.Step(b)
+	if err != nil || loss-loss != 0 {
+		return loss, err
+	}
+	for at := 0; at < len(m.grads); at += 3 {
+		update(at, m.grads[at:min(at+3, len(m.grads))])
+	}
+	return loss, nil
+}
+
 // poison spoils one gradient of a model.
 type poison struct {
 	*Model
@@ -191,13 +213,8 @@ func (c Case) poisoned(t *testing.T, n int) {
 		cfg.Window = 1
 	}
 	var spoil sync.Once
-	replica := cfg.Replica
 	cfg.Replica = func(w ps.Worker) (model.Replica, error) {
-		m, err := replica(w)
-		if err != nil {
-			return nil, err
-		}
-		return &poison{m.(*Model), 5, &spoil}, nil
+		return &poison{NewLinear(inputs, outputs, uint64(w)), 5, &spoil}, nil
 	}
 	if cfg.Launch != nil {
 		cfg.Launch = newPace().launch(cfg)

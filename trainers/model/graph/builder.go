@@ -11,10 +11,10 @@ import (
 
 // Config says what a Builder builds for.
 type Config struct {
-	Kernel        kernel.Set
-	Rows          int       // largest batch, at least 1
-	Params, Grads []float32 // the flat vectors that Param refers to; Grads may be nil when no Training plan is made
-	State         []float32 // the flat vector that State refers to: what a run reads or updates, and no optimizer touches
+	Kernel kernel.Set
+	Rows   int       // largest batch, at least 1
+	Params []float32 // the flat vector that Param refers to
+	State  []float32 // the flat vector that State refers to: what a run reads or updates, and no optimizer touches
 }
 
 // Node is a value in the graph: Rows × Width floats, or a parameter, or a scalar.
@@ -144,8 +144,8 @@ func (b *Builder) Inference(outputs []Node) (*Plan, error) {
 // Statistics compiles what the state of a training graph is computed from, and nothing else.
 func (b *Builder) Statistics() (*Plan, error) { return b.compile(nil, Node{}, nil) }
 
-// Training compiles forward and backward passes: loss is a scalar, and a run leaves the gradient of every parameter
-// in Config.Grads. A parameter that the loss does not depend on is an error.
+// Training compiles forward and backward passes: loss is a scalar, and the gradients are those of Plan.Train and Plan.Descend.
+// A parameter that the loss does not depend on is an error.
 func (b *Builder) Training(outputs []Node, loss Node) (*Plan, error) {
 	if len(b.params) == 0 {
 		return nil, fmt.Errorf("there is nothing to train: no parameters")

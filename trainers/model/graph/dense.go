@@ -86,6 +86,12 @@ func (o *denseKernelGradOp) run(f *frame, in [][]float32, out []float32) {
 	o.b.cfg.Kernel.Gemm(true, false, o.in, o.out, f.rows*o.lead, 1, in[0], o.in, in[1], o.out, 0, out, o.out)
 }
 
+func (o *denseKernelGradOp) unit() int { return o.out }
+
+func (o *denseKernelGradOp) piece(f *frame, in [][]float32, at int, out []float32) {
+	o.b.cfg.Kernel.Gemm(true, false, len(out)/o.out, o.out, f.rows*o.lead, 1, in[0][at/o.out:], o.in, in[1], o.out, 0, out, o.out)
+}
+
 // columnSumOp is db = Σ over rows of dZ, and over the lead vectors of each.
 type columnSumOp struct {
 	meta

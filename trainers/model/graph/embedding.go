@@ -2,6 +2,7 @@ package graph
 
 import (
 	"fmt"
+	"slices"
 
 	"gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
@@ -46,14 +47,47 @@ func (o *embeddingOp) SymDiff(in gorgonia.Nodes, _, grad *gorgonia.Node) (gorgon
 type embeddingGradOp struct {
 	meta
 	span, dim int
+	order     []uint64 // of nonzero: ids and their places, sorted
 }
 
-func (o *embeddingGradOp) run(f *frame, in [][]float32, out []float32) {
+func (o *embeddingGradOp) run(f *frame, in [][]float32, out []float32) { o.piece(f, in, 0, out) }
+
+func (o *embeddingGradOp) unit() int { return o.dim }
+
+func (o *embeddingGradOp) piece(f *frame, in [][]float32, at int, out []float32) {
 	clear(out)
 	for i, id := range in[0][:f.rows*o.span] {
-		row := out[int(id)*o.dim:][:o.dim]
+		start := int(id)*o.dim - at
+		if start < 0 || start >= len(out) {
+			continue
+		}
+		row := out[start:][:o.dim]
 		for j, v := range in[1][i*o.dim:][:o.dim] {
 			row[j] += v
+		}
+	}
+}
+
+// nonzero adds up rows of dY in the order in which run does.
+func (o *embeddingGradOp) nonzero(f *frame, in [][]float32, row []float32, off int, update func(at int, g []float32)) {
+	if o.order == nil {
+		o.order = make([]uint64, o.b.cfg.Rows*o.span)
+	}
+	order := o.order[:f.rows*o.span]
+	for i, id := range in[0][:len(order)] {
+		order[i] = uint64(id)<<32 | uint64(i)
+	}
+	slices.Sort(order)
+	for i, next := range order {
+		id := next >> 32
+		if i == 0 || id != order[i-1]>>32 {
+			clear(row)
+		}
+		for j, v := range in[1][int(uint32(next))*o.dim:][:o.dim] {
+			row[j] += v
+		}
+		if i+1 == len(order) || id != order[i+1]>>32 {
+			update(off+int(id)*o.dim, row)
 		}
 	}
 }

@@ -9,15 +9,18 @@ import (
 
 // Plan is a compiled graph: operations in running order with their buffers. It belongs to one goroutine.
 type Plan struct {
-	rows    int
-	steps   []step
-	values  [][]float32 // by slot: leaves and results
-	inputs  []int       // slots of the inputs, in the order of the Input calls
-	outputs []int
-	loss    int // slot, or -1
-	frame   frame
-	seen    int64 // what frame.seen points to
-	floats  int   // of all buffers
+	rows     int
+	steps    []step
+	values   [][]float32 // by slot: leaves and results
+	inputs   []int       // slots of the inputs, in the order of the Input calls
+	outputs  []int
+	loss     int // slot, or -1
+	grads    []gradient
+	backward int       // the first step that computes gradients
+	scratch  []float32 // of Descend
+	frame    frame
+	seen     int64 // what frame.seen points to
+	floats   int   // of all buffers
 }
 
 // step is one operation: values[out] = op(values[in...]).
@@ -26,9 +29,12 @@ type step struct {
 	in  []int
 	out int
 	buf [][]float32 // arguments of the call, refilled at every run
+
+	grad  int   // which gradient this is, or -1
+	ready []int // gradients whose parameter nobody reads any more, and that have a buffer of their own
 }
 
-// Run computes the plan for a batch of rows rows, at most Config.Rows. inputs are in the order of the Input calls and
+// Run computes a plan without gradients for a batch of rows rows, at most Config.Rows. inputs are in the order of the Input calls and
 // hold rows × width floats each; they are read in place. step seeds what is random. Run does not allocate.
 // An error, always a *RowError, names a row with a value that an operation cannot take, such as an id that an
 // embedding does not have; the run has stopped there.
@@ -51,15 +57,24 @@ func (p *Plan) run(inputs [][]float32) error {
 	}
 	for i := range p.steps {
 		s := &p.steps[i]
-		for j, slot := range s.in {
-			s.buf[j] = p.values[slot]
-		}
-		s.op.run(&p.frame, s.buf, p.values[s.out])
+		p.exec(s, p.values[s.out])
 		if p.frame.err != nil {
 			return p.frame.err
 		}
 	}
 	return nil
+}
+
+// load gives a step its arguments.
+func (p *Plan) load(s *step) {
+	for j, slot := range s.in {
+		s.buf[j] = p.values[slot]
+	}
+}
+
+func (p *Plan) exec(s *step, out []float32) {
+	p.load(s)
+	s.op.run(&p.frame, s.buf, out)
 }
 
 // Output is the i-th output of the last run; its first rows × width floats are valid until the next one.
@@ -70,23 +85,26 @@ func (p *Plan) Loss() float32 { return p.values[p.loss][0] }
 
 // compiler collects what the roots need, operands first.
 type compiler struct {
-	b     *Builder
-	p     *Plan
-	slots map[*gorgonia.Node]int
-	bind  map[*gorgonia.Node][]float32 // where a gradient's result must lie
-	need  map[int]int                  // floats of the slots that are still to get a buffer
+	b      *Builder
+	p      *Plan
+	slots  map[*gorgonia.Node]int
+	bind   map[*gorgonia.Node][]float32 // where a result must lie
+	grads  map[*gorgonia.Node]int       // which gradient a result is
+	leaves []int                        // the slot of every parameter that has a gradient
+	need   map[int]int                  // floats of the slots that are still to get a buffer
 }
 
 // compile orders what is needed for outputs, loss and gradients. Nodes that no root needs are left out: gorgonia
 // differentiates more than is asked for.
 func (b *Builder) compile(outputs []Node, loss Node, grads gorgonia.Nodes) (*Plan, error) {
-	c := compiler{b: b, p: &Plan{rows: b.cfg.Rows, loss: -1}, slots: map[*gorgonia.Node]int{}, bind: map[*gorgonia.Node][]float32{}, need: map[int]int{}}
+	c := compiler{b: b, p: &Plan{rows: b.cfg.Rows, loss: -1}, slots: map[*gorgonia.Node]int{}, bind: map[*gorgonia.Node][]float32{}, grads: map[*gorgonia.Node]int{}, need: map[int]int{}}
 	for i, g := range grads {
 		p := b.params[i]
-		if _, twice := c.bind[g]; twice || g.Op() == nil {
+		if _, twice := c.grads[g]; twice || g.Op() == nil {
 			return nil, fmt.Errorf("the gradient of parameter %d at %d is not computed by an operation of its own", i, p.off)
 		}
-		c.bind[g] = b.cfg.Grads[p.off : p.off+p.len : p.off+p.len]
+		c.grads[g] = i
+		c.p.grads = append(c.p.grads, gradient{off: p.off, len: p.len})
 	}
 	for _, e := range b.effects {
 		c.bind[e.node] = e.state
@@ -113,12 +131,17 @@ func (b *Builder) compile(outputs []Node, loss Node, grads gorgonia.Nodes) (*Pla
 			return nil, err
 		}
 	}
+	c.p.backward = len(c.p.steps)
 	// Backwards, so that what a layer's gradients share is used while it is in the cache.
 	for i := len(grads) - 1; i >= 0; i-- {
 		if _, err := c.visit(grads[i]); err != nil {
 			return nil, err
 		}
 	}
+	for i := range grads {
+		c.leaves = append(c.leaves, c.slots[b.params[i].node])
+	}
+	c.arrange()
 	c.place()
 	return c.p, nil
 }
@@ -190,7 +213,7 @@ func (c *compiler) visit(n *gorgonia.Node) (int, error) {
 			return 0, fmt.Errorf("the graph holds %v, an operation that the executor does not know", n.Op())
 		}
 	}
-	st := step{op: o}
+	st := step{op: o, grad: -1}
 	children := c.b.g.From(n.ID())
 	for children.Next() {
 		s, err := c.visit(children.Node().(*gorgonia.Node))
@@ -201,7 +224,9 @@ func (c *compiler) visit(n *gorgonia.Node) (int, error) {
 	}
 	st.buf = make([][]float32, len(st.in))
 	st.out = c.slot(n, c.bind[n])
-	if c.p.values[st.out] == nil {
+	if k, ok := c.grads[n]; ok {
+		st.grad = k
+	} else if c.p.values[st.out] == nil {
 		c.need[st.out] = n.Shape().TotalSize()
 	}
 	c.p.steps = append(c.p.steps, st)

@@ -96,11 +96,13 @@ func replica(name string, set kernel.Set, batch int) func() {
 	for i := range batch {
 		b.Y[0][i*10+r.IntN(10)] = 1
 	}
+	pieces, params := optim.Pieces(opt), n.Params() // as a worker takes its steps
+	update := func(at int, grads []float32) { pieces.Update(at, params[at:at+len(grads)], grads) }
 	return func() {
-		if _, err := n.Step(b); err != nil {
+		pieces.Begin()
+		if _, err := n.Descend(b, pieces.Lazy(), update); err != nil {
 			log.Fatal(err)
 		}
-		opt.Apply(n.Params(), n.Grads())
 	}
 }
 
