@@ -3,6 +3,7 @@ package psrpc
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	mathrand "math/rand/v2"
 	"net"
@@ -63,6 +64,7 @@ type Client struct {
 	life   *pspb.JoinReply
 	end    context.CancelFunc // of the session
 	ended  chan struct{}      // the session's goroutine is gone
+	over   bool               // the session found out that the life is over
 	closed bool
 	blocks []*blocks // connections to the data servers
 	abort  func()    // ends the exchange with data servers that is going on, or nil
@@ -209,7 +211,7 @@ func (c *Client) live(ctx context.Context, life *pspb.JoinReply) error {
 		end()
 		return net.ErrClosed
 	}
-	c.life, c.end, c.ended = life, end, ended
+	c.life, c.end, c.ended, c.over = life, end, ended, false
 	c.mu.Unlock()
 	go c.session(session, life, up, ended)
 	late := time.NewTimer(c.opts.Retry)
@@ -306,6 +308,7 @@ func (c *Client) session(ctx context.Context, life *pspb.JoinReply, up, ended ch
 		answered, err := c.beat(ctx, life, tick.C, first)
 		if !c.again(err) {
 			c.mu.Lock()
+			c.over = true
 			abort := c.abort
 			c.mu.Unlock()
 			if abort != nil {
@@ -418,8 +421,8 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// again says whether an error is one of the connection, which a repeat may not meet. Who cancelled a call on this side
-// does not ask.
+// again says whether an error is one of the connection, which a repeat may not meet, or tells that a copy of the call which was
+// long on its way came after it and has its answer now. Who cancelled a call on this side does not ask.
 func (c *Client) again(err error) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -427,5 +430,5 @@ func (c *Client) again(err error) bool {
 		return false
 	}
 	code := status.Code(err)
-	return code == codes.Unavailable || code == codes.Canceled
+	return code == codes.Unavailable || code == codes.Canceled || errors.Is(fromStatus(err), ps.ErrSuperseded)
 }

@@ -224,6 +224,37 @@ func TestPausedDataServerCostsTimeOnly(t *testing.T) {
 	}
 }
 
+// A life that was over before the exchange began does not wait at a data server for a decree that it may never get.
+func TestADataServerIsNotAskedInALifeThatIsOver(t *testing.T) {
+	srv := newCore(t, make([]float32, 3), ps.Options{Workers: 2})
+	ticket := NewTicket()
+	a, _ := dataServer(t, srv.Rule(), "127.0.0.1:0", DataOptions{Ticket: ticket})
+	p := newProxy(t, a, unlimited)
+	if _, err := srv.Spread([]ps.Keeper{keeper(t, KeeperOptions{Address: p.address(), Ticket: ticket})}); err != nil {
+		t.Fatal(err)
+	}
+	addr := serve(t, srv, "127.0.0.1:0", ServerOptions{Ticket: ticket, Data: []string{a.String()}, Heartbeat: 100 * time.Millisecond})
+	p.stall()
+	other, err := srv.Join(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ack, err := srv.Decide(t.Context(), ps.Commit{Worker: 1, Incarnation: other}, ""); err != nil || ack.Decree != 1 {
+		t.Fatalf("%+v, %v", ack, err) // the data server does not hear of it
+	}
+	c := client(t, ClientOptions{Address: addr.String(), Ticket: ticket, Worker: 0, Resend: time.Hour})
+	_ = srv.Leave(0, c.Incarnation(), "test") // an error: its lease has run out, which is as good
+	c.mu.Lock()
+	ended := c.ended
+	c.mu.Unlock()
+	<-ended
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if _, err := c.Exchange(ctx, ones(c, 1, 0), make([]float32, 3)); !errors.Is(err, ps.ErrFenced) {
+		t.Errorf("a commit of a life that is over: %v", err)
+	}
+}
+
 // The codecs work over several servers: each has its own residual.
 func TestCodecsOverDataServers(t *testing.T) {
 	const n = 5000

@@ -50,12 +50,15 @@ func (c *Client) Exchange(ctx context.Context, commit ps.Commit, dst []float32) 
 }
 
 // spread exchanges with the data servers. They do not know when a life is over and wait for decrees that never come: the end of
-// the session ends that.
+// the session ends that, whether it comes before the exchange or during it.
 func (c *Client) spread(ctx context.Context, commit ps.Commit, dst []float32) (ps.Ack, error) {
 	within, cancel := context.WithCancel(ctx)
 	defer cancel()
 	c.mu.Lock()
 	c.abort = cancel
+	if c.over || c.closed {
+		cancel()
+	}
 	c.mu.Unlock()
 	ack, err := c.sharded.Exchange(within, commit, dst, c.decide)
 	c.mu.Lock()

@@ -3,6 +3,7 @@ package psrpc
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"runtime"
 	"slices"
@@ -96,7 +97,8 @@ func TestKilledWorkerGivesItsWorkBackAtOnce(t *testing.T) {
 	ticket := NewTicket()
 	addr := serve(t, srv, "127.0.0.1:0", ServerOptions{Ticket: ticket, Heartbeat: time.Hour, Grace: 10 * time.Millisecond})
 	p := newProxy(t, addr, unlimited)
-	victim := client(t, ClientOptions{Address: p.address(), Ticket: ticket, Worker: 0, Retry: 50 * time.Millisecond})
+	victim := client(t, ClientOptions{Address: p.address(), Ticket: ticket, Worker: 0})
+	victim.opts.Retry = 50 * time.Millisecond // not before its session is there: without one, it has a lease of hours
 	u, turn, err := victim.Next(t.Context(), 0, victim.Incarnation())
 	if err != nil || turn != ps.Work {
 		t.Fatal(turn, err)
@@ -224,11 +226,12 @@ func TestSessionOfAnEarlierLifeIsNobodys(t *testing.T) {
 	ticket := NewTicket()
 	addr := serve(t, srv, "127.0.0.1:0", ServerOptions{Ticket: ticket, Heartbeat: time.Hour, Grace: 10 * time.Millisecond})
 	p := newProxy(t, addr, unlimited)
-	c := client(t, ClientOptions{Address: p.address(), Ticket: ticket, Worker: 0, Retry: 50 * time.Millisecond})
+	c := client(t, ClientOptions{Address: p.address(), Ticket: ticket, Worker: 0})
 	old := c.Incarnation()
 	if err := c.Rejoin(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	c.opts.Retry = 50 * time.Millisecond // not before its session is there: without one, it has a lease of hours
 	heir := client(t, ClientOptions{Address: addr.String(), Ticket: ticket, Worker: 1})
 	session, err := open(t.Context(), heir.conn, methodSession)
 	if err != nil {
@@ -314,6 +317,78 @@ func TestACommitWithoutAnAnswerIsSentAgain(t *testing.T) {
 	}
 	if s := srv.Progress().Stats; s.Commits != 2 || s.Samples != 2 {
 		t.Errorf("%+v", s)
+	}
+}
+
+// A message may be long on its way: a copy of a call that comes after the one in its place, over a connection that was given up
+// since, takes the answer that this one waits for. The client asks once more, and everything counts once.
+func TestACopyThatComesLateDoesNotEndACall(t *testing.T) {
+	srv := newCore(t, []float32{0}, ps.Options{Mode: ps.Rounds, Workers: 3, Shards: 1, Epochs: 1})
+	ticket := NewTicket()
+	addr := serve(t, srv, "127.0.0.1:0", ServerOptions{Ticket: ticket})
+	a := client(t, ClientOptions{Address: addr.String(), Ticket: ticket, Worker: 0})
+	b := client(t, ClientOptions{Address: addr.String(), Ticket: ticket, Worker: 1})
+	c := client(t, ClientOptions{Address: addr.String(), Ticket: ticket, Worker: 2})
+	waiting := 0
+	during := func(call, copy func() error) <-chan error {
+		t.Helper()
+		called, copied := make(chan error, 1), make(chan error, 1)
+		go func() { called <- call() }()
+		for waiting++; srv.Progress().Waiting != waiting; {
+			runtime.Gosched()
+		}
+		go func() { copied <- copy() }()
+		select {
+		case err := <-copied:
+			if !errors.Is(err, ps.ErrSuperseded) {
+				t.Fatalf("the copy: %v", err)
+			}
+		case err := <-called:
+			t.Fatalf("the call: %v", err)
+		}
+		return called
+	}
+	u, _, err := a.Next(t.Context(), 0, a.Incarnation())
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := during(func() error {
+		_, turn, err := b.Next(t.Context(), 1, b.Incarnation())
+		if err == nil && turn != ps.Done {
+			err = fmt.Errorf("turn %d", turn)
+		}
+		return err
+	}, func() error {
+		return fromStatus(b.conn.Invoke(t.Context(), methodNext, &pspb.NextRequest{Worker: 1, Incarnation: b.Incarnation(), Ask: 1}, &pspb.NextReply{}))
+	})
+	commit := ones(a, 1, 0)
+	commit.Positions = []ps.Position{{Unit: u.ID, Done: true}}
+	dst := make([]float32, 1)
+	pushed := during(func() error {
+		_, err := a.Exchange(t.Context(), commit, dst)
+		return err
+	}, func() error {
+		up, err := open(t.Context(), a.conn, methodExchange)
+		if err != nil {
+			return err
+		}
+		defer up.close()
+		pull, err := up.exchange(toPush(commit), commit.Delta, make([]float32, 1), new(packer))
+		if err == nil {
+			_, err = fromPull(pull)
+		}
+		return err
+	})
+	if _, err := c.Exchange(t.Context(), ones(c, 1, 0), make([]float32, 1)); err != nil { // the round has waited for it
+		t.Fatal(err)
+	}
+	for _, call := range []<-chan error{pushed, next} {
+		if err := <-call; err != nil {
+			t.Error(err)
+		}
+	}
+	if s := srv.Progress().Stats; s.Commits != 2 || s.Samples != 2 || dst[0] != 1 {
+		t.Errorf("%+v, %v", s, dst)
 	}
 }
 
