@@ -126,6 +126,7 @@ func kinds() []Op {
 		&MaxPooling2D{newPooling()},
 		&Rectifier{},
 		&Reshape{},
+		newSimpleRNN(),
 	}
 	for _, how := range mergers() {
 		all = append(all, &Merge{How: how})

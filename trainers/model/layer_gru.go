@@ -4,13 +4,13 @@ import "dkpipe/trainers/model/graph"
 
 // GRU is a gated recurrent unit, as keras.layers.GRU. Gates are in Keras' order: update, reset, candidate.
 type GRU struct {
-	Recurrent  `yaml:",inline"`
+	Gated      `yaml:",inline"`
 	ResetAfter bool `yaml:"reset_after"` // the reset gate works after the product with the recurrent kernel; default true
 }
 
 var _ Op = (*GRU)(nil)
 
-func newGRU() *GRU { return &GRU{Recurrent: newRecurrent(), ResetAfter: true} }
+func newGRU() *GRU { return &GRU{Gated: newGated(), ResetAfter: true} }
 
 // Kind is gru.
 func (*GRU) Kind() string { return "gru" }
@@ -30,17 +30,13 @@ func (c *GRU) variables(in [][]int) []variable {
 }
 
 func (c *GRU) build(l *layerGraph, in []graph.Node) (graph.Node, error) {
-	var bias graph.Node
-	if c.UseBias {
-		bias = l.params[2]
-	}
-	x, err := l.b.Dense(in[0], l.params[0], graph.Node{}, false)
+	x, err := c.products(l, in[0], graph.Node{})
 	if err != nil {
 		return x, err
 	}
 	r := c.recurrence(l)
 	r.ResetAfter = c.ResetAfter
-	h, err := l.b.GRU(x, l.params[1], bias, r)
+	h, err := l.b.GRU(x, l.params[1], c.bias(l), r)
 	if err != nil {
 		return h, err
 	}

@@ -4,13 +4,13 @@ import "dkpipe/trainers/model/graph"
 
 // LSTM is a long short-term memory, as keras.layers.LSTM. Gates are in Keras' order: input, forget, candidate, output.
 type LSTM struct {
-	Recurrent      `yaml:",inline"`
+	Gated          `yaml:",inline"`
 	UnitForgetBias bool `yaml:"unit_forget_bias"` // the forget gate's bias starts at 1; default true
 }
 
 var _ Op = (*LSTM)(nil)
 
-func newLSTM() *LSTM { return &LSTM{Recurrent: newRecurrent(), UnitForgetBias: true} }
+func newLSTM() *LSTM { return &LSTM{Gated: newGated(), UnitForgetBias: true} }
 
 // Kind is lstm.
 func (*LSTM) Kind() string { return "lstm" }
@@ -30,11 +30,7 @@ func (c *LSTM) variables(in [][]int) []variable {
 }
 
 func (c *LSTM) build(l *layerGraph, in []graph.Node) (graph.Node, error) {
-	var bias graph.Node
-	if c.UseBias {
-		bias = l.params[2]
-	}
-	x, err := l.b.Dense(in[0], l.params[0], bias, false)
+	x, err := c.products(l, in[0], c.bias(l))
 	if err != nil {
 		return x, err
 	}

@@ -8,14 +8,14 @@ import (
 	"dkpipe/trainers/model/graph"
 )
 
-// Recurrent is what LSTM and GRU have in common. Their input has the shape [steps, features]; the result has the shape
-// [units], of the last step, or [steps, units].
+// Recurrent is what SimpleRNN, LSTM and GRU have in common. Their input has the shape [steps, features]; the result has
+// the shape [units], of the last step, or [steps, units].
 type Recurrent struct {
-	Units                int         `yaml:"units"`                // >= 1
-	Activation           string      `yaml:"activation"`           // default tanh
-	RecurrentActivation  string      `yaml:"recurrent_activation"` // of the gates; default sigmoid
-	UseBias              bool        `yaml:"use_bias"`             // default true
-	ReturnSequences      bool        `yaml:"return_sequences"`     // every step's result, not only the last; default false
+	Units                int         `yaml:"units"`            // >= 1
+	Activation           string      `yaml:"activation"`       // default tanh
+	UseBias              bool        `yaml:"use_bias"`         // default true
+	ReturnSequences      bool        `yaml:"return_sequences"` // every step's result, not only the last; default false
+	GoBackwards          bool        `yaml:"go_backwards"`     // from the last step to the first; results come in that order, too
 	KernelInitializer    Initializer `yaml:"kernel_initializer"`
 	RecurrentInitializer Initializer `yaml:"recurrent_initializer"` // default orthogonal
 	BiasInitializer      Initializer `yaml:"bias_initializer"`
@@ -25,7 +25,7 @@ type Recurrent struct {
 }
 
 func newRecurrent() Recurrent {
-	return Recurrent{Activation: "tanh", RecurrentActivation: "sigmoid", UseBias: true,
+	return Recurrent{Activation: "tanh", UseBias: true,
 		KernelInitializer: GlorotUniform, RecurrentInitializer: Orthogonal, BiasInitializer: Zeros}
 }
 
@@ -33,13 +33,16 @@ func (c *Recurrent) check() error {
 	if c.Units < 1 || c.Units > maxFloats/4 {
 		return fmt.Errorf("units is %d, must be at least 1", c.Units)
 	}
-	for _, a := range []string{c.Activation, c.RecurrentActivation} {
-		if known := graph.RecurrentActivations(); !slices.Contains(known, graph.Canonical(a)) {
-			return unknown(pipeline.Unsupported, "activation of a recurrent layer", a, known)
-		}
-	}
-	return first(c.KernelInitializer.check(), c.RecurrentInitializer.check(), c.BiasInitializer.check(),
+	return first(checkRecurrent(c.Activation), c.KernelInitializer.check(), c.RecurrentInitializer.check(), c.BiasInitializer.check(),
 		c.KernelRegularizer.check(), c.RecurrentRegularizer.check(), c.BiasRegularizer.check())
+}
+
+// checkRecurrent refuses an activation that a recurrent layer cannot have.
+func checkRecurrent(activation string) error {
+	if known := graph.RecurrentActivations(); !slices.Contains(known, graph.Canonical(activation)) {
+		return unknown(pipeline.Unsupported, "activation of a recurrent layer", activation, known)
+	}
+	return nil
 }
 
 func (c *Recurrent) resultShape(in [][]int, gates int) ([]int, error) {
@@ -67,8 +70,24 @@ func (c *Recurrent) kernels(in [][]int, gates int) []variable {
 	}
 }
 
-func (c *Recurrent) recurrence(l *layerGraph) graph.Recurrence {
-	return graph.Recurrence{Steps: l.in[0][0], Activation: c.Activation, Gate: c.RecurrentActivation}
+// products multiplies every step with the kernel and adds the bias, if there is one, in the order in which the layer goes
+// through the steps.
+func (c *Recurrent) products(l *layerGraph, x, bias graph.Node) (graph.Node, error) {
+	if c.GoBackwards {
+		var err error
+		if x, err = l.b.Reverse(x, l.in[0][0]); err != nil {
+			return x, err
+		}
+	}
+	return l.b.Dense(x, l.params[0], bias, false)
+}
+
+// bias is the third variable of a layer that has one.
+func (c *Recurrent) bias(l *layerGraph) graph.Node {
+	if c.UseBias {
+		return l.params[2]
+	}
+	return graph.Node{}
 }
 
 // result keeps every step, or the last.
@@ -77,4 +96,20 @@ func (c *Recurrent) result(l *layerGraph, h graph.Node) (graph.Node, error) {
 		return h, nil
 	}
 	return l.b.Last(h, l.in[0][0])
+}
+
+// Gated is what LSTM and GRU have beside.
+type Gated struct {
+	Recurrent           `yaml:",inline"`
+	RecurrentActivation string `yaml:"recurrent_activation"` // of the gates; default sigmoid
+}
+
+func newGated() Gated { return Gated{Recurrent: newRecurrent(), RecurrentActivation: "sigmoid"} }
+
+func (c *Gated) check() error {
+	return first(c.Recurrent.check(), checkRecurrent(c.RecurrentActivation))
+}
+
+func (c *Gated) recurrence(l *layerGraph) graph.Recurrence {
+	return graph.Recurrence{Steps: l.in[0][0], Activation: c.Activation, Gate: c.RecurrentActivation}
 }

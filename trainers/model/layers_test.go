@@ -38,10 +38,16 @@ func layerCases() map[string]layerCase {
 	ln.GammaRegularizer = reg
 	plainLN := newLayerNormalization()
 	plainLN.Center, plainLN.Scale = false, false
-	lstm, seqLSTM := newLSTM(), newLSTM()
+	simple, seqSimple, backSimple := newSimpleRNN(), newSimpleRNN(), newSimpleRNN()
+	simple.Units, simple.RecurrentRegularizer = 3, reg
+	seqSimple.Units, seqSimple.ReturnSequences, seqSimple.UseBias, seqSimple.Activation = 4, true, false, "softsign"
+	backSimple.Units, backSimple.ReturnSequences, backSimple.GoBackwards = 2, true, true
+	lstm, seqLSTM, backLSTM := newLSTM(), newLSTM(), newLSTM()
+	backLSTM.Units, backLSTM.GoBackwards = 3, true
 	lstm.Units, lstm.RecurrentRegularizer = 3, reg
 	seqLSTM.Units, seqLSTM.ReturnSequences, seqLSTM.UseBias, seqLSTM.Activation, seqLSTM.RecurrentActivation = 2, true, false, "softsign", "hard_sigmoid"
-	gru, oldGRU, bareGRU, seqGRU := newGRU(), newGRU(), newGRU(), newGRU()
+	gru, oldGRU, bareGRU, seqGRU, backGRU := newGRU(), newGRU(), newGRU(), newGRU(), newGRU()
+	backGRU.Units, backGRU.ReturnSequences, backGRU.GoBackwards = 3, true, true
 	gru.Units, gru.BiasRegularizer = 3, reg
 	oldGRU.Units, oldGRU.ResetAfter, oldGRU.ReturnSequences = 3, false, true
 	bareGRU.Units, bareGRU.UseBias, bareGRU.RecurrentActivation = 2, false, "hard_sigmoid_keras2"
@@ -61,12 +67,17 @@ func layerCases() map[string]layerCase {
 		"elu":                         {op: &ELU{Alpha: 0.7}, input: []int{6}},
 		"gaussian_noise":              {op: &GaussianNoise{Stddev: 0.3}, input: []int{5}},
 		"gaussian_noise/none":         {op: &GaussianNoise{Stddev: 0, Seed: &seed}, input: []int{5}},
+		"simple_rnn":                  {op: simple, input: []int{4, 2}},
+		"simple_rnn/sequences":        {op: seqSimple, input: []int{5, 3}},
+		"simple_rnn/backwards":        {op: backSimple, input: []int{3, 2}},
 		"lstm":                        {op: lstm, input: []int{4, 2}},
+		"lstm/backwards":              {op: backLSTM, input: []int{3, 2}},
 		"lstm/sequences":              {op: seqLSTM, input: []int{3, 3}},
 		"gru":                         {op: gru, input: []int{4, 2}},
 		"gru/reset before, sequences": {op: oldGRU, input: []int{3, 2}},
 		"gru/bare":                    {op: bareGRU, input: []int{3, 1}},
 		"gru/sequences":               {op: seqGRU, input: []int{5, 3}},
+		"gru/backwards":               {op: backGRU, input: []int{4, 2}},
 		"dense":                       {op: dense(3, "softmax"), input: []int{2, 4}},
 		"activation":                  {op: &Activation{Activation: "softmax"}, input: []int{2, 4}},
 		"dropout":                     {op: &Dropout{Rate: 0.5}, input: []int{3}},
@@ -416,6 +427,7 @@ func TestLayersThatDoNotFitSayWhatTheyTake(t *testing.T) {
 		"- gaussian_noise: {stddev: -1}":                                         {"stddev is -1"},
 		"- lstm: {units: 3}":                                                     {"[steps, features]", "[4]"},
 		"- reshape: {target_shape: [2, 2]}\n- lstm: {}":                          {"units is 0"},
+		"- simple_rnn: {units: 3}":                                               {"[steps, features]", "[4]"},
 		"- reshape: {target_shape: [2, 2]}\n- gru: {units: 2, activation: gelu}": {"gelu", "tanh"},
 		"- add: {}":                        {"at least two inputs"},
 		"- subtract: {from: [in, in, in]}": {"two inputs, has 3"},

@@ -46,6 +46,8 @@ func (r refLayer) more(op Op) []float64 {
 		}
 		n := rand.New(rand.NewPCG(r.seed+uint64(r.index)<<32, r.step))
 		return each(r.in[0], func(v float64) float64 { return v + op.Stddev*n.NormFloat64() })
+	case *SimpleRNN:
+		return r.simpleRNN(op)
 	case *LSTM:
 		return r.lstm(op)
 	case *GRU:
@@ -183,13 +185,41 @@ func sums(x, kernel, bias []float64, n int) []float64 {
 	return y
 }
 
+// at is the input of a row at the t-th step that a recurrent layer takes.
+func (r refLayer) at(op Recurrent, row, t int) []float64 {
+	steps, features := r.shape[0][0], r.shape[0][1]
+	if op.GoBackwards {
+		t = steps - 1 - t
+	}
+	return r.in[0][(row*steps+t)*features:][:features]
+}
+
+func (r refLayer) simpleRNN(op *SimpleRNN) []float64 {
+	steps, n := r.shape[0][0], op.Units
+	var out []float64
+	for row := range r.rows {
+		h := make([]float64, n)
+		for t := range steps {
+			z := sums(r.at(op.Recurrent, row, t), r.v["kernel"], r.v["bias"], n)
+			for j, v := range sums(h, r.v["recurrent_kernel"], nil, n) {
+				z[j] = refFunction(op.Activation, z[j]+v)
+			}
+			h = z
+			if op.ReturnSequences || t == steps-1 {
+				out = append(out, h...)
+			}
+		}
+	}
+	return out
+}
+
 func (r refLayer) lstm(op *LSTM) []float64 {
-	steps, features, n := r.shape[0][0], r.shape[0][1], op.Units
+	steps, n := r.shape[0][0], op.Units
 	var out []float64
 	for row := range r.rows {
 		h, c := make([]float64, n), make([]float64, n)
 		for t := range steps {
-			z := sums(r.in[0][(row*steps+t)*features:][:features], r.v["kernel"], r.v["bias"], 4*n)
+			z := sums(r.at(op.Recurrent, row, t), r.v["kernel"], r.v["bias"], 4*n)
 			for j, v := range sums(h, r.v["recurrent_kernel"], nil, 4*n) {
 				z[j] += v
 			}
@@ -210,7 +240,7 @@ func (r refLayer) lstm(op *LSTM) []float64 {
 }
 
 func (r refLayer) gru(op *GRU) []float64 {
-	steps, features, n := r.shape[0][0], r.shape[0][1], op.Units
+	steps, n := r.shape[0][0], op.Units
 	var bias, recurrent []float64
 	if op.UseBias {
 		bias = r.v["bias"][:3*n]
@@ -222,7 +252,7 @@ func (r refLayer) gru(op *GRU) []float64 {
 	for row := range r.rows {
 		h := make([]float64, n)
 		for t := range steps {
-			x := sums(r.in[0][(row*steps+t)*features:][:features], r.v["kernel"], bias, 3*n)
+			x := sums(r.at(op.Recurrent, row, t), r.v["kernel"], bias, 3*n)
 			u := sums(h, r.v["recurrent_kernel"], recurrent, 3*n)
 			reset := make([]float64, n)
 			for j := range n {

@@ -77,7 +77,7 @@ func (o *lstmOp) SymDiff(in gorgonia.Nodes, y, grad *gorgonia.Node) (gorgonia.No
 	if err != nil {
 		return nil, err
 	}
-	du, err := o.b.apply(&lstmKernelGradOp{meta: meta{kind: "lstm recurrent kernel gradient"}, steps: o.steps, units: n}, tensor.Shape{n, 4 * n}, y, dz.n)
+	du, err := o.b.apply(&recurrentKernelGradOp{meta: meta{kind: "lstm recurrent kernel gradient"}, steps: o.steps, units: n, width: 4 * n}, tensor.Shape{n, 4 * n}, y, dz.n)
 	return nodes(dz, du), err
 }
 
@@ -129,18 +129,4 @@ func (o *lstmGradOp) step(tape, before, dy, dh, dc, dz []float32) {
 	o.of.gate.pull(k, tape[:2*n], dz[:2*n], dz[:2*n])
 	o.of.act.pull(k, g, dg, dg)
 	o.of.gate.pull(k, out, do, do)
-}
-
-// lstmKernelGradOp is dU = Σ over times t > 0 of h_(t-1)ᵀ · dZ_t. Inputs: h, dZ.
-type lstmKernelGradOp struct {
-	meta
-	steps, units int
-}
-
-func (o *lstmKernelGradOp) run(f *frame, in [][]float32, out []float32) {
-	n := o.units
-	clear(out)
-	for t := 1; t < o.steps; t++ {
-		o.b.cfg.Kernel.Gemm(true, false, n, 4*n, f.rows, 1, in[0][(t-1)*n:], o.steps*n, in[1][t*4*n:], o.steps*4*n, 1, out, 4*n)
-	}
 }

@@ -133,6 +133,7 @@ func cases() map[string]layerCase {
 		"multiply":                 {"Multiply", drawMerge("multiply", 3)},
 		"relu":                     {"ReLU", drawReLU},
 		"reshape":                  {"Reshape", drawReshape},
+		"simple_rnn":               {"SimpleRNN", drawSimpleRNN},
 		"subtract":                 {"Subtract", drawMerge("subtract", 2)},
 	}
 }

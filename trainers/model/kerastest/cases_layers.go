@@ -185,26 +185,35 @@ func drawConcatenate(b *builder) {
 	b.end(false)
 }
 
-// recurrent draws what LSTM and GRU share.
+// recurrent draws what SimpleRNN, LSTM and GRU share.
 func (b *builder) recurrent(f fields) (keras fields) {
 	b.features(b.between(1, 4), b.between(1, 4))
-	f["units"], f["use_bias"], f["return_sequences"] = b.between(1, 5), b.coin(), b.coin()
-	f["activation"], f["recurrent_activation"] = pick(b, "tanh", "tanh", "relu"), pick(b, "sigmoid", "hard_sigmoid")
+	f["units"], f["use_bias"], f["return_sequences"], f["go_backwards"] = b.between(1, 5), b.coin(), b.coin(), b.coin()
+	f["activation"] = pick(b, "tanh", "tanh", "relu")
 	keras = maps.Clone(f)
 	b.regularizer("kernel_regularizer", f, keras)
 	b.regularizer("recurrent_regularizer", f, keras)
 	return keras
 }
 
+func drawSimpleRNN(b *builder) {
+	f := fields{}
+	keras := b.recurrent(f)
+	b.addKeras("simple_rnn", f, keras)
+	b.end(f["return_sequences"] == false)
+}
+
+func (b *builder) gate() string { return pick(b, "sigmoid", "hard_sigmoid") }
+
 func drawLSTM(b *builder) {
-	f := fields{"unit_forget_bias": b.coin()}
+	f := fields{"unit_forget_bias": b.coin(), "recurrent_activation": b.gate()}
 	keras := b.recurrent(f)
 	b.addKeras("lstm", f, keras)
 	b.end(f["return_sequences"] == false)
 }
 
 func drawGRU(b *builder) {
-	f := fields{"reset_after": b.coin()}
+	f := fields{"reset_after": b.coin(), "recurrent_activation": b.gate()}
 	keras := b.recurrent(f)
 	b.addKeras("gru", f, keras)
 	b.end(f["return_sequences"] == false)

@@ -303,12 +303,14 @@ def op_python(args, arrays):
 try:
     import jax
     import keras
+    from keras.src.backend.jax import numpy as jax_numpy
     from keras.src.backend.jax import random as jax_random
     from keras.src.losses.losses import LossFunctionWrapper
 except Exception as e:
     write_message({"error": f"{type(e).__name__}: {e}", "trace": traceback.format_exc()})
     sys.exit(1)
 
+jax_numpy.tanh = jax.numpy.tanh  # that of Keras rounds to float32, also where all is float64
 write_message({"result": {"keras": keras.__version__, "jax": jax.__version__, "numpy": np.__version__}})
 OPS = {name[3:]: f for name, f in list(globals().items()) if name.startswith("op_")}
 while True:

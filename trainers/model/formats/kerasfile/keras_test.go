@@ -33,7 +33,10 @@ def build(name):
     if name == "norm":
         return chain(I((4, 4, 3)), L.Conv2D(3, 2, use_bias=False), L.BatchNormalization(), L.ReLU(), L.Flatten(), L.Dense(5), L.BatchNormalization(center=False, scale=False), L.Dense(2))
     if name == "rnn":
-        return chain(I((4, 3)), L.LSTM(5, return_sequences=True), L.LayerNormalization(), L.GaussianNoise(.1), L.GRU(4, return_sequences=True), L.GRU(3, reset_after=False), L.Dense(2))
+        return chain(I((4, 3)), L.LSTM(5, return_sequences=True), L.LayerNormalization(), L.GaussianNoise(.1), L.GRU(4, return_sequences=True), L.SimpleRNN(5, return_sequences=True),
+                     L.GRU(3, reset_after=False), L.Dense(2))
+    if name == "backwards":
+        return chain(I((4, 3)), L.LSTM(5, return_sequences=True, go_backwards=True), L.SimpleRNN(4, return_sequences=True, go_backwards=True), L.GRU(3, go_backwards=True), L.Dense(2))
     if name == "wide":
         a, b = I((3,), name="a"), I((1,), name="b")
         e = L.Flatten()(L.Embedding(11, 4)(b))
@@ -75,7 +78,7 @@ def main(args, arrays):
     return {"json": m.to_json(), "variables": len(m.weights)}, out
 `
 
-var animals = []string{"mlp", "flatten", "many", "cnn", "pools", "norm", "rnn", "wide", "nested", "frozen", "tuned"}
+var animals = []string{"mlp", "flatten", "many", "cnn", "pools", "norm", "rnn", "backwards", "wide", "nested", "frozen", "tuned"}
 
 // trained is how many parameters models with frozen layers still train.
 var trained = map[string]int{"frozen": 2*5 + 5*2 + 2, "tuned": 2*4 + 4*3 + 3 + 3*2 + 2}

@@ -101,8 +101,8 @@ func expected() map[string][]string {
 		},
 		"keras-2.0-gru.json": {
 			"sequential gru_1_input [6 3]",
-			"gru_1<-gru_1_input gru {Recurrent:{Units:5 Activation:tanh RecurrentActivation:hard_sigmoid_keras2 UseBias:true ReturnSequences:false" +
-				" KernelInitializer:glorot_uniform RecurrentInitializer:orthogonal BiasInitializer:zeros} ResetAfter:false}",
+			"gru_1<-gru_1_input gru {Gated:{Recurrent:{Units:5 Activation:tanh UseBias:true ReturnSequences:false GoBackwards:false" +
+				" KernelInitializer:glorot_uniform RecurrentInitializer:orthogonal BiasInitializer:zeros} RecurrentActivation:hard_sigmoid_keras2} ResetAfter:false}",
 			"leaky_re_lu_1<-gru_1 leaky_relu {Leaky:true MaxValue:<nil> NegativeSlope:0.30000001192092896 Threshold:0}",
 			"dense_1<-leaky_re_lu_1 dense {Units:1 Activation:hard_sigmoid_keras2" + glorot,
 			"-> dense_1",
@@ -118,10 +118,10 @@ func expected() map[string][]string {
 			"noise<-pool gaussian_noise {Stddev:0.1}",
 			"reshape<-noise reshape {TargetShape:[16 4]}",
 			"ln<-reshape layer_normalization {Epsilon:0.001 Center:true Scale:true BetaInitializer:zeros GammaInitializer:ones}",
-			"lstm<-ln lstm {Recurrent:{Units:6 Activation:tanh RecurrentActivation:sigmoid UseBias:true ReturnSequences:true" +
-				" KernelInitializer:glorot_uniform RecurrentInitializer:orthogonal BiasInitializer:zeros} UnitForgetBias:true}",
-			"gru<-lstm gru {Recurrent:{Units:5 Activation:tanh RecurrentActivation:sigmoid UseBias:true ReturnSequences:false" +
-				" KernelInitializer:glorot_uniform RecurrentInitializer:orthogonal BiasInitializer:zeros} ResetAfter:true}",
+			"lstm<-ln lstm {Gated:{Recurrent:{Units:6 Activation:tanh UseBias:true ReturnSequences:true GoBackwards:false" +
+				" KernelInitializer:glorot_uniform RecurrentInitializer:orthogonal BiasInitializer:zeros} RecurrentActivation:sigmoid} UnitForgetBias:true}",
+			"gru<-lstm gru {Gated:{Recurrent:{Units:5 Activation:tanh UseBias:true ReturnSequences:false GoBackwards:false" +
+				" KernelInitializer:glorot_uniform RecurrentInitializer:orthogonal BiasInitializer:zeros} RecurrentActivation:sigmoid} ResetAfter:true}",
 			"relu6<-gru relu {Leaky:false MaxValue:0x NegativeSlope:0 Threshold:0}",
 			"elu<-relu6 elu {Alpha:0.5}",
 			"multiply<-elu,gru multiply {How:multiply}",
@@ -324,7 +324,7 @@ func TestOnlyOldKeysAreWritten(t *testing.T) {
 func TestEveryLayerSurvives(t *testing.T) {
 	reg := model.Regularizer{L1: 0.5, L2: 0.25}
 	six, seed := 6.0, int64(3)
-	shapes := map[string][]int{"embedding": {3}, "lstm": {4, 2}, "gru": {4, 2}}
+	shapes := map[string][]int{"embedding": {3}, "lstm": {4, 2}, "gru": {4, 2}, "simple_rnn": {4, 2}}
 	for _, kind := range model.Kinds() {
 		op, err := model.NewOp(kind)
 		if err != nil {
@@ -352,10 +352,12 @@ func TestEveryLayerSurvives(t *testing.T) {
 			op.InputDim, op.OutputDim, op.EmbeddingsInitializer = 4, 2, "random_uniform(minval=-0.1, maxval=0.2)"
 		case *model.Reshape:
 			op.TargetShape = []int{-1, 2}
+		case *model.SimpleRNN:
+			op.Units, op.Activation, op.BiasRegularizer = 2, "relu", reg
 		case *model.LSTM:
 			op.Units, op.RecurrentRegularizer, op.UnitForgetBias = 2, reg, false
 		case *model.GRU:
-			op.Units, op.ReturnSequences, op.Activation = 2, true, "relu"
+			op.Units, op.ReturnSequences, op.GoBackwards, op.Activation = 2, true, true, "relu"
 		case *model.Rectifier:
 			op.NegativeSlope = 0.125
 			if !op.Leaky {
@@ -472,7 +474,13 @@ func TestWhatWouldBeLostIsRefused(t *testing.T) {
 		{fmt.Sprintf(frame, `{"class_name":"Conv2D","config":{"name":"l","filters":2,"kernel_size":[3,3],"groups":2}}`), pipeline.Unsupported, []string{"groups 2"}},
 		{fmt.Sprintf(frame, `{"class_name":"Conv2D","config":{"name":"l","filters":2,"kernel_size":[3,3],"data_format":"channels_first"}}`), pipeline.Unsupported, []string{"channels_first"}},
 		{fmt.Sprintf(frame, `{"class_name":"Conv2D","config":{"name":"l","filters":2,"kernel_size":[3]}}`), pipeline.Corrupt, []string{"kernel_size"}},
-		{fmt.Sprintf(frame, `{"class_name":"LSTM","config":{"name":"l","units":2,"go_backwards":true}}`), pipeline.Unsupported, []string{"go_backwards = true"}},
+		{fmt.Sprintf(frame, `{"class_name":"LSTM","config":{"name":"l","units":2,"stateful":true}}`), pipeline.Unsupported, []string{"stateful = true"}},
+		{fmt.Sprintf(frame, `{"class_name":"GRU","config":{"name":"l","units":2,"return_state":true}}`), pipeline.Unsupported, []string{"return_state = true"}},
+		{fmt.Sprintf(frame, `{"class_name":"SimpleRNN","config":{"name":"l","units":2,"dropout":0.5}}`), pipeline.Unsupported, []string{`"l" (SimpleRNN)`, "dropout = 0.5"}},
+		{fmt.Sprintf(frame, `{"class_name":"SimpleRNN","config":{"name":"l","units":2,"recurrent_activation":"sigmoid"}}`), pipeline.Unsupported, []string{"recurrent_activation"}},
+		{fmt.Sprintf(frame, `{"class_name":"RNN","config":{"name":"l","cell":{"class_name":"LSTMCell","config":{"units":2}}}}`), pipeline.Unsupported, []string{`"RNN"`, "SimpleRNN"}},
+		{fmt.Sprintf(frame, `{"class_name":"TimeDistributed","config":{"name":"l","layer":{}}}`), pipeline.Unsupported, []string{`"TimeDistributed"`, "LSTM"}},
+		{fmt.Sprintf(frame, `{"class_name":"Masking","config":{"name":"l","mask_value":0.0}}`), pipeline.Unsupported, []string{`"Masking"`, "LSTM"}},
 		{fmt.Sprintf(frame, `{"class_name":"LSTM","config":{"name":"l","units":2,"recurrent_dropout":0.2}}`), pipeline.Unsupported, []string{"recurrent_dropout = 0.2"}},
 		{fmt.Sprintf(frame, `{"class_name":"LSTM","config":{"name":"l","units":2,"recurrent_activation":"gelu"}}`), pipeline.Unsupported, []string{"gelu", "sigmoid"}},
 		{fmt.Sprintf(frame, `{"class_name":"Concatenate","config":{"name":"l","axis":0}}`), pipeline.Unsupported, []string{"axis 0"}},

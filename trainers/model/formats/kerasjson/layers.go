@@ -33,6 +33,7 @@ func readers() map[string]func(c *config) model.Op {
 		"MaxPooling2D":           func(c *config) model.Op { return &model.MaxPooling2D{Pooling: c.pooling()} },
 		"ReLU":                   (*config).relu,
 		"Reshape":                (*config).reshape,
+		"SimpleRNN":              func(c *config) model.Op { return &model.SimpleRNN{Recurrent: c.recurrent()} },
 		"Softmax":                (*config).softmax,
 	}
 	for class, how := range mergers() {
@@ -202,30 +203,35 @@ func (c *config) layerNormalization() model.Op {
 		BetaRegularizer: c.regularizer("beta_regularizer"), GammaRegularizer: c.regularizer("gamma_regularizer")}
 }
 
-// recurrent reads what LSTM and GRU share. Keras 2 had gates of hard_sigmoid before TensorFlow 2, and wrote it.
+// recurrent reads what SimpleRNN, LSTM and GRU share.
 func (c *config) recurrent() model.Recurrent {
 	c.ignore("implementation", "unroll", "seed", "use_cudnn", "zero_output_for_mask", "time_major") // ways to compute the same
 	if c.truth("time_major", false) && c.err == nil {
 		c.err = refuse("time_major")
 	}
-	gate := "sigmoid"
-	if c.old {
-		gate = "hard_sigmoid_keras2"
-	}
 	return model.Recurrent{
-		Units: c.whole("units", 0, true), Activation: c.activation("activation", "tanh"), RecurrentActivation: c.activation("recurrent_activation", gate),
-		UseBias: c.truth("use_bias", true), ReturnSequences: c.truth("return_sequences", false),
+		Units: c.whole("units", 0, true), Activation: c.activation("activation", "tanh"), UseBias: c.truth("use_bias", true),
+		ReturnSequences: c.truth("return_sequences", false), GoBackwards: c.truth("go_backwards", false),
 		KernelInitializer: c.initializer("kernel_initializer", model.GlorotUniform), RecurrentInitializer: c.initializer("recurrent_initializer", model.Orthogonal),
 		BiasInitializer: c.initializer("bias_initializer", model.Zeros), KernelRegularizer: c.regularizer("kernel_regularizer"),
 		RecurrentRegularizer: c.regularizer("recurrent_regularizer"), BiasRegularizer: c.regularizer("bias_regularizer"),
 	}
 }
 
+// gated reads what LSTM and GRU have beside. Keras 2 had gates of hard_sigmoid before TensorFlow 2, and wrote it.
+func (c *config) gated() model.Gated {
+	gate := "sigmoid"
+	if c.old {
+		gate = "hard_sigmoid_keras2"
+	}
+	return model.Gated{Recurrent: c.recurrent(), RecurrentActivation: c.activation("recurrent_activation", gate)}
+}
+
 func (c *config) lstm() model.Op {
-	return &model.LSTM{Recurrent: c.recurrent(), UnitForgetBias: c.truth("unit_forget_bias", true)}
+	return &model.LSTM{Gated: c.gated(), UnitForgetBias: c.truth("unit_forget_bias", true)}
 }
 
 // gru: a file without reset_after is older than the key, and the layer then reset before.
 func (c *config) gru() model.Op {
-	return &model.GRU{Recurrent: c.recurrent(), ResetAfter: c.truth("reset_after", !c.old)}
+	return &model.GRU{Gated: c.gated(), ResetAfter: c.truth("reset_after", !c.old)}
 }

@@ -206,6 +206,8 @@ func activationsOf(op model.Op) []string {
 		return []string{op.Activation}
 	case *model.Conv2D:
 		return []string{op.Activation}
+	case *model.SimpleRNN:
+		return []string{op.Activation}
 	case *model.LSTM:
 		return []string{op.Activation, op.RecurrentActivation}
 	case *model.GRU:

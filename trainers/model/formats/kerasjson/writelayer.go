@@ -79,10 +79,12 @@ func layerConfig(op model.Op) (class string, config fields) {
 	case *model.LayerNormalization:
 		return "LayerNormalization", append(fields{{"axis", -1}},
 			normalization(op.Epsilon, op.Center, op.Scale, op.BetaInitializer, op.GammaInitializer, op.BetaRegularizer, op.GammaRegularizer)...)
+	case *model.SimpleRNN:
+		return "SimpleRNN", recurrent(op.Recurrent)
 	case *model.LSTM:
-		return "LSTM", append(recurrent(op.Recurrent), field{"unit_forget_bias", op.UnitForgetBias})
+		return "LSTM", append(gated(op.Gated), field{"unit_forget_bias", op.UnitForgetBias})
 	case *model.GRU:
-		return "GRU", append(recurrent(op.Recurrent), field{"reset_after", op.ResetAfter})
+		return "GRU", append(gated(op.Gated), field{"reset_after", op.ResetAfter})
 	}
 	return "", nil
 }
@@ -108,11 +110,14 @@ func normalization(epsilon float64, center, scale bool, bi, gi model.Initializer
 }
 
 func recurrent(r model.Recurrent) fields {
-	return fields{{"units", r.Units}, {"activation", model.CanonicalActivation(r.Activation)},
-		{"recurrent_activation", model.CanonicalActivation(r.RecurrentActivation)}, {"use_bias", r.UseBias},
-		{"return_sequences", r.ReturnSequences}, {"return_state", false}, {"go_backwards", false}, {"stateful", false}, {"unroll", false},
+	return fields{{"units", r.Units}, {"activation", model.CanonicalActivation(r.Activation)}, {"use_bias", r.UseBias},
+		{"return_sequences", r.ReturnSequences}, {"return_state", false}, {"go_backwards", r.GoBackwards}, {"stateful", false}, {"unroll", false},
 		{"kernel_initializer", initializerObject(r.KernelInitializer)}, {"recurrent_initializer", initializerObject(r.RecurrentInitializer)},
 		{"bias_initializer", initializerObject(r.BiasInitializer)}, {"kernel_regularizer", regularizerObject(r.KernelRegularizer)},
 		{"recurrent_regularizer", regularizerObject(r.RecurrentRegularizer)}, {"bias_regularizer", regularizerObject(r.BiasRegularizer)},
 		{"kernel_constraint", nil}, {"recurrent_constraint", nil}, {"bias_constraint", nil}, {"dropout", 0.0}, {"recurrent_dropout", 0.0}}
+}
+
+func gated(g model.Gated) fields {
+	return append(recurrent(g.Recurrent), field{"recurrent_activation", model.CanonicalActivation(g.RecurrentActivation)})
 }

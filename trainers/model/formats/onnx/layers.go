@@ -138,14 +138,8 @@ func (b *builder) layer(i int, l model.Layer, in []tensorValue, shape []int) (te
 		return b.concatenate(op, in, shape), nil
 	case *model.Merge:
 		return b.merge(op.How, in), nil
-	case *model.LSTM:
-		return b.recurrent("LSTM", &op.Recurrent, b.lstmWeights(op, b.params(i)), b.last(x), shape, l)
-	case *model.GRU:
-		after := 0
-		if op.ResetAfter {
-			after = 1
-		}
-		return b.recurrent("GRU", &op.Recurrent, b.gruWeights(op, b.params(i)), b.last(x), shape, l, attr{"linear_before_reset", after})
+	case *model.SimpleRNN, *model.LSTM, *model.GRU:
+		return b.recurrent(op, b.params(i), b.last(x), shape, l, cellOf(op).base.GoBackwards)
 	}
 	return tensorValue{}, unsupported("export to keras or safetensors", "layer %s (%s) has no equivalent", l.Name, l.Op.Kind())
 }

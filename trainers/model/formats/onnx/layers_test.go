@@ -77,6 +77,12 @@ func zoo() map[string]*model.Definition {
 		})),
 		"gru": chain([]int{4, 3}, op("gru", func(c *model.GRU) { c.Units, c.ReturnSequences = 5, true }), op("gru", func(c *model.GRU) { c.Units, c.ResetAfter, c.Activation = 2, false, "linear" }),
 			dense(2, "linear")),
+		"simple_rnn": chain([]int{4, 3}, op("simple_rnn", func(c *model.SimpleRNN) { c.Units, c.ReturnSequences = 5, true }), op("simple_rnn", func(c *model.SimpleRNN) {
+			c.Units, c.UseBias, c.Activation = 2, false, "relu"
+		})),
+		"backwards": chain([]int{4, 3}, op("lstm", func(c *model.LSTM) { c.Units, c.ReturnSequences, c.GoBackwards = 5, true, true }),
+			op("gru", func(c *model.GRU) { c.Units, c.ReturnSequences, c.GoBackwards = 3, true, true }),
+			op("simple_rnn", func(c *model.SimpleRNN) { c.Units, c.GoBackwards = 2, true })),
 		"softmax of images": chain([]int{4, 4, 3}, conv(3, func(c *model.Conv2D) { c.Activation = "softmax" })),
 		"rectifiers": chain([]int{6}, op[*model.Rectifier]("leaky_relu"), op[*model.ELU]("elu", func(e *model.ELU) { e.Alpha = 0.7 }), dense(6, "linear"),
 			op("relu", func(r *model.Rectifier) { r.MaxValue = new(float64); *r.MaxValue = 0.4 }), dense(6, "linear"),

@@ -44,6 +44,7 @@ const (
 	attributeName    = 1
 	attributeFloat   = 2
 	attributeInt     = 3
+	attributeString  = 4
 	attributeFloats  = 7
 	attributeInts    = 8
 	attributeStrings = 9
@@ -65,6 +66,7 @@ const (
 	dimParam    = 2
 	attrFloat   = 1
 	attrInt     = 2
+	attrString  = 3
 	attrFloats  = 6
 	attrInts    = 7
 	attrStrings = 8
@@ -105,7 +107,7 @@ func (m *message) sub(field protowire.Number, v message) {
 	*m = protowire.AppendBytes(protowire.AppendTag(*m, field, protowire.BytesType), v)
 }
 
-// attr is an attribute of a node: its value is an int, a float32, a []float32, an []int, an []int64 or a []string.
+// attr is an attribute of a node: its value is an int, a float32, a string, a []float32, an []int, an []int64 or a []string.
 type attr struct {
 	name  string
 	value any
@@ -122,6 +124,9 @@ func (a attr) encode() message {
 	case float32:
 		m.float(attributeFloat, v)
 		kind = attrFloat
+	case string:
+		m.text(attributeString, v)
+		kind = attrString
 	case []float32:
 		for _, f := range v {
 			m.float(attributeFloats, f)

@@ -1,11 +1,36 @@
 package onnx
 
-import "dkpipe/trainers/model"
+import (
+	"slices"
 
-// recurrentWeights are the three tensors of an ONNX recurrent operator. A gate's rows follow each other; ONNX wants them
-// as [directions, gates·units, features].
-type recurrentWeights struct {
-	kernel, recurrent, bias string // bias is empty when there is none
+	"dkpipe/trainers/model"
+)
+
+// cell says what of an ONNX recurrent operator differs between the kinds.
+type cell struct {
+	kind      string // RNN, LSTM, GRU
+	base      *model.Recurrent
+	functions []string // activations, in ONNX' order
+	order     []int    // Keras' gates in ONNX' order
+	attrs     []attr
+}
+
+func cellOf(op model.Op) cell {
+	switch op := op.(type) {
+	case *model.SimpleRNN:
+		return cell{kind: "RNN", base: &op.Recurrent, functions: []string{op.Activation}, order: []int{0}}
+	case *model.LSTM: // Keras has the gates input, forget, candidate, output; ONNX input, output, forget, candidate
+		return cell{kind: "LSTM", base: &op.Recurrent, order: []int{0, 3, 1, 2},
+			functions: []string{op.RecurrentActivation, op.Activation, op.Activation}} // of gates, of the candidate, of the cell's state
+	case *model.GRU: // both have the gates update, reset, candidate
+		after := 0
+		if op.ResetAfter {
+			after = 1
+		}
+		return cell{kind: "GRU", base: &op.Recurrent, functions: []string{op.RecurrentActivation, op.Activation}, order: []int{0, 1, 2},
+			attrs: []attr{{"linear_before_reset", after}}}
+	}
+	return cell{}
 }
 
 // gated turns a kernel [features, gates·units] round, with its gates in another order.
@@ -34,43 +59,28 @@ func reorder(bias []float32, units int, order ...int) []float32 {
 	return out
 }
 
-// lstmWeights: Keras has the gates input, forget, candidate, output; ONNX input, output, forget, candidate.
-func (b *builder) lstmWeights(op *model.LSTM, p map[string]param) recurrentWeights {
-	order := []int{0, 3, 1, 2}
-	w := recurrentWeights{kernel: b.put(gated(p["kernel"], op.Units, order...)), recurrent: b.put(gated(p["recurrent_kernel"], op.Units, order...))}
+// weights adds the tensors of a recurrent operator. Its bias has two halves, of the products with the kernel and with the
+// recurrent kernel; only a GRU that resets after has both.
+func (c cell) weights(b *builder, p map[string]param) []string {
+	units := c.base.Units
+	all := []string{b.put(gated(p["kernel"], units, c.order...)), b.put(gated(p["recurrent_kernel"], units, c.order...))}
 	if bias, ok := p["bias"]; ok {
-		both := append(reorder(bias.data, op.Units, order...), make([]float32, 4*op.Units)...)
-		w.bias = b.weights(bias.name, []int{1, 8 * op.Units}, both)
+		width := len(c.order) * units
+		both := append(reorder(bias.data[:width], units, c.order...), bias.data[width:]...)
+		both = append(both, make([]float32, 2*width-len(both))...)
+		all = append(all, b.weights(bias.name, []int{1, 2 * width}, both))
 	}
-	return w
+	return all
 }
 
-// gruWeights: both have the gates update, reset, candidate.
-func (b *builder) gruWeights(op *model.GRU, p map[string]param) recurrentWeights {
-	order := []int{0, 1, 2}
-	w := recurrentWeights{kernel: b.put(gated(p["kernel"], op.Units, order...)), recurrent: b.put(gated(p["recurrent_kernel"], op.Units, order...))}
-	if bias, ok := p["bias"]; ok {
-		both := append([]float32(nil), bias.data...)
-		if !op.ResetAfter {
-			both = append(both, make([]float32, 3*op.Units)...)
-		}
-		w.bias = b.weights(bias.name, []int{1, 6 * op.Units}, both)
-	}
-	return w
-}
-
-// recurrent translates an LSTM or GRU over rows of shape [steps, features].
-func (b *builder) recurrent(kind string, op *model.Recurrent, w recurrentWeights, x tensorValue, shape []int, l model.Layer, attrs ...attr) (tensorValue, error) {
-	functions := []string{op.RecurrentActivation, op.Activation}
-	if kind == "LSTM" {
-		functions = append(functions, op.Activation) // of the candidate, and of the cell's state
-	}
+// activations are the attributes that name the functions and give their parameters.
+func (c cell) activations(l model.Layer) ([]attr, error) {
 	var ops []string
 	var alphas, betas []float32
-	for _, name := range functions {
+	for _, name := range c.functions {
 		f, alpha, beta := gate(name)
 		if f == "" {
-			return tensorValue{}, unsupported("export to keras or safetensors", "layer %s (%s): activation %q has no equivalent in a recurrent layer", l.Name, l.Op.Kind(), name)
+			return nil, unsupported("export to keras or safetensors", "layer %s (%s): activation %q has no equivalent in a recurrent layer", l.Name, l.Op.Kind(), name)
 		}
 		ops = append(ops, f)
 		switch f { // only these have parameters; the lists skip the others
@@ -80,22 +90,37 @@ func (b *builder) recurrent(kind string, op *model.Recurrent, w recurrentWeights
 			alphas = append(alphas, alpha)
 		}
 	}
-	attrs = append(attrs, attr{"hidden_size", op.Units}, attr{"activations", ops})
+	attrs := []attr{{"activations", ops}}
 	if len(alphas) > 0 {
 		attrs = append(attrs, attr{"activation_alpha", alphas})
 	}
 	if len(betas) > 0 {
 		attrs = append(attrs, attr{"activation_beta", betas})
 	}
-	inputs := []string{b.transposed(x.name, 1, 0, 2), w.kernel, w.recurrent}
-	if w.bias != "" {
-		inputs = append(inputs, w.bias)
+	return attrs, nil
+}
+
+// recurrent translates a recurrent layer over rows of shape [steps, features]. With backwards, its results for all steps
+// come from the last step to the first, else from the first to the last, whichever way it goes.
+func (b *builder) recurrent(op model.Op, p map[string]param, x tensorValue, shape []int, l model.Layer, backwards bool) (tensorValue, error) {
+	c := cellOf(op)
+	attrs, err := c.activations(l)
+	if err != nil {
+		return tensorValue{}, err
 	}
-	all, end := b.name(kind), b.name(kind)
-	b.addMany(kind, inputs, []string{all, end}, attrs...)
-	if !op.ReturnSequences { // [1, N, units]
+	attrs = slices.Concat(c.attrs, attrs, []attr{{"hidden_size", c.base.Units}})
+	if c.base.GoBackwards {
+		attrs = append(attrs, attr{"direction", "reverse"})
+	}
+	inputs := append([]string{b.transposed(x.name, 1, 0, 2)}, c.weights(b, p)...)
+	all, end := b.name(c.kind), b.name(c.kind)
+	b.addMany(c.kind, inputs, []string{all, end}, attrs...)
+	if !c.base.ReturnSequences { // [1, N, units]
 		return tensorValue{name: b.node("Squeeze", []string{end, b.indices(0)}), shape: shape}, nil
 	}
-	steps := b.node("Squeeze", []string{all, b.indices(1)}) // [steps, N, units]
+	steps := b.node("Squeeze", []string{all, b.indices(1)}) // [steps, N, units], in the order of x
+	if backwards {
+		steps = b.node("Slice", []string{steps, b.indices(-1), b.indices(-1 - x.shape[0]), b.indices(0), b.indices(-1)})
+	}
 	return tensorValue{name: b.transposed(steps, 1, 0, 2), shape: shape}, nil
 }
