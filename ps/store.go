@@ -14,7 +14,7 @@ type Task struct {
 	// Decree is waited for: the newest that the worker knows of when it stages, that of its ack when it fetches.
 	Decree uint64
 	Epoch  uint64 // of the table that the worker has; one of an older table is fenced off
-	// Conn numbers the connections that a worker's tasks come over; what comes late over an old one is not staged.
+	// Conn numbers the connections that a worker's tasks come over; what comes late over an old one is refused.
 	Conn uint64
 }
 
@@ -255,7 +255,8 @@ func (s *Store) Lend(w Worker, n int) ([]float32, error) {
 }
 
 // Take is Stage for a delta that belongs to the store from now on; it gives another buffer for it, or the same one after an
-// error or when the delta was of no use.
+// error or when the delta was of no use. ErrSuperseded: something of the same worker has come over a newer connection; it is no
+// longer listened to over this one.
 func (s *Store) Take(ctx context.Context, t Task, delta []float32) (spare []float32, bad int, err error) {
 	bad = unfit(delta)
 	m, err := s.await(ctx, t)
@@ -266,7 +267,9 @@ func (s *Store) Take(ctx context.Context, t Task, delta []float32) (spare []floa
 	switch {
 	case len(delta) != len(s.state.Centre):
 		return delta, bad, wrongLength(t.Worker, "the delta", len(delta), len(s.state.Centre))
-	case t.Seq <= m.applied || t.Conn < m.conn || bad >= 0:
+	case t.Conn < m.conn:
+		return delta, bad, &Error{Kind: "internal", Message: fmt.Sprintf("worker %d: commit %d over an old connection", t.Worker, t.Seq), Err: ErrSuperseded}
+	case t.Seq <= m.applied || bad >= 0:
 		return delta, bad, nil
 	}
 	spare = m.delta

@@ -3,6 +3,7 @@ package psrpc
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -131,6 +132,9 @@ func (s *DataServer) work(ss grpc.ServerStream) error {
 			}
 			spare, bad, err := store.Take(ss.Context(), t, vector)
 			vector, result.Bad = spare, int64(bad+1)
+			if errors.Is(err, ps.ErrSuperseded) { // this stream was given up, or began later than one that was: another one is newer
+				return status.Error(codesUnavailable, err.Error())
+			}
 			if err != nil {
 				result.Fault = toFault(err)
 			}

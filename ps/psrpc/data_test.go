@@ -224,6 +224,45 @@ func TestPausedDataServerCostsTimeOnly(t *testing.T) {
 	}
 }
 
+// A stream that the client has given up may begin at the data server when the one in its place is there already. The client then
+// opens another one, instead of commits that the data server has no delta of.
+func TestAStreamThatBeganLateTakesNobodysPlace(t *testing.T) {
+	srv := newCore(t, make([]float32, 3), ps.Options{})
+	ticket := NewTicket()
+	lost := make(chan error, 1)
+	addr := group(t, srv, 1, ServerOptions{Ticket: ticket}, func(err error) {
+		srv.Abort(err)
+		lost <- err
+	}, nil)
+	c := client(t, ClientOptions{Address: addr.String(), Ticket: ticket})
+	dst := make([]float32, 3)
+	push := func(seq uint64) {
+		t.Helper()
+		if _, err := c.Exchange(t.Context(), ones(c, seq, seq-1), dst); err != nil || dst[2] != float32(seq) {
+			t.Fatalf("commit %d: %v, %v", seq, dst, err)
+		}
+	}
+	push(1)
+	late, err := open(t.Context(), c.blocks[0].conn, methodWork)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer late.close()
+	table, _ := srv.Table()
+	task := ps.Task{Worker: c.Worker(), Incarnation: c.Incarnation(), Seq: 2, Epoch: table.Epoch}
+	if _, err := late.ask(task, true, ones(c, 2, 1).Delta, new(packer)); err != nil {
+		t.Fatal(err)
+	}
+	for seq := range uint64(3) {
+		push(seq + 2)
+	}
+	select {
+	case err := <-lost:
+		t.Error(err)
+	default:
+	}
+}
+
 // A life that was over before the exchange began does not wait at a data server for a decree that it may never get.
 func TestADataServerIsNotAskedInALifeThatIsOver(t *testing.T) {
 	srv := newCore(t, make([]float32, 3), ps.Options{Workers: 2})

@@ -177,7 +177,7 @@ func (w *simWorker) receive(r reply) error {
 		switch {
 		case errors.Is(r.err, ps.ErrFenced):
 			return w.join()
-		case errors.Is(r.err, ps.ErrProtocol) && (s.Faults > 0 || len(s.Script) > 0):
+		case errors.Is(r.err, ps.ErrProtocol) && (s.Faults > 0 || len(s.Script) > 0), errors.Is(r.err, ps.ErrSuperseded) && r.shard.kind == stage:
 			return nil // an old message that arrived late; the present one is answered apart
 		case errors.Is(r.err, ps.ErrSuperseded) && r.shard.kind == fetch:
 			w.shard.kind, w.shard.left = whole, 0 // another reply took its place: ask for one more
