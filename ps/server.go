@@ -78,10 +78,15 @@ type Server struct {
 
 type waiter struct{ ch chan Answer }
 
+// lease is how long a life is believed in. After a Rollback the workers that had one get one to come back, of incarnation 0; it
+// begins when Expire looks at it first, which is when it has an end.
 type lease struct {
 	incarnation uint64
 	until       time.Time
 }
+
+// ComeBack is how long a worker that had a lease may take to join again after a Rollback, before it is given up.
+const ComeBack = 30 * time.Second
 
 // NewServer serves a core, which from now on belongs to it. obs may be nil.
 func NewServer(core *Core, obs Observer) *Server {
@@ -108,8 +113,11 @@ func (s *Server) Join(w Worker) (uint64, error) {
 		s.leave(w, m.incarnation, "it joined again")
 	}
 	incarnation, err := s.core.Join(w)
-	if err == nil && s.obs != nil {
-		s.obs.Membership(w, incarnation, true, "")
+	if err == nil {
+		delete(s.leases, w)
+		if s.obs != nil {
+			s.obs.Membership(w, incarnation, true, "")
+		}
 	}
 	return incarnation, err
 }
@@ -311,7 +319,7 @@ func (s *Server) Table() (Table, bool) {
 }
 
 // Rollback goes back to a snapshot while the run goes on; see Core.Rollback. A run that has finished stays finished, unless it
-// was aborted.
+// was aborted. Workers that had a lease have ComeBack to join again, or Expire gives them up.
 func (s *Server) Rollback(snapshot *Snapshot) error { return s.Replace(-1, nil, snapshot) }
 
 // Guard makes the loss of a data server a pause: calls get ErrSuspended until Replace, Rollback or Abort. lost is told which
@@ -367,8 +375,10 @@ func (s *Server) Replace(server int, by Keeper, snapshot *Snapshot) error {
 	if s.ended {
 		s.ended, s.finished = false, make(chan struct{})
 	}
-	clear(s.leases)
 	for _, m := range in {
+		if _, leased := s.leases[m.id]; leased && m.in() {
+			s.leases[m.id] = lease{} // those of a Rollback before it go on
+		}
 		if m.in() && s.obs != nil {
 			s.obs.Membership(m.id, m.incarnation, false, "the server went back to a checkpoint")
 		}
@@ -448,19 +458,31 @@ func (s *Server) Touch(w Worker, incarnation uint64, until time.Time) error {
 	return nil
 }
 
-// Expire lets those leave whose lease ended before now, and gives them in no particular order.
+// Expire lets those leave whose lease ended before now, and gives them in no particular order. While a run is suspended or
+// aborted nobody can be heard of, and no lease ends.
 func (s *Server) Expire(now time.Time) []Worker {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	defer s.after()
+	if s.core.aborted != nil {
+		return nil
+	}
 	var out []Worker
 	for w, l := range s.leases {
-		if l.until.Before(now) {
-			if s.leave(w, l.incarnation, "its lease ran out") == nil {
-				out = append(out, w)
-			}
-			delete(s.leases, w)
+		why := "its lease ran out"
+		switch {
+		case l.until.IsZero():
+			s.leases[w] = lease{until: now.Add(ComeBack)}
+			continue
+		case !l.until.Before(now):
+			continue
+		case l.incarnation == 0:
+			why = "it did not come back after a data server was lost"
 		}
+		if s.leave(w, l.incarnation, why) == nil {
+			out = append(out, w)
+		}
+		delete(s.leases, w)
 	}
 	return out
 }

@@ -2,6 +2,7 @@ package ps_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"slices"
@@ -94,5 +95,65 @@ func TestARecorderIsToldEveryCallOnceInOrder(t *testing.T) {
 	want := []string{"member0 true", "member1 true", "1 0 0 0", "2 0 3 0", "2 1 2 1", "3 0 0 0", "3 1 0 0", "4 1 0 0", "5 -1 0 0", "member1 false"}
 	if !slices.Equal(rec.lines, want) {
 		t.Errorf("told\n%q, want\n%q", rec.lines, want)
+	}
+}
+
+// Workers join again after a Rollback, and who does not is given up, also when the run goes back once more meanwhile. The time
+// begins when the run goes on, and a worker in the same process has as much as it wants.
+func TestWorkersComeBackAfterARollback(t *testing.T) {
+	core, err := ps.NewCore([]float32{0}, pstest.Add{}, ps.Options{Mode: ps.Rounds, Workers: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := ps.NewServer(core, nil)
+	now := time.Unix(1000, 0)
+	lives := map[ps.Worker]uint64{}
+	join := func(all ...ps.Worker) {
+		t.Helper()
+		for _, w := range all {
+			life, err := srv.Join(w)
+			if err == nil && w < 2 {
+				err = srv.Touch(w, life, now.Add(time.Second))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			lives[w] = life
+		}
+	}
+	expire := func(after time.Duration, want ...ps.Worker) {
+		t.Helper()
+		if now = now.Add(after); !slices.Equal(srv.Expire(now), want) {
+			t.Fatalf("the wrong ones expire, not %v", want)
+		}
+	}
+	saved := srv.Snapshot()
+	back := func(after time.Duration) {
+		t.Helper()
+		srv.Abort(errors.New("a data server is lost"))
+		expire(after)
+		if err := srv.Rollback(saved); err != nil {
+			t.Fatal(err)
+		}
+	}
+	join(0, 1, 2)
+	back(time.Hour)
+	expire(0)
+	join(0, 2)
+	expire(time.Second)
+	back(0)
+	expire(time.Second)
+	expire(ps.ComeBack, 1)
+	join(0, 2)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	pushed := make(chan error, 1)
+	push := func(w ps.Worker) error {
+		_, err := srv.Exchange(ctx, ps.Commit{Worker: w, Incarnation: lives[w], Seq: 1, Steps: 1, Delta: []float32{1}}, make([]float32, 1))
+		return err
+	}
+	go func() { pushed <- push(0) }()
+	if err := errors.Join(push(2), <-pushed); err != nil {
+		t.Error(err)
 	}
 }

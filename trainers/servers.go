@@ -44,12 +44,8 @@ type Recovered interface {
 // DefaultKeep is the time between two copies of the state of a run with data servers.
 const DefaultKeep = 10 * time.Second
 
-const (
-	// comeBack is how long a worker may take to join again after the run went back.
-	comeBack = 30 * time.Second
-	// maxLosses is how often a data server may be lost before anything was committed since the last time.
-	maxLosses = 3
-)
+// maxLosses is how often a data server may be lost before anything was committed since the last time.
+const maxLosses = 3
 
 // guard keeps copies of a run's state and takes the run back to the last one when a data server is lost. A nil guard belongs
 // to a run without data servers.
@@ -132,31 +128,22 @@ func (g *guard) snapshot(srv *ps.Server, w *watch, look func()) *ps.Snapshot {
 func (g *guard) run(ctx context.Context) {
 	beat := time.NewTicker(g.cfg.KeepEvery)
 	defer beat.Stop()
-	var late <-chan time.Time
-	var away []ps.Worker
 	for losses := 0; ; {
 		select {
 		case <-ctx.Done():
 			return
 		case <-beat.C:
 			g.snapshot(g.srv, g.watch, nil)
-		case <-late:
-			for _, w := range away { // an error: it is there again
-				_ = g.srv.Leave(w, 0, "it did not come back after a data server was lost")
-			}
-			late = nil
 		case <-g.wake:
 			if losses++; g.srv.Progress().Version > g.newest().Version {
 				losses = 1
 			}
-			away = g.srv.Progress().Joined
 			if err := g.recover(ctx, losses); err != nil {
 				if ctx.Err() == nil {
 					g.give(err)
 				}
 				return
 			}
-			late = time.After(comeBack)
 		}
 	}
 }

@@ -20,13 +20,14 @@
 //		TestFaultsOfWorkerProcesses TestWorkersJoinFromAnywhere TestPausedWorkerLosesItsLeaseAndMayRejoin
 //	commit repeated, lost or reordered:
 //		It is applied once, and a repeat gets the same answer. In rounds the bits are those of an undisturbed run.
-//		TestFaultsOfWorkerProcesses TestCutConnectionsCountEveryCommitOnce
+//		TestFaultsOfWorkerProcesses TestCutConnectionsCountEveryCommitOnce TestACopyThatComesLateDoesNotEndACall
+//		TestAStreamThatBeganLateTakesNobodysPlace
 //	data server lost:
 //		The run waits for another one in its place. All go back to the last checkpoint, or the last copy of the state that the
-//		coordinator keeps, and workers join again; what came after it is done again, and reported. A round that was open is. One that
-//		was paused only is waited for, and nothing is lost.
+//		coordinator keeps, and workers join again, or are given up after half a minute; what came after it is done again, and
+//		reported. A round that was open is. One that was paused only is waited for, and nothing is lost.
 //		TestAKilledDataServerIsReplaced TestAllDataServersKilledAtOnce TestAPausedDataServerLosesNothing TestDataServersByHand TestALostDataServerTakesTheRunBack
-//		TestStoppedAndKilledDataServerProcesses TestLostRoundIsMadeAgain
+//		TestStoppedAndKilledDataServerProcesses TestLostRoundIsMadeAgain TestWorkersComeBackAfterARollback
 //	coordinator lost:
 //		Another one goes on from the last checkpoint, with any number of workers; those that waited join it. Nobody else of the run
 //		outlives it for longer than a lease.
