@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -62,7 +63,11 @@ func asDkpipe() int {
 				_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 				select {} // the signal ends the process before this thread goes on
 			case stop:
+				goesOn := make(chan os.Signal, 1)
+				signal.Notify(goesOn, syscall.SIGCONT)
 				_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+				<-goesOn // the signal stops this thread only after a while
+				signal.Stop(goesOn)
 			}
 		}
 	}
