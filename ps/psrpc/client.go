@@ -43,7 +43,7 @@ type ClientOptions struct {
 	Retry time.Duration
 	// Resend is after how long a commit without an answer is sent again, over a stream of its own, to the coordinator and to the
 	// data servers. Most often it waits for a round; but neither side would ever notice that a message was lost on a connection
-	// that goes on. 0 means a minute.
+	// that goes on. The time begins anew with every piece of a vector that goes or comes. 0 means a minute.
 	Resend time.Duration
 }
 

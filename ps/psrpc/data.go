@@ -9,7 +9,6 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/status"
@@ -319,12 +318,12 @@ func (b *blocks) ask(ctx context.Context, t ps.Task, stage bool, vector []float3
 				return err
 			}
 		}
-		up := b.up
-		stop := context.AfterFunc(ctx, up.cancel)
-		late := time.AfterFunc(b.client.opts.resend(), up.cancel) // as in Client.try: a task may be asked twice
-		result, err = up.ask(t, stage, vector, &b.packer)
-		if inTime := late.Stop(); !stop() || !inTime || err != nil {
-			up.close()
+		again, err := b.up.patient(ctx, b.client.opts.resend(), func() (err error) { // as in Client.try: a task may be asked twice
+			result, err = b.up.ask(t, stage, vector, &b.packer)
+			return err
+		})
+		if !again {
+			b.up.close()
 			b.up = nil
 		}
 		return err
@@ -340,15 +339,15 @@ func (b *blocks) ask(ctx context.Context, t ps.Task, stage bool, vector []float3
 
 func (u *upstream) ask(t ps.Task, stage bool, vector []float32, p *packer) (*pspb.Result, error) {
 	task := &pspb.Task{Worker: int32(t.Worker), Incarnation: t.Incarnation, Seq: t.Seq, Decree: t.Decree, Epoch: t.Epoch, Stage: stage, ReplyCodec: uint32(p.reply())}
-	err := u.stream.SendMsg(&outgoing{control: task})
+	err := u.SendMsg(&outgoing{control: task})
 	if err == nil && stage {
-		err = p.send(u.stream, t.Seq, vector, u.pool)
+		err = p.send(u, t.Seq, vector, u.pool)
 	}
 	if err != nil && err != io.EOF { // io.EOF: the server ended the stream; RecvMsg gives the reason
 		return nil, err
 	}
 	result := new(pspb.Result)
-	if err := u.stream.RecvMsg(&incoming{control: result}); err != nil {
+	if err := u.RecvMsg(&incoming{control: result}); err != nil {
 		if err == io.EOF {
 			err = status.Error(codesUnavailable, "the data server ended the stream")
 		}

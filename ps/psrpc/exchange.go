@@ -22,11 +22,43 @@ type upstream struct {
 	cancel context.CancelFunc
 	pool   *framePool
 	in     incoming
+	wait   time.Duration // that a call lasts without a message in either direction until the stream is given up; see patient
+	late   *time.Timer   // of the call that goes on; nil: it may last
 }
 
 func (u *upstream) close() {
 	if u != nil {
 		u.cancel()
+	}
+}
+
+// patient runs a call that is given up when nothing moves for wait: a vector may take its time on a slow link. It says whether the
+// stream can be used for another call.
+func (u *upstream) patient(ctx context.Context, wait time.Duration, call func() error) (again bool, err error) {
+	stop := context.AfterFunc(ctx, u.cancel)
+	u.wait, u.late = wait, time.AfterFunc(wait, u.cancel)
+	err = call()
+	inTime := u.late.Stop()
+	return stop() && inTime && err == nil, err
+}
+
+// SendMsg is that of the stream.
+func (u *upstream) SendMsg(m any) error {
+	err := u.stream.SendMsg(m)
+	u.moved()
+	return err
+}
+
+// RecvMsg is that of the stream.
+func (u *upstream) RecvMsg(m any) error {
+	err := u.stream.RecvMsg(m)
+	u.moved()
+	return err
+}
+
+func (u *upstream) moved() {
+	if u.late != nil && u.late.Stop() { // else it is given up
+		u.late.Reset(u.wait)
 	}
 }
 
@@ -106,12 +138,13 @@ func (c *Client) try(ctx context.Context, push *pspb.Push, delta, dst []float32)
 			return ps.Ack{}, err
 		}
 	}
-	up := c.up
-	stop := context.AfterFunc(ctx, up.cancel)
-	late := time.AfterFunc(c.opts.resend(), up.cancel) // retry sends it again, and it still counts once
-	pull, err := up.exchange(push, delta, dst, &c.packer)
-	if inTime := late.Stop(); !stop() || !inTime || err != nil {
-		up.close()
+	var pull *pspb.Pull
+	again, err := c.up.patient(ctx, c.opts.resend(), func() (err error) { // retry sends it again, and it still counts once
+		pull, err = c.up.exchange(push, delta, dst, &c.packer)
+		return err
+	})
+	if !again {
+		c.up.close()
 		c.up = nil
 	}
 	if err != nil {
@@ -123,15 +156,15 @@ func (c *Client) try(ctx context.Context, push *pspb.Push, delta, dst []float32)
 // exchange sends the commit and receives the answer. An error means that the stream cannot be used any more.
 func (u *upstream) exchange(push *pspb.Push, delta, dst []float32, p *packer) (*pspb.Pull, error) {
 	push.ReplyCodec = uint32(p.reply())
-	err := u.stream.SendMsg(&outgoing{control: push})
+	err := u.SendMsg(&outgoing{control: push})
 	if err == nil {
-		err = p.send(u.stream, push.Seq, delta, u.pool)
+		err = p.send(u, push.Seq, delta, u.pool)
 	}
 	if err != nil && err != io.EOF { // io.EOF: the server ended the stream; RecvMsg gives the reason
 		return nil, err
 	}
 	pull := new(pspb.Pull)
-	if err := u.stream.RecvMsg(&incoming{control: pull}); err != nil {
+	if err := u.RecvMsg(&incoming{control: pull}); err != nil {
 		if err == io.EOF {
 			err = status.Error(codes.Unavailable, "the server ended the stream")
 		}

@@ -21,7 +21,7 @@ func (p *packer) reply() Codec {
 // timed receives a reply and looks how fast it comes.
 func (p *packer) timed(u *upstream, dst []float32) error {
 	start := time.Now()
-	if err := receive(u.stream, dst, &u.in); err != nil {
+	if err := receive(u, dst, &u.in); err != nil {
 		return err
 	}
 	p.measured(len(dst), time.Since(start))
