@@ -55,9 +55,10 @@ type Adder interface {
 // whose Adopt is then not called as it goes on from the centre anyway, or else with delta being x itself.
 type Piecewise interface {
 	Local
-	// Pieces gives what takes the steps over n parameters in the place of Step; nil where that is not possible, such as with
-	// an optimizer that has to see the whole gradient.
-	Pieces(n int) Mover
+	// Pieces gives what takes the steps in the place of Step; nil where that is not possible, such as with an optimizer that has
+	// to see the whole gradient. delta is what Delta will be called with, as long as the parameters: a Local that does not look
+	// at base may build it up there.
+	Pieces(delta []float32) Mover
 }
 
 // Mover takes a step piece by piece.

@@ -101,8 +101,8 @@ func (h *heavy) swing(v, x, y []float32) {
 }
 
 // Pieces implements Piecewise.
-func (h *heavy) Pieces(n int) Mover {
-	h.room(n)
+func (h *heavy) Pieces(delta []float32) Mover {
+	h.room(len(delta))
 	if p := optim.Pieces(h.opt); p != nil {
 		return heavyPieces{h, p}
 	}

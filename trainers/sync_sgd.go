@@ -83,15 +83,16 @@ var (
 )
 
 func (g *gradients) Step(x, grads []float32) {
-	g.Pieces(len(x)).Begin()
+	if g.sum == nil {
+		g.sum = make([]float32, len(x))
+	}
+	g.Begin()
 	g.Update(0, x, grads)
 }
 
-// Pieces implements Piecewise.
-func (g *gradients) Pieces(n int) Mover {
-	if g.sum == nil {
-		g.sum = make([]float32, n)
-	}
+// Pieces implements Piecewise: the sum is in the delta.
+func (g *gradients) Pieces(delta []float32) Mover {
+	g.sum = delta
 	return g
 }
 

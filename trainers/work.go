@@ -185,19 +185,8 @@ func newWorker(cfg WorkerConfig) (*worker, error) {
 // which an elastic difference is not taken to. Else the delta takes the place of the gradient, which nobody needs between two
 // windows. A delta that is on its way while steps go on has a vector of its own.
 func (w *worker) vectors() error {
-	d, _ := w.cfg.Replica.(model.Descender)
-	if p, ok := w.local.(Piecewise); ok && d != nil {
-		if m := p.Pieces(len(w.x)); m != nil {
-			w.descend = d
-			w.mover = m
-			w.move = func(at int, grads []float32) { m.Update(at, w.x[at:at+len(grads)], grads) }
-			if _, adds := w.local.(Adder); w.delta == nil && adds {
-				w.delta, w.reply = w.base, w.x
-			} else if w.delta == nil {
-				w.delta = w.x
-			}
-			return nil
-		}
+	if w.inPieces() {
+		return nil
 	}
 	grads := w.cfg.Replica.Grads()
 	if len(grads) != len(w.x) {
@@ -350,6 +339,28 @@ func (w *worker) step(b *pipeline.Batch) error {
 	w.samples += int64(b.Rows)
 	w.lossSum += float64(loss) * float64(b.Rows)
 	return nil
+}
+
+// inPieces says whether gradients come in pieces.
+func (w *worker) inPieces() bool {
+	d, descends := w.cfg.Replica.(model.Descender)
+	p, ok := w.local.(Piecewise)
+	if !ok || !descends {
+		return false
+	}
+	delta, reply := w.delta, w.reply
+	if _, adds := w.local.(Adder); delta == nil && adds {
+		delta, reply = w.base, w.x
+	} else if delta == nil {
+		delta = w.x
+	}
+	m := p.Pieces(delta)
+	if m == nil {
+		return false
+	}
+	w.delta, w.reply, w.descend, w.mover = delta, reply, d, m
+	w.move = func(at int, grads []float32) { m.Update(at, w.x[at:at+len(grads)], grads) }
+	return true
 }
 
 // gradient computes the gradient of a batch; where it comes in pieces the step is taken on the way.

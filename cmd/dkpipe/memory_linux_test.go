@@ -57,14 +57,14 @@ func TestMemoryOfAWorker(t *testing.T) {
 		optimizer string
 		trainer   string
 		slots     int
-		own       int // vectors that the trainer keeps: EAMSGD its velocity, synchronous SGD the sum of gradients
+		own       int // vectors that the trainer keeps: EAMSGD its velocity
 	}{
 		{"sgd", "agn", 0, 0},
 		{"adam", "agn", 2, 0},
 		{"adam", "aeasgd", 2, 0},
 		{"sgd", "single", 0, 0},
 		{"sgd", "eamsgd", 0, 1},
-		{"sgd", "sync_sgd", 0, 1},
+		{"sgd", "sync_sgd", 0, 0}, // the slots are the server's
 	} {
 		name := c.trainer + "-" + c.optimizer
 		t.Run(name, func(t *testing.T) {

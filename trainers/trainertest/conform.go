@@ -250,16 +250,20 @@ func piecewise(t *testing.T, a trainers.Algorithm) {
 	if !ok {
 		return
 	}
-	mover := local.Pieces(n)
-	if mover == nil {
-		t.Fatal("no pieces of an optimizer that can do them")
-	}
-	_, adds := local.(trainers.Adder)
 	rnd := rand.New(rand.NewPCG(8, 1))
 	x, base, delta, grads, reply := make([]float32, n), make([]float32, n), make([]float32, n), make([]float32, n), make([]float32, n)
 	fill(rnd, base)
 	copy(x, base)
 	px, pbase := slices.Clone(x), slices.Clone(base)
+	pdelta := px
+	_, adds := local.(trainers.Adder)
+	if adds {
+		pdelta = pbase
+	}
+	mover := local.Pieces(pdelta)
+	if mover == nil {
+		t.Fatal("no pieces of an optimizer that can do them")
+	}
 	for window, steps := range []int{1, 4, 2, 1, 7} {
 		for range steps {
 			fill(rnd, grads)
@@ -271,10 +275,6 @@ func piecewise(t *testing.T, a trainers.Algorithm) {
 			}
 		}
 		whole.Delta(delta, x, base, steps)
-		pdelta := px
-		if adds {
-			pdelta = pbase
-		}
 		local.Delta(pdelta, px, pbase, steps)
 		if !bitEqual(delta, pdelta) {
 			t.Fatalf("window %d: in place the delta is %v, else %v", window+1, pdelta, delta)
