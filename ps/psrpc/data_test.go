@@ -102,16 +102,7 @@ func TestCutConnectionsToDataServersCountEveryCommitOnce(t *testing.T) {
 				return proxies[len(proxies)-1].address()
 			})
 			p := newProxy(t, addr, cuts)
-			var all sync.WaitGroup
-			for w := range ps.Worker(workers) {
-				c := client(t, ClientOptions{Address: p.address(), Ticket: ticket, Worker: w})
-				all.Go(func() {
-					if err := run(t.Context(), c, shards); err != nil {
-						t.Error(err)
-					}
-				})
-			}
-			all.Wait()
+			together(t, workers, ClientOptions{Address: p.address(), Ticket: ticket}, shards)
 			centre := make([]float32, floats)
 			if _, err := srv.Centre(centre); err != nil {
 				t.Fatal(err)

@@ -8,7 +8,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -30,16 +29,7 @@ func TestCutConnectionsCountEveryCommitOnce(t *testing.T) {
 		ticket := NewTicket()
 		addr := serve(t, srv, "127.0.0.1:0", ServerOptions{Ticket: ticket, Heartbeat: time.Second, Grace: time.Minute})
 		p := newProxy(t, addr, newBudget(uint64(mode), 60))
-		var all sync.WaitGroup
-		for w := range ps.Worker(workers) {
-			c := client(t, ClientOptions{Address: p.address(), Ticket: ticket, Worker: w})
-			all.Go(func() {
-				if err := run(t.Context(), c, shards); err != nil {
-					t.Error(err)
-				}
-			})
-		}
-		all.Wait()
+		together(t, workers, ClientOptions{Address: p.address(), Ticket: ticket}, shards)
 		centre := make([]float32, floats)
 		if _, err := srv.Centre(centre); err != nil {
 			t.Fatal(err)
@@ -58,37 +48,6 @@ func TestCutConnectionsCountEveryCommitOnce(t *testing.T) {
 			t.Errorf("mode %d: %d cuts and %d repeats do not prove much", mode, p.cuts, stats.Duplicates)
 		}
 	}
-}
-
-// run is a worker: three samples a unit, each a commit that adds 1 everywhere.
-func run(ctx context.Context, c *Client, shards int) error {
-	w, life := c.Worker(), c.Incarnation()
-	dst, delta := make([]float32, c.Len()), make([]float32, c.Len())
-	for i := range delta {
-		delta[i] = 1
-	}
-	var seq uint64
-	ack, err := c.Exchange(ctx, ps.Commit{Worker: w, Incarnation: life}, dst)
-	for err == nil {
-		var u ps.Unit
-		var turn ps.Turn
-		if u, turn, err = c.Next(ctx, w, life); err != nil || turn == ps.Done {
-			break
-		}
-		if turn != ps.Work || u.Cursor != nil {
-			return errors.New("a unit came twice")
-		}
-		for row := range 3 {
-			seq++
-			at := ps.Position{Unit: u.ID, Cursor: []byte{byte(row)}, Done: row == 2}
-			ack, err = c.Exchange(ctx, ps.Commit{Worker: w, Incarnation: life, Seq: seq, Base: ack.Version, Steps: 1, Samples: 1,
-				Delta: delta, Positions: []ps.Position{at}}, dst)
-			if err != nil {
-				return err
-			}
-		}
-	}
-	return err
 }
 
 // A killed process is noticed by its connection, within the grace and long before a lease.
@@ -334,9 +293,8 @@ func TestACopyThatComesLateDoesNotEndACall(t *testing.T) {
 		t.Helper()
 		called, copied := make(chan error, 1), make(chan error, 1)
 		go func() { called <- call() }()
-		for waiting++; srv.Progress().Waiting != waiting; {
-			runtime.Gosched()
-		}
+		waiting++
+		awaiting(t, srv, waiting)
 		go func() { copied <- copy() }()
 		select {
 		case err := <-copied:

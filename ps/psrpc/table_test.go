@@ -176,9 +176,7 @@ func TestLostRoundIsMadeAgain(t *testing.T) {
 		_, err := a.Exchange(t.Context(), ones(a, 1, 0), make([]float32, 8))
 		first <- err
 	}()
-	for srv.Progress().Waiting == 0 {
-		runtime.Gosched()
-	}
+	awaiting(t, srv, 1)
 	if err := srv.Rollback(saved); err != nil {
 		t.Fatal(err)
 	}
