@@ -141,7 +141,7 @@ func TestARunWithoutWorkersEnds(t *testing.T) {
 
 // TestRoundsDoNotWaitForWorkersThatNeverCome: they are given up after join_seconds, with a word, and may come later.
 func TestRoundsDoNotWaitForWorkersThatNeverCome(t *testing.T) {
-	f := &faulted{joined: startJoined(t, "--set", "train.workers=4,train.epochs=100000,train.trainer=local_sgd,train.join_seconds=1")}
+	f := &faulted{joined: startJoined(t, "--set", "train.workers=4,train.epochs=100000,train.trainer=local_sgd,train.join_seconds=5")}
 	f.proxy = newCutter(t, f.address)
 	for w := range 2 {
 		f.workers = append(f.workers, f.start(t, w))

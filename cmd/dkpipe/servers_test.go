@@ -293,10 +293,10 @@ func TestAKilledCoordinatorLeavesNobody(t *testing.T) {
 	}
 
 	ticket := ticketVariable + "=" + psrpc.NewTicket().Text()
-	server, address := startServer(t, []string{ticket}, "--listen", "127.0.0.1:0", "--patience", "1s", "--json")
+	server, address := startServer(t, []string{ticket}, "--listen", "127.0.0.1:0", "--patience", "4s", "--json")
 	events := filepath.Join(t.TempDir(), "events")
 	p := start(t, dir, []string{ticket}, append(long, "--events", events, "--launch", "join", "--servers", address)...)
-	w := start(t, t.TempDir(), []string{ticket}, "worker", "--connect", event(t, events, "listening", nil)["address"].(string), "--patience", "1s")
+	w := start(t, t.TempDir(), []string{ticket}, "worker", "--connect", event(t, events, "listening", nil)["address"].(string), "--patience", "4s")
 	event(t, events, "epoch", nil)
 	if err := p.cmd.Process.Signal(syscall.SIGKILL); err != nil {
 		t.Fatal(err)

@@ -96,7 +96,7 @@ func TestKilledAndStoppedProcesses(t *testing.T) {
 		o      ServerOptions
 	}{
 		{"SIGKILL", syscall.SIGKILL, ServerOptions{Heartbeat: time.Hour, Grace: 50 * time.Millisecond}},
-		{"SIGSTOP", syscall.SIGSTOP, ServerOptions{Heartbeat: 200 * time.Millisecond, Grace: time.Hour}},
+		{"SIGSTOP", syscall.SIGSTOP, ServerOptions{Heartbeat: time.Second, Grace: time.Hour}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			srv := newCore(t, []float32{0}, ps.Options{Workers: 2, Shards: 1, Epochs: 1})
