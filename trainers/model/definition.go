@@ -109,6 +109,7 @@ func kinds() []Op {
 		&Activation{},
 		&AveragePooling2D{newPooling()},
 		newBatchNormalization(),
+		&Bidirectional{MergeMode: "concat"},
 		&Concatenate{Axis: -1},
 		newConv2D(),
 		&Dense{Activation: "linear", UseBias: true, KernelInitializer: GlorotUniform, BiasInitializer: Zeros},

@@ -231,3 +231,57 @@ Total params: 397,510 (1.52 MB)
 		}
 	}
 }
+
+// A layer that holds others has them with their defaults, and is frozen and named as any.
+func TestBidirectionalInALayerList(t *testing.T) {
+	d, err := FromLayers(parse(t, `
+- bidirectional: {layer: {lstm: {units: 3, return_sequences: true}}, merge_mode: sum, name: both, trainable: false}
+- bidirectional: {layer: {simple_rnn: {units: 2}}, backward_layer: {gru: {units: 2, go_backwards: true}}}
+`), []Input{{Name: "in", Shape: []int{4, 2}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	lstm := newLSTM()
+	lstm.Units, lstm.ReturnSequences = 3, true
+	first := d.Layers[0]
+	if got := first.Op.(*Bidirectional); first.Name != "both" || !first.Frozen || *got.Layer.Op.(*LSTM) != *lstm || got.MergeMode != "sum" || got.BackwardLayer.Op != nil {
+		t.Errorf("%+v: %+v", first, got)
+	}
+	if got := d.Shapes(); !slices.Equal(got["both"], []int{4, 3}) || !slices.Equal(got["bidirectional"], []int{4}) {
+		t.Errorf("shapes %v", got)
+	}
+	var names []string
+	vars, err := d.Variables()
+	for _, v := range vars {
+		names = append(names, fmt.Sprint(v.Name, v.Shape, v.State))
+	}
+	want := []string{
+		"both/forward_layer/kernel[2 12] true", "both/forward_layer/recurrent_kernel[3 12] true", "both/forward_layer/bias[12] true",
+		"both/backward_layer/kernel[2 12] true", "both/backward_layer/recurrent_kernel[3 12] true", "both/backward_layer/bias[12] true",
+		"bidirectional/forward_layer/kernel[3 2] false", "bidirectional/forward_layer/recurrent_kernel[2 2] false", "bidirectional/forward_layer/bias[2] false",
+		"bidirectional/backward_layer/kernel[3 6] false", "bidirectional/backward_layer/recurrent_kernel[2 6] false", "bidirectional/backward_layer/bias[2 6] false",
+	}
+	if err != nil || !slices.Equal(names, want) {
+		t.Errorf("variables %q: %v", names, err)
+	}
+	for doc, want := range map[string]string{
+		"- bidirectional: {layer: {dense: {units: 3}}}":          "no recurrent layer dense",
+		"- bidirectional: {layer: {lstm: {unit: 3}}}":            "unit",
+		"- bidirectional: {layer: {}}":                           "want one layer",
+		"- bidirectional: {layer: {lstm: {units: 1}, gru: {}}}":  "want one layer",
+		"- bidirectional: {layer: {bidirectional: {}}, name: b}": "no recurrent layer bidirectional",
+	} {
+		if _, err := FromLayers(parse(t, doc), []Input{{Shape: []int{4, 2}}}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", doc, err)
+		}
+	}
+}
+
+// Go programs can put anything into a Direction.
+func TestADirectionIsRecurrent(t *testing.T) {
+	lstm := newLSTM()
+	lstm.Units = 1
+	for _, b := range []*Bidirectional{{Layer: Direction{dense(1, "linear")}, MergeMode: "sum"}, {Layer: Direction{lstm}, BackwardLayer: Direction{dense(1, "linear")}, MergeMode: "sum"}} {
+		wantError(t, b.check(), pipeline.Unsupported, "dense", "gru, lstm, simple_rnn")
+	}
+}

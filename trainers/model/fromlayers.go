@@ -20,6 +20,10 @@ import (
 //   - dense: {units: 64, activation: relu, from: features, name: deep}
 //   - concatenate: {from: [who, deep]}
 //   - dense: {units: 1, activation: sigmoid}
+//
+// A layer that holds another has it as a field of that form, {name: {fields}}, with none of the three:
+//
+//   - bidirectional: {layer: {lstm: {units: 64}}, merge_mode: sum}
 type LayerItem struct {
 	Name   string
 	Decode func(into any) error // strict, into a pointer to a struct with yaml tags; nil when there are no fields

@@ -82,6 +82,8 @@ func (c *Recurrent) products(l *layerGraph, x, bias graph.Node) (graph.Node, err
 	return l.b.Dense(x, l.params[0], bias, false)
 }
 
+func (c *Recurrent) common() *Recurrent { return c }
+
 // bias is the third variable of a layer that has one.
 func (c *Recurrent) bias(l *layerGraph) graph.Node {
 	if c.UseBias {

@@ -52,6 +52,13 @@ func layerCases() map[string]layerCase {
 	oldGRU.Units, oldGRU.ResetAfter, oldGRU.ReturnSequences = 3, false, true
 	bareGRU.Units, bareGRU.UseBias, bareGRU.RecurrentActivation = 2, false, "hard_sigmoid_keras2"
 	seqGRU.Units, seqGRU.ReturnSequences, seqGRU.Activation = 4, true, "linear"
+	other := newLSTM()
+	other.Units, other.GoBackwards, other.KernelRegularizer, other.ReturnSequences = 4, true, reg, true
+	both := func(layer Op, mode string) *Bidirectional {
+		return &Bidirectional{Layer: Direction{layer}, MergeMode: mode}
+	}
+	unlike := both(seqSimple, "concat")
+	unlike.BackwardLayer.Op = other
 	return map[string]layerCase{
 		"batch_normalization":         {op: bn, input: []int{5}},
 		"batch_normalization/images":  {op: scaleBN, input: []int{2, 2, 3}},
@@ -70,6 +77,11 @@ func layerCases() map[string]layerCase {
 		"simple_rnn":                  {op: simple, input: []int{4, 2}},
 		"simple_rnn/sequences":        {op: seqSimple, input: []int{5, 3}},
 		"simple_rnn/backwards":        {op: backSimple, input: []int{3, 2}},
+		"bidirectional":               {op: both(lstm, "concat"), input: []int{3, 2}},
+		"bidirectional/sequences":     {op: both(seqGRU, "ave"), input: []int{3, 3}},
+		"bidirectional/product":       {op: both(oldGRU, "mul"), input: []int{4, 2}},
+		"bidirectional/backwards":     {op: both(backSimple, "sum"), input: []int{3, 2}},
+		"bidirectional/unlike":        {op: unlike, input: []int{2, 3}},
 		"lstm":                        {op: lstm, input: []int{4, 2}},
 		"lstm/backwards":              {op: backLSTM, input: []int{3, 2}},
 		"lstm/sequences":              {op: seqLSTM, input: []int{3, 3}},
@@ -412,23 +424,30 @@ func TestSummaryCountsWhatIsNotTrained(t *testing.T) {
 
 func TestLayersThatDoNotFitSayWhatTheyTake(t *testing.T) {
 	for doc, want := range map[string][]string{
-		"- batch_normalization: {momentum: 2}":                                   {"momentum is 2"},
-		"- batch_normalization: {epsilon: 0}":                                    {"epsilon is 0"},
-		"- batch_normalization: {moving_mean_initializer: random_normal}":        {"random_normal", "zeros"},
-		"- layer_normalization: {epsilon: -1}":                                   {"epsilon is -1"},
-		"- embedding: {input_dim: 3}":                                            {"output_dim 0"},
-		"- embedding: {input_dim: 20000000, output_dim: 1}":                      {"16777216", "hash_bucket"},
-		"- reshape: {target_shape: [3]}":                                         {"[3]", "4 numbers"},
-		"- reshape: {target_shape: [-1, -1]}":                                    {"only one"},
-		"- reshape: {target_shape: [0]}":                                         {"at least 1"},
-		"- relu: {negative_slope: -1}":                                           {"at least 0"},
-		"- leaky_relu: {max_value: 6}":                                           {"use relu"},
-		"- elu: {alpha: -1}":                                                     {"alpha is -1"},
-		"- gaussian_noise: {stddev: -1}":                                         {"stddev is -1"},
-		"- lstm: {units: 3}":                                                     {"[steps, features]", "[4]"},
-		"- reshape: {target_shape: [2, 2]}\n- lstm: {}":                          {"units is 0"},
-		"- simple_rnn: {units: 3}":                                               {"[steps, features]", "[4]"},
-		"- reshape: {target_shape: [2, 2]}\n- gru: {units: 2, activation: gelu}": {"gelu", "tanh"},
+		"- batch_normalization: {momentum: 2}":                                           {"momentum is 2"},
+		"- batch_normalization: {epsilon: 0}":                                            {"epsilon is 0"},
+		"- batch_normalization: {moving_mean_initializer: random_normal}":                {"random_normal", "zeros"},
+		"- layer_normalization: {epsilon: -1}":                                           {"epsilon is -1"},
+		"- embedding: {input_dim: 3}":                                                    {"output_dim 0"},
+		"- embedding: {input_dim: 20000000, output_dim: 1}":                              {"16777216", "hash_bucket"},
+		"- reshape: {target_shape: [3]}":                                                 {"[3]", "4 numbers"},
+		"- reshape: {target_shape: [-1, -1]}":                                            {"only one"},
+		"- reshape: {target_shape: [0]}":                                                 {"at least 1"},
+		"- relu: {negative_slope: -1}":                                                   {"at least 0"},
+		"- leaky_relu: {max_value: 6}":                                                   {"use relu"},
+		"- elu: {alpha: -1}":                                                             {"alpha is -1"},
+		"- gaussian_noise: {stddev: -1}":                                                 {"stddev is -1"},
+		"- lstm: {units: 3}":                                                             {"[steps, features]", "[4]"},
+		"- reshape: {target_shape: [2, 2]}\n- lstm: {}":                                  {"units is 0"},
+		"- simple_rnn: {units: 3}":                                                       {"[steps, features]", "[4]"},
+		"- bidirectional: {layer: {lstm: {units: 3}}}":                                   {"[steps, features]", "[4]"},
+		"- bidirectional: {merge_mode: sum}":                                             {"no layer", "{lstm: {units: 64}}"},
+		"- bidirectional: {layer: {gru: {}}}":                                            {"layer (gru): units is 0"},
+		"- bidirectional: {layer: {gru: {units: 1}}, merge_mode: max}":                   {`merge_mode "max"`, "concat, sum, mul, ave"},
+		"- bidirectional: {layer: {gru: {units: 1}}, backward_layer: {gru: {units: 1}}}": {"the same way", "go_backwards: true"},
+		"- bidirectional: {layer: {gru: {units: 1}}, backward_layer: {lstm: {units: 1, go_backwards: true, return_sequences: true}}}": {"return_sequences"},
+		"- bidirectional: {layer: {gru: {units: 1}}, backward_layer: {gru: {units: 2, go_backwards: true}}}":                          {"1 units", "backward_layer 2"},
+		"- reshape: {target_shape: [2, 2]}\n- gru: {units: 2, activation: gelu}":                                                      {"gelu", "tanh"},
 		"- add: {}":                        {"at least two inputs"},
 		"- subtract: {from: [in, in, in]}": {"two inputs, has 3"},
 		"- dense: {units: 2, name: d}\n- add: {from: [in, d]}":                       {"equal shapes", "[4]", "[2]"},

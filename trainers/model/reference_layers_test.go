@@ -4,6 +4,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 )
 
 // more is the reference of the layers that are not in reference_test.go.
@@ -46,6 +47,8 @@ func (r refLayer) more(op Op) []float64 {
 		}
 		n := rand.New(rand.NewPCG(r.seed+uint64(r.index)<<32, r.step))
 		return each(r.in[0], func(v float64) float64 { return v + op.Stddev*n.NormFloat64() })
+	case *Bidirectional:
+		return r.bidirectional(op)
 	case *SimpleRNN:
 		return r.simpleRNN(op)
 	case *LSTM:
@@ -281,6 +284,40 @@ func (r refLayer) gru(op *GRU) []float64 {
 		}
 		if !op.ReturnSequences {
 			out = append(out, h...)
+		}
+	}
+	return out
+}
+
+func (r refLayer) bidirectional(op *Bidirectional) []float64 {
+	side := func(name string, op Op) []float64 {
+		s := r
+		s.v = map[string][]float64{}
+		for key, v := range r.v {
+			if key, ok := strings.CutPrefix(key, name+"/"); ok {
+				s.v[key] = v
+			}
+		}
+		return s.run(op)
+	}
+	f, g := op.Directions()
+	y, z := side("forward_layer", f), side("backward_layer", g)
+	steps := 1
+	if f.(recurrent).common().ReturnSequences {
+		steps = r.shape[0][0]
+	}
+	n, m := len(y)/r.rows/steps, len(z)/r.rows/steps
+	var out []float64
+	for row := range r.rows {
+		for t := range steps {
+			a, b := y[(row*steps+t)*n:][:n], z[(row*steps+steps-1-t)*m:][:m]
+			if op.MergeMode == "concat" {
+				out = append(append(out, a...), b...)
+				continue
+			}
+			for j, v := range a {
+				out = append(out, map[string]float64{"sum": v + b[j], "mul": v * b[j], "ave": (v + b[j]) / 2}[op.MergeMode])
+			}
 		}
 	}
 	return out

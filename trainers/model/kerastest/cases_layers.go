@@ -185,36 +185,47 @@ func drawConcatenate(b *builder) {
 	b.end(false)
 }
 
-// recurrent draws what SimpleRNN, LSTM and GRU share.
-func (b *builder) recurrent(f fields) (keras fields) {
-	b.features(b.between(1, 4), b.between(1, 4))
-	f["units"], f["use_bias"], f["return_sequences"], f["go_backwards"] = b.between(1, 5), b.coin(), b.coin(), b.coin()
-	f["activation"] = pick(b, "tanh", "tanh", "relu")
+// recurrent draws the fields of a recurrent layer.
+func (b *builder) recurrent(kind string) (f, keras fields) {
+	f = fields{"units": b.between(1, 5), "use_bias": b.coin(), "return_sequences": b.coin(), "go_backwards": b.coin(), "activation": pick(b, "tanh", "tanh", "relu")}
+	switch kind {
+	case "lstm":
+		f["unit_forget_bias"], f["recurrent_activation"] = b.coin(), pick(b, "sigmoid", "hard_sigmoid")
+	case "gru":
+		f["reset_after"], f["recurrent_activation"] = b.coin(), pick(b, "sigmoid", "hard_sigmoid")
+	}
 	keras = maps.Clone(f)
 	b.regularizer("kernel_regularizer", f, keras)
 	b.regularizer("recurrent_regularizer", f, keras)
-	return keras
+	return f, keras
 }
 
-func drawSimpleRNN(b *builder) {
-	f := fields{}
-	keras := b.recurrent(f)
-	b.addKeras("simple_rnn", f, keras)
-	b.end(f["return_sequences"] == false)
+func drawRecurrent(kind string) func(b *builder) {
+	return func(b *builder) {
+		b.features(b.between(1, 4), b.between(1, 4))
+		f, keras := b.recurrent(kind)
+		b.addKeras(kind, f, keras)
+		b.end(f["return_sequences"] == false)
+	}
 }
 
-func (b *builder) gate() string { return pick(b, "sigmoid", "hard_sigmoid") }
-
-func drawLSTM(b *builder) {
-	f := fields{"unit_forget_bias": b.coin(), "recurrent_activation": b.gate()}
-	keras := b.recurrent(f)
-	b.addKeras("lstm", f, keras)
-	b.end(f["return_sequences"] == false)
-}
-
-func drawGRU(b *builder) {
-	f := fields{"reset_after": b.coin(), "recurrent_activation": b.gate()}
-	keras := b.recurrent(f)
-	b.addKeras("gru", f, keras)
+func drawBidirectional(b *builder) {
+	b.features(b.between(1, 4), b.between(1, 4))
+	object := func(kind string, keras fields) fields {
+		return fields{"module": "keras.layers", "class_name": cases()[kind].class, "config": keras, "registered_name": nil}
+	}
+	kind, mode := pick(b, "simple_rnn", "lstm", "gru"), pick(b, "concat", "sum", "mul", "ave")
+	f, keras := b.recurrent(kind)
+	f["go_backwards"], keras["go_backwards"] = false, false
+	all, allKeras := fields{"merge_mode": mode, "layer": fields{kind: f}}, fields{"merge_mode": mode, "layer": object(kind, keras)}
+	if b.coin() {
+		other := pick(b, kind, "simple_rnn", "lstm", "gru")
+		g, keras := b.recurrent(other)
+		for _, side := range []fields{g, keras} {
+			side["go_backwards"], side["return_sequences"], side["units"] = true, f["return_sequences"], f["units"]
+		}
+		all["backward_layer"], allKeras["backward_layer"] = fields{other: g}, object(other, keras)
+	}
+	b.addKeras("bidirectional", all, allKeras)
 	b.end(f["return_sequences"] == false)
 }

@@ -100,7 +100,7 @@ def by_layer(arrays, role):
     layers = {}
     for name, a in arrays:
         if name.startswith(role + ":"):
-            layers.setdefault(name[len(role) + 1 :].rsplit("/", 1)[0], []).append(a)
+            layers.setdefault(name[len(role) + 1 :].split("/", 1)[0], []).append(a)
     return layers
 
 
@@ -116,6 +116,10 @@ def layer_variables(model):
     """Lists (layer/variable, variable) in the order of the layers' weights."""
     out = []
     for layer in model.layers:
+        if isinstance(layer, keras.layers.Bidirectional):
+            for side in ("forward_layer", "backward_layer"):
+                out += [(f"{layer.name}/{side}/{v.name}", v) for v in getattr(layer, side).weights]
+            continue
         for v in layer.weights:
             out.append((f"{layer.name}/{v.name}", v))
     return out

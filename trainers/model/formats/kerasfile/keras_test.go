@@ -37,6 +37,15 @@ def build(name):
                      L.GRU(3, reset_after=False), L.Dense(2))
     if name == "backwards":
         return chain(I((4, 3)), L.LSTM(5, return_sequences=True, go_backwards=True), L.SimpleRNN(4, return_sequences=True, go_backwards=True), L.GRU(3, go_backwards=True), L.Dense(2))
+    if name == "bidirectional":
+        return chain(I((4, 3)), L.Bidirectional(L.LSTM(5, return_sequences=True)), L.Bidirectional(L.SimpleRNN(4, return_sequences=True), merge_mode="ave"),
+                     L.Bidirectional(L.GRU(3, return_sequences=True), merge_mode="sum", backward_layer=L.LSTM(3, return_sequences=True, go_backwards=True)),
+                     L.Bidirectional(L.GRU(2, go_backwards=True, reset_after=False), backward_layer=L.GRU(2, recurrent_activation="hard_sigmoid")), L.Dense(2))
+    if name == "frozen both":
+        m = chain(I((4, 3)), L.Dense(4), L.Bidirectional(L.LSTM(5, return_sequences=True), merge_mode="mul"), L.Bidirectional(L.GRU(2, trainable=False)),
+                  L.Dense(2))
+        m.layers[1].trainable = False
+        return m
     if name == "wide":
         a, b = I((3,), name="a"), I((1,), name="b")
         e = L.Flatten()(L.Embedding(11, 4)(b))
@@ -78,10 +87,10 @@ def main(args, arrays):
     return {"json": m.to_json(), "variables": len(m.weights)}, out
 `
 
-var animals = []string{"mlp", "flatten", "many", "cnn", "pools", "norm", "rnn", "backwards", "wide", "nested", "frozen", "tuned"}
+var animals = []string{"mlp", "flatten", "many", "cnn", "pools", "norm", "rnn", "backwards", "bidirectional", "frozen both", "wide", "nested", "frozen", "tuned"}
 
 // trained is how many parameters models with frozen layers still train.
-var trained = map[string]int{"frozen": 2*5 + 5*2 + 2, "tuned": 2*4 + 4*3 + 3 + 3*2 + 2}
+var trained = map[string]int{"frozen both": 4*4 + 4*2 + 2, "frozen": 2*5 + 5*2 + 2, "tuned": 2*4 + 4*3 + 3 + 3*2 + 2}
 
 // sample is a model as Keras built it, with what it predicts.
 type sampled struct {

@@ -25,7 +25,10 @@ type older struct{ X, Y [][]float32 }
 
 func (s older) check(t *testing.T, what string, m *Model) {
 	t.Helper()
-	x := []kerastest.Tensor{{Shape: []int{4}, Data: s.X[0]}, {Shape: []int{4}, Data: s.X[1]}}
+	var x []kerastest.Tensor
+	for _, data := range s.X {
+		x = append(x, kerastest.Tensor{Shape: []int{4}, Data: data})
+	}
 	got := predict(t, m, x)
 	for i, want := range s.Y {
 		for k, v := range got[i] {
@@ -39,7 +42,8 @@ func (s older) check(t *testing.T, what string, m *Model) {
 // Files of Keras 2.15 and 3.0, in every format of theirs, predict what they predicted there. One output is a
 // hard_sigmoid, which meant another function in Keras 2.
 func TestFilesOfOlderKeras(t *testing.T) {
-	for version, names := range map[string][]string{"2.15": {".keras", ".h5", ".weights.h5", "-weights.h5"}, "3.0": {".keras", ".weights.h5"}} {
+	all := []string{".keras", ".h5", ".weights.h5", "-weights.h5"}
+	for version, names := range map[string][]string{"2.15": all, "2.15-recurrent": all, "3.0": {".keras", ".weights.h5"}} {
 		var s older
 		if err := json.Unmarshal(load(t, "keras-"+version+".json"), &s); err != nil {
 			t.Fatal(err)
@@ -52,7 +56,7 @@ func TestFilesOfOlderKeras(t *testing.T) {
 				if err != nil {
 					t.Fatalf("%s%s: %v", version, name, err)
 				}
-				if !strings.HasPrefix(m.Keras, version) {
+				if !strings.HasPrefix(m.Keras, strings.TrimSuffix(version, "-recurrent")) {
 					t.Errorf("%s%s says Keras %q", version, name, m.Keras)
 				}
 				s.check(t, version+name, m)
@@ -380,6 +384,8 @@ func FuzzRead(f *testing.F) {
 	f.Add(encode(f, small(f)))
 	f.Add(repack(f, encode(f, small(f)), zip.Deflate, nil))
 	f.Add(load(f, "keras-2.15-weights.h5"))
+	f.Add(load(f, "keras-2.15-recurrent.keras"))
+	f.Add(load(f, "keras-2.15-recurrent.h5"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		_, _ = Read(bytes.NewReader(data), int64(len(data)))
 		_, _, _ = ReadWeights(bytes.NewReader(data), int64(len(data)), small(t).Definition, nil)

@@ -154,36 +154,56 @@ func (n *node) anyVars() bool {
 
 // vector finds the variables of one layer, named 0, 1, ... or by what they are.
 func (w *weights) vector(layer *hdf5.Object, n *node) error {
-	at := "vars"
-	if recurrent(n.class) {
-		at = "cell/vars"
-	}
-	g, err := layer.Open(at)
-	if err != nil {
-		return in(fmt.Sprintf("layer %q (%s)", n.name, n.class), err)
-	}
-	members, err := g.Members()
-	if err != nil {
-		return err
-	}
-	if len(members) != len(n.vars) {
-		return corrupt("%s has %d variables, layer %q (%s) has %d", g, len(members), n.name, n.class, len(n.vars))
-	}
-	for i, v := range n.vars {
-		name := strconv.Itoa(i)
-		if !slices.Contains(members, name) {
-			name = path.Base(w.vars[v].Name)
-		}
-		if w.places[v], err = g.Open(name); err != nil {
+	for _, h := range n.homes(w.vars) {
+		g, err := layer.Open(h.path)
+		if err != nil {
 			return in(fmt.Sprintf("layer %q (%s)", n.name, n.class), err)
+		}
+		members, err := g.Members()
+		if err != nil {
+			return err
+		}
+		if len(members) != len(h.vars) {
+			return corrupt("%s has %d variables, layer %q (%s) has %d", g, len(members), n.name, n.class, len(h.vars))
+		}
+		for i, v := range h.vars {
+			name := strconv.Itoa(i)
+			if !slices.Contains(members, name) {
+				name = path.Base(w.vars[v].Name)
+			}
+			if w.places[v], err = g.Open(name); err != nil {
+				return in(fmt.Sprintf("layer %q (%s)", n.name, n.class), err)
+			}
 		}
 	}
 	return nil
 }
 
-// recurrent layers keep their variables in the cell that they repeat.
-func recurrent(class string) bool {
-	return class == "LSTM" || class == "GRU" || class == "SimpleRNN"
+// home is a group with variables of a layer.
+type home struct {
+	path string
+	vars []int
+}
+
+// homes says where a layer keeps its variables: recurrent ones in the cell that they repeat, and the two directions of a
+// bidirectional one apart.
+func (n *node) homes(vars []model.Variable) []home {
+	switch n.class {
+	case "LSTM", "GRU", "SimpleRNN":
+		return []home{{"cell/vars", n.vars}}
+	case "Bidirectional":
+		var all []home
+		for _, v := range n.vars {
+			at := path.Base(path.Dir(vars[v].Name)) + "/cell/vars"
+			if len(all) == 0 || all[len(all)-1].path != at {
+				all = append(all, home{path: at})
+			}
+			last := &all[len(all)-1]
+			last.vars = append(last.vars, v)
+		}
+		return all
+	}
+	return []home{{"vars", n.vars}}
 }
 
 // longList reads a list of texts; lists beyond 64 KB are kept in pieces, layer_names0, layer_names1, ... Nil means
@@ -292,15 +312,14 @@ func (n *node) plant(t *hdf5.Tree, at string, vars []model.Variable, data func(m
 			c.plant(t, p, vars, data)
 			continue
 		}
-		g := p + "/vars"
-		t.Group(g)
-		if recurrent(c.class) {
-			g = p + "/cell/vars"
+		t.Group(p + "/vars")
+		for _, h := range c.homes(vars) {
+			g := p + "/" + h.path
 			t.Group(g)
-		}
-		t.Attribute(g, "name", c.name)
-		for i, v := range c.vars {
-			t.Tensor(g+"/"+strconv.Itoa(i), vars[v].Shape, data(vars[v]))
+			t.Attribute(g, "name", c.name)
+			for i, v := range h.vars {
+				t.Tensor(g+"/"+strconv.Itoa(i), vars[v].Shape, data(vars[v]))
+			}
 		}
 	}
 }

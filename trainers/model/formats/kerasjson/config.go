@@ -18,6 +18,8 @@ type config struct {
 	seen map[string]bool
 	err  error
 	axis *int // the axis that the layer says it works on
+
+	frozen bool // what the layer holds says that it is not trained
 }
 
 func isNull(raw json.RawMessage) bool { return len(raw) == 0 || string(raw) == "null" }

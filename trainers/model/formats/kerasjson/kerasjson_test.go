@@ -27,6 +27,10 @@ func describe(d *model.Definition) []string {
 		if drop, ok := l.Op.(*model.Dropout); ok && drop.Seed != nil {
 			fields = fmt.Sprintf("{Rate:%g Seed:%d}", drop.Rate, *drop.Seed)
 		}
+		if both, ok := l.Op.(*model.Bidirectional); ok {
+			f, g := both.Directions()
+			fields = fmt.Sprintf("%s %s%+v %s%+v", both.MergeMode, f.Kind(), f, g.Kind(), g)
+		}
 		for _, nothing := range []string{"Regularizer:{L1:0 L2:0}", "Seed:<nil>"} {
 			fields = regexp.MustCompile(" ?[A-Z]?[a-z]*"+regexp.QuoteMeta(nothing)).ReplaceAllString(fields, "")
 		}
@@ -49,8 +53,9 @@ func read(t *testing.T, file string) *model.Definition {
 }
 
 const (
-	glorot = " UseBias:true KernelInitializer:glorot_uniform BiasInitializer:zeros}"
-	moving = " Center:true Scale:true BetaInitializer:zeros GammaInitializer:ones MovingMeanInitializer:zeros MovingVarianceInitializer:ones}"
+	orthogonal = " KernelInitializer:glorot_uniform RecurrentInitializer:orthogonal BiasInitializer:zeros}"
+	glorot     = " UseBias:true KernelInitializer:glorot_uniform BiasInitializer:zeros}"
+	moving     = " Center:true Scale:true BetaInitializer:zeros GammaInitializer:ones MovingMeanInitializer:zeros MovingVarianceInitializer:ones}"
 )
 
 // expected says what the files hold.
@@ -106,6 +111,18 @@ func expected() map[string][]string {
 			"leaky_re_lu_1<-gru_1 leaky_relu {Leaky:true MaxValue:<nil> NegativeSlope:0.30000001192092896 Threshold:0}",
 			"dense_1<-leaky_re_lu_1 dense {Units:1 Activation:hard_sigmoid_keras2" + glorot,
 			"-> dense_1",
+		},
+		"keras-2.15-recurrent.json": {
+			"sequential x [4 3]",
+			"bidirectional<-x bidirectional ave lstm&{Gated:{Recurrent:{Units:3 Activation:tanh UseBias:true ReturnSequences:true GoBackwards:false" + orthogonal +
+				" RecurrentActivation:sigmoid} UnitForgetBias:true} lstm&{Gated:{Recurrent:{Units:3 Activation:tanh UseBias:true ReturnSequences:true GoBackwards:true" + orthogonal +
+				" RecurrentActivation:sigmoid} UnitForgetBias:true}",
+			"simple_rnn<-bidirectional simple_rnn {Recurrent:{Units:4 Activation:tanh UseBias:true ReturnSequences:true GoBackwards:true" + orthogonal + "}",
+			"bidirectional_1<-simple_rnn bidirectional concat gru&{Gated:{Recurrent:{Units:2 Activation:tanh UseBias:true ReturnSequences:false GoBackwards:false" + orthogonal +
+				" RecurrentActivation:sigmoid} ResetAfter:true} lstm&{Gated:{Recurrent:{Units:2 Activation:tanh UseBias:true ReturnSequences:false GoBackwards:true" + orthogonal +
+				" RecurrentActivation:hard_sigmoid_keras2} UnitForgetBias:true}",
+			"dense_2<-bidirectional_1 dense {Units:1 Activation:linear" + glorot,
+			"-> dense_2",
 		},
 		"keras-3.15-everything.json": {
 			"everything image [8 8 1]",
@@ -324,7 +341,7 @@ func TestOnlyOldKeysAreWritten(t *testing.T) {
 func TestEveryLayerSurvives(t *testing.T) {
 	reg := model.Regularizer{L1: 0.5, L2: 0.25}
 	six, seed := 6.0, int64(3)
-	shapes := map[string][]int{"embedding": {3}, "lstm": {4, 2}, "gru": {4, 2}, "simple_rnn": {4, 2}}
+	shapes := map[string][]int{"embedding": {3}, "lstm": {4, 2}, "gru": {4, 2}, "simple_rnn": {4, 2}, "bidirectional": {4, 2}}
 	for _, kind := range model.Kinds() {
 		op, err := model.NewOp(kind)
 		if err != nil {
@@ -352,6 +369,8 @@ func TestEveryLayerSurvives(t *testing.T) {
 			op.InputDim, op.OutputDim, op.EmbeddingsInitializer = 4, 2, "random_uniform(minval=-0.1, maxval=0.2)"
 		case *model.Reshape:
 			op.TargetShape = []int{-1, 2}
+		case *model.Bidirectional:
+			op.Layer.Op, op.BackwardLayer.Op, op.MergeMode = oneWay(t, "lstm", false), oneWay(t, "gru", true), "ave"
 		case *model.SimpleRNN:
 			op.Units, op.Activation, op.BiasRegularizer = 2, "relu", reg
 		case *model.LSTM:
@@ -474,17 +493,7 @@ func TestWhatWouldBeLostIsRefused(t *testing.T) {
 		{fmt.Sprintf(frame, `{"class_name":"Conv2D","config":{"name":"l","filters":2,"kernel_size":[3,3],"groups":2}}`), pipeline.Unsupported, []string{"groups 2"}},
 		{fmt.Sprintf(frame, `{"class_name":"Conv2D","config":{"name":"l","filters":2,"kernel_size":[3,3],"data_format":"channels_first"}}`), pipeline.Unsupported, []string{"channels_first"}},
 		{fmt.Sprintf(frame, `{"class_name":"Conv2D","config":{"name":"l","filters":2,"kernel_size":[3]}}`), pipeline.Corrupt, []string{"kernel_size"}},
-		{fmt.Sprintf(frame, `{"class_name":"LSTM","config":{"name":"l","units":2,"stateful":true}}`), pipeline.Unsupported, []string{"stateful = true"}},
-		{fmt.Sprintf(frame, `{"class_name":"GRU","config":{"name":"l","units":2,"return_state":true}}`), pipeline.Unsupported, []string{"return_state = true"}},
-		{fmt.Sprintf(frame, `{"class_name":"SimpleRNN","config":{"name":"l","units":2,"dropout":0.5}}`), pipeline.Unsupported, []string{`"l" (SimpleRNN)`, "dropout = 0.5"}},
-		{fmt.Sprintf(frame, `{"class_name":"SimpleRNN","config":{"name":"l","units":2,"recurrent_activation":"sigmoid"}}`), pipeline.Unsupported, []string{"recurrent_activation"}},
-		{fmt.Sprintf(frame, `{"class_name":"RNN","config":{"name":"l","cell":{"class_name":"LSTMCell","config":{"units":2}}}}`), pipeline.Unsupported, []string{`"RNN"`, "SimpleRNN"}},
-		{fmt.Sprintf(frame, `{"class_name":"TimeDistributed","config":{"name":"l","layer":{}}}`), pipeline.Unsupported, []string{`"TimeDistributed"`, "LSTM"}},
-		{fmt.Sprintf(frame, `{"class_name":"Masking","config":{"name":"l","mask_value":0.0}}`), pipeline.Unsupported, []string{`"Masking"`, "LSTM"}},
-		{fmt.Sprintf(frame, `{"class_name":"LSTM","config":{"name":"l","units":2,"recurrent_dropout":0.2}}`), pipeline.Unsupported, []string{"recurrent_dropout = 0.2"}},
-		{fmt.Sprintf(frame, `{"class_name":"LSTM","config":{"name":"l","units":2,"recurrent_activation":"gelu"}}`), pipeline.Unsupported, []string{"gelu", "sigmoid"}},
 		{fmt.Sprintf(frame, `{"class_name":"Concatenate","config":{"name":"l","axis":0}}`), pipeline.Unsupported, []string{"axis 0"}},
-		{fmt.Sprintf(frame, `{"class_name":"Bidirectional","config":{"name":"l","layer":{}}}`), pipeline.Unsupported, []string{`"Bidirectional"`, "LSTM"}},
 		{fmt.Sprintf(frame, `{"class_name":"Sequential","config":{"name":"l","layers":[]}}`), pipeline.Corrupt, []string{`"l" (Sequential)`, "0 layers"}},
 		{fmt.Sprintf(frame, nestedModel("", "[null,5]", "Flatten")), pipeline.Corrupt, []string{`"l"`, "[5]", "[4]"}},
 		{fmt.Sprintf(frame, nestedModel("", "[null,4]", "Lambda")), pipeline.Unsupported, []string{`"l" (Sequential)`, `"f" (Lambda)`}},
@@ -540,6 +549,7 @@ func FuzzUnmarshal(f *testing.F) {
 		}
 	}
 	f.Add([]byte(fmt.Sprintf(frame, `{"class_name":"Dense","config":{"units":2}}`)))
+	f.Add([]byte(bidirectional(`"merge_mode":"mul",`, `,"go_backwards":true`)))
 	f.Add([]byte(graphOf(`[["in",0,0]]`, `[["a",0,0]]`, `[[["in",0,0,{}]]]`)))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		d, err := Unmarshal(data)

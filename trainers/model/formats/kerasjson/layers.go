@@ -16,6 +16,7 @@ func readers() map[string]func(c *config) model.Op {
 		"Activation":             (*config).activationLayer,
 		"AveragePooling2D":       func(c *config) model.Op { return &model.AveragePooling2D{Pooling: c.pooling()} },
 		"BatchNormalization":     (*config).batchNormalization,
+		"Bidirectional":          (*config).bidirectional,
 		"Concatenate":            (*config).concatenate,
 		"Conv2D":                 (*config).conv2D,
 		"Dense":                  (*config).dense,

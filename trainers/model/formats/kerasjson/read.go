@@ -253,7 +253,7 @@ func (r *reader) layer(class string, cfg *config, name string, from []string) er
 	if cfg.axis != nil {
 		r.axes = append(r.axes, claim{name, class, from[0], *cfg.axis})
 	}
-	r.def.Layers = append(r.def.Layers, model.Layer{Name: name, From: from, Op: op, Frozen: frozen || r.frozen})
+	r.def.Layers = append(r.def.Layers, model.Layer{Name: name, From: from, Op: op, Frozen: frozen || cfg.frozen || r.frozen})
 	return nil
 }
 

@@ -206,6 +206,9 @@ func activationsOf(op model.Op) []string {
 		return []string{op.Activation}
 	case *model.Conv2D:
 		return []string{op.Activation}
+	case *model.Bidirectional:
+		forward, backward := op.Directions()
+		return append(activationsOf(forward), activationsOf(backward)...)
 	case *model.SimpleRNN:
 		return []string{op.Activation}
 	case *model.LSTM:

@@ -9,8 +9,8 @@ import (
 
 // layerObject writes one layer with the shapes that it was built for.
 func layerObject(l model.Layer, shapes map[string][]int) (object, error) {
-	class, config := layerConfig(l.Op)
-	if class == "" {
+	o := bareObject(l)
+	if o.ClassName == "" {
 		return object{}, &pipeline.Error{Kind: pipeline.Unsupported, Message: fmt.Sprintf("layer %s (%s) cannot be written as Keras JSON", l.Name, l.Op.Kind())}
 	}
 	var built any = batchShape(shapes[l.From[0]])
@@ -21,13 +21,20 @@ func layerObject(l model.Layer, shapes map[string][]int) (object, error) {
 		}
 		built = all
 	}
+	o.BuildConfig = &buildConf{built}
+	return o, nil
+}
+
+// bareObject is a layer without shapes.
+func bareObject(l model.Layer) object {
+	class, config := layerConfig(l)
 	base := fields{{"name", l.Name}, {"trainable", !l.Frozen}, {"dtype", "float32"}}
-	return object{Module: "keras.layers", ClassName: class, Config: append(base, config...), BuildConfig: &buildConf{built}}, nil
+	return object{Module: "keras.layers", ClassName: class, Config: append(base, config...)}
 }
 
 // layerConfig gives a layer's class and what its config has beside name, trainable and dtype: keys that Keras 3.0 knew.
-func layerConfig(op model.Op) (class string, config fields) {
-	switch op := op.(type) {
+func layerConfig(l model.Layer) (class string, config fields) {
+	switch op := l.Op.(type) {
 	case *model.Dense:
 		return "Dense", append(fields{{"units", op.Units}, {"activation", model.CanonicalActivation(op.Activation)}, {"use_bias", op.UseBias}},
 			kernelAndBias(op.KernelInitializer, op.BiasInitializer, op.KernelRegularizer, op.BiasRegularizer)...)
@@ -79,6 +86,10 @@ func layerConfig(op model.Op) (class string, config fields) {
 	case *model.LayerNormalization:
 		return "LayerNormalization", append(fields{{"axis", -1}},
 			normalization(op.Epsilon, op.Center, op.Scale, op.BetaInitializer, op.GammaInitializer, op.BetaRegularizer, op.GammaRegularizer)...)
+	case *model.Bidirectional:
+		forward, backward := op.Directions()
+		return "Bidirectional", fields{{"merge_mode", op.MergeMode}, {"layer", bareObject(model.Layer{Name: "forward_" + forward.Kind(), Op: forward, Frozen: l.Frozen})},
+			{"backward_layer", bareObject(model.Layer{Name: "backward_" + backward.Kind(), Op: backward, Frozen: l.Frozen})}}
 	case *model.SimpleRNN:
 		return "SimpleRNN", recurrent(op.Recurrent)
 	case *model.LSTM:

@@ -91,7 +91,7 @@ func (b *builder) params(layer int) map[string]param {
 		} else {
 			p.data = b.m.Params[v.Off : v.Off+v.Len]
 		}
-		out[v.Name[strings.LastIndexByte(v.Name, '/')+1:]] = p
+		out[strings.TrimPrefix(v.Name, b.m.Definition.Layers[layer].Name+"/")] = p
 	}
 	return out
 }
@@ -140,6 +140,12 @@ func (b *builder) layer(i int, l model.Layer, in []tensorValue, shape []int) (te
 		return b.merge(op.How, in), nil
 	case *model.SimpleRNN, *model.LSTM, *model.GRU:
 		return b.recurrent(op, b.params(i), b.last(x), shape, l, cellOf(op).base.GoBackwards)
+	case *model.Bidirectional:
+		both, err := b.directions(op, b.params(i), b.last(x), shape, l)
+		if err != nil {
+			return tensorValue{}, err
+		}
+		return b.layer(i, model.Layer{Name: l.Name, Op: op.Merge()}, both, shape)
 	}
 	return tensorValue{}, unsupported("export to keras or safetensors", "layer %s (%s) has no equivalent", l.Name, l.Op.Kind())
 }

@@ -48,6 +48,24 @@ func conv(filters int, change ...func(*model.Conv2D)) model.Op {
 	return op("conv2d", append([]func(*model.Conv2D){func(c *model.Conv2D) { c.Filters, c.KernelSize = filters, model.Pair{3, 2} }}, change...)...)
 }
 
+// both makes a layer that goes both ways, of a kind or of two.
+func both(mode, kind, backward string, change func(*model.Recurrent)) model.Op {
+	direction := func(kind string) (model.Op, *model.Recurrent) {
+		o := op[model.Op](kind)
+		r := cellOf(o).base
+		change(r)
+		return o, r
+	}
+	return op("bidirectional", func(b *model.Bidirectional) {
+		b.MergeMode = mode
+		var f, g *model.Recurrent
+		if b.Layer.Op, f = direction(kind); backward != "" {
+			b.BackwardLayer.Op, g = direction(backward)
+			g.GoBackwards = !f.GoBackwards
+		}
+	})
+}
+
 // zoo has every layer that there is, in the places where the order of channels matters.
 func zoo() map[string]*model.Definition {
 	z := map[string]*model.Definition{
@@ -83,6 +101,11 @@ func zoo() map[string]*model.Definition {
 		"backwards": chain([]int{4, 3}, op("lstm", func(c *model.LSTM) { c.Units, c.ReturnSequences, c.GoBackwards = 5, true, true }),
 			op("gru", func(c *model.GRU) { c.Units, c.ReturnSequences, c.GoBackwards = 3, true, true }),
 			op("simple_rnn", func(c *model.SimpleRNN) { c.Units, c.GoBackwards = 2, true })),
+		"bidirectional": chain([]int{4, 3}, both("concat", "lstm", "", func(r *model.Recurrent) { r.Units, r.ReturnSequences = 3, true }),
+			both("sum", "gru", "", func(r *model.Recurrent) { r.Units, r.ReturnSequences, r.GoBackwards = 5, true, true }),
+			both("mul", "simple_rnn", "", func(r *model.Recurrent) { r.Units, r.ReturnSequences, r.UseBias = 4, true, false }),
+			both("concat", "gru", "lstm", func(r *model.Recurrent) { r.Units, r.ReturnSequences = 2, true }),
+			both("ave", "simple_rnn", "gru", func(r *model.Recurrent) { r.Units, r.GoBackwards = 4, true })),
 		"softmax of images": chain([]int{4, 4, 3}, conv(3, func(c *model.Conv2D) { c.Activation = "softmax" })),
 		"rectifiers": chain([]int{6}, op[*model.Rectifier]("leaky_relu"), op[*model.ELU]("elu", func(e *model.ELU) { e.Alpha = 0.7 }), dense(6, "linear"),
 			op("relu", func(r *model.Rectifier) { r.MaxValue = new(float64); *r.MaxValue = 0.4 }), dense(6, "linear"),

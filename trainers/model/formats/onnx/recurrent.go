@@ -2,6 +2,7 @@ package onnx
 
 import (
 	"slices"
+	"strings"
 
 	"dkpipe/trainers/model"
 )
@@ -123,4 +124,25 @@ func (b *builder) recurrent(op model.Op, p map[string]param, x tensorValue, shap
 		steps = b.node("Slice", []string{steps, b.indices(-1), b.indices(-1 - x.shape[0]), b.indices(0), b.indices(-1)})
 	}
 	return tensorValue{name: b.transposed(steps, 1, 0, 2), shape: shape}, nil
+}
+
+// directions translates the two layers of a bidirectional one. The results of both are in the order of the forward one's.
+func (b *builder) directions(op *model.Bidirectional, p map[string]param, x tensorValue, shape []int, l model.Layer) ([]tensorValue, error) {
+	side := func(name string) map[string]param {
+		own := map[string]param{}
+		for key, v := range p {
+			if key, ok := strings.CutPrefix(key, name+"/"); ok {
+				own[key] = v
+			}
+		}
+		return own
+	}
+	f, r := op.Directions()
+	backwards := cellOf(f).base.GoBackwards
+	forward, err := b.recurrent(f, side("forward_layer"), x, shape, l, backwards)
+	if err != nil {
+		return nil, err
+	}
+	backward, err := b.recurrent(r, side("backward_layer"), x, shape, l, backwards)
+	return []tensorValue{forward, backward}, err
 }

@@ -1,7 +1,7 @@
 """Makes the samples of an older Keras, to be run where that version is installed: python make.py FOLDER.
 
-A model with another one in it, batch normalizations, an embedding and two inputs, saved in every format of the version;
-beside them the inputs, and what Keras predicts for them.
+A model with another one in it, batch normalizations, an embedding and two inputs, and one of recurrent layers, saved in
+every format of the version; beside them the inputs, and what Keras predicts for them.
 """
 
 import json
@@ -22,16 +22,30 @@ e = L.Flatten()(L.Embedding(5, 2)(ids))
 x = L.Concatenate()([x, e])
 model = keras.Model([image, ids], [L.Dense(3, activation="softmax", name="p")(x), L.Dense(1, activation="hard_sigmoid", name="q")(x)])
 
+sequences = keras.Sequential([
+    keras.Input((4, 3), name="x"),
+    L.Bidirectional(L.LSTM(3, return_sequences=True), merge_mode="ave"),
+    L.SimpleRNN(4, return_sequences=True, go_backwards=True),
+    L.Bidirectional(L.GRU(2), backward_layer=L.LSTM(2, go_backwards=True, recurrent_activation="hard_sigmoid")),
+    L.Dense(1),
+])
+
 rng = np.random.default_rng(1)
-model.set_weights([rng.uniform(0.2, 1, w.shape).astype("f4") for w in model.get_weights()])
 version = keras.__version__.rsplit(".", 1)[0]
+
+
+def save(model, base, low, xs):
+    model.set_weights([rng.uniform(low, 1, w.shape).astype("f4") for w in model.get_weights()])
+    model.save(base + ".keras")
+    model.save_weights(base + ".weights.h5")
+    if version.startswith("2."):  # Keras 3.0 fails on models in models
+        model.save(base + ".h5")
+        model.save_weights(base + "-weights.h5")
+    ys = model.predict(xs, verbose=0)
+    with open(base + ".json", "w") as f:
+        json.dump({"x": [x.ravel().tolist() for x in xs], "y": [np.asarray(y).ravel().tolist() for y in (ys if isinstance(ys, list) else [ys])]}, f)
+
+
 base = f"{sys.argv[1]}/keras-{version}"
-model.save(base + ".keras")
-model.save_weights(base + ".weights.h5")
-if version.startswith("2."):  # Keras 3.0 fails on models in models
-    model.save(base + ".h5")
-    model.save_weights(base + "-weights.h5")
-xs = [rng.normal(size=(4, 6, 6, 2)).astype("f4"), np.array([[0], [4], [2], [1]], "f4")]
-ys = model.predict(xs, verbose=0)
-with open(base + ".json", "w") as f:
-    json.dump({"x": [x.ravel().tolist() for x in xs], "y": [np.asarray(y).ravel().tolist() for y in ys]}, f)
+save(model, base, 0.2, [rng.normal(size=(4, 6, 6, 2)).astype("f4"), np.array([[0], [4], [2], [1]], "f4")])
+save(sequences, base + "-recurrent", -1, [rng.normal(size=(4, 4, 3)).astype("f4")])
