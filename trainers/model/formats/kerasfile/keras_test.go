@@ -41,6 +41,10 @@ def build(name):
         return chain(I((4, 3)), L.Bidirectional(L.LSTM(5, return_sequences=True)), L.Bidirectional(L.SimpleRNN(4, return_sequences=True), merge_mode="ave"),
                      L.Bidirectional(L.GRU(3, return_sequences=True), merge_mode="sum", backward_layer=L.LSTM(3, return_sequences=True, go_backwards=True)),
                      L.Bidirectional(L.GRU(2, go_backwards=True, reset_after=False), backward_layer=L.GRU(2, recurrent_activation="hard_sigmoid")), L.Dense(2))
+    if name == "bidirectional nested":
+        a = I((4, 3), name="a")
+        inner = chain(I((4, 3)), L.Bidirectional(L.GRU(3, return_sequences=True)), L.Dense(4), L.Bidirectional(L.LSTM(2, return_sequences=True)), name="inner")
+        return keras.Model(a, L.Dense(2)(L.Bidirectional(L.SimpleRNN(3))(L.Concatenate()([inner(a), L.Bidirectional(L.GRU(2, return_sequences=True))(a)]))))
     if name == "frozen both":
         m = chain(I((4, 3)), L.Dense(4), L.Bidirectional(L.LSTM(5, return_sequences=True), merge_mode="mul"), L.Bidirectional(L.GRU(2, trainable=False)),
                   L.Dense(2))
@@ -87,7 +91,7 @@ def main(args, arrays):
     return {"json": m.to_json(), "variables": len(m.weights)}, out
 `
 
-var animals = []string{"mlp", "flatten", "many", "cnn", "pools", "norm", "rnn", "backwards", "bidirectional", "frozen both", "wide", "nested", "frozen", "tuned"}
+var animals = []string{"mlp", "flatten", "many", "cnn", "pools", "norm", "rnn", "backwards", "bidirectional", "bidirectional nested", "frozen both", "wide", "nested", "frozen", "tuned"}
 
 // trained is how many parameters models with frozen layers still train.
 var trained = map[string]int{"frozen both": 4*4 + 4*2 + 2, "frozen": 2*5 + 5*2 + 2, "tuned": 2*4 + 4*3 + 3 + 3*2 + 2}
