@@ -83,12 +83,13 @@ func (t *tally) applied(c ps.Commit, staleness uint64) {
 	t.staleness.add(staleness, 1)
 }
 
-// books gives the parts of all workers, by number.
+// books copies the parts of all workers, by number.
 func (t *tally) books() []WorkerEpoch {
 	var all []WorkerEpoch
 	for _, id := range slices.Sorted(maps.Keys(t.workers)) {
 		w := *t.workers[id]
 		w.Loss = Number(w.lossSum / float64(w.Samples))
+		w.Staleness = slices.Clone(w.Staleness) // the epoch may go on
 		all = append(all, w)
 	}
 	return all

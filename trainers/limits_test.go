@@ -2,6 +2,7 @@ package trainers_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"slices"
 	"sync"
@@ -186,5 +187,47 @@ func TestWhatWorkersHearOfAFailedRun(t *testing.T) {
 	var h interface{ ErrorHint() string }
 	if !errors.As(got, &h) || h.ErrorHint() != "prepare it again" || got.Error() != "the run was aborted: shard 3 is not what it was" {
 		t.Errorf("the worker heard %q", got)
+	}
+}
+
+// TestACheckpointIsOfOneMoment: what it tells of an epoch does not change as the epoch goes on.
+func TestACheckpointIsOfOneMoment(t *testing.T) {
+	cfg, feed := runConfig(trainers.AGN{}, 1)
+	cfg.Window = 1
+	kept := make(chan struct{})
+	once := sync.OnceFunc(func() { close(kept) })
+	batches := 0
+	feed.Fault = func(ctx context.Context, _ int, _ pipeline.Cursor) error {
+		if batches++; batches == 4 { // the epoch is under way, and something was committed
+			select {
+			case <-kept:
+			case <-ctx.Done():
+			}
+		}
+		return nil
+	}
+	encode := func(p *trainers.Past) string {
+		text, err := json.Marshal(p)
+		if err != nil {
+			t.Error(err)
+		}
+		return string(text)
+	}
+	var past []*trainers.Past
+	var then []string
+	cfg.Checkpoint = &trainers.Checkpointing{EverySteps: 1, Save: func(_ context.Context, _ *ps.Snapshot, p *trainers.Past) {
+		past, then = append(past, p), append(then, encode(p))
+		once()
+	}}
+	if _, err := trainers.Train(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	for i, p := range past {
+		if now := encode(p); now != then[i] {
+			t.Errorf("checkpoint %d was\n%s\nand became\n%s", i, then[i], now)
+		}
+	}
+	if first := past[0].Epochs; len(first) != 1 || !first[0].Partial || first[0].Workers[0].Commits == 0 {
+		t.Errorf("the first is of %+v", first)
 	}
 }

@@ -57,8 +57,9 @@ func (o ClientOptions) resend() time.Duration {
 // Client is one worker's connection to a Server: it offers Exchange and Next as ps.Server does. A broken connection is
 // made again and the call repeated; calls of Exchange follow one another, and so do calls of Next. Close it.
 type Client struct {
-	opts ClientOptions
-	conn *grpc.ClientConn
+	opts  ClientOptions
+	conn  *grpc.ClientConn
+	pulse *grpc.ClientConn // of the session: a heartbeat does not wait behind a commit on a slow link
 
 	mu     sync.Mutex
 	life   *pspb.JoinReply
@@ -86,11 +87,14 @@ func Join(ctx context.Context, o ClientOptions) (*Client, error) {
 	if !littleEndian() {
 		return nil, bigEndian()
 	}
-	conn, err := connect(o.target(o.Address))
-	if err != nil {
-		return nil, err
+	c := &Client{opts: o}
+	for _, to := range []**grpc.ClientConn{&c.conn, &c.pulse} {
+		conn, err := connect(o.target(o.Address))
+		if err != nil {
+			return nil, errors.Join(err, c.hangUp())
+		}
+		*to = conn
 	}
-	c := &Client{opts: o, conn: conn}
 	if err := c.Rejoin(ctx); err != nil {
 		_ = c.Close() // there is nothing to lose
 		return nil, err
@@ -291,9 +295,20 @@ func (c *Client) Close() error {
 		_ = c.conn.Invoke(ctx, methodLeave, &pspb.LeaveRequest{Worker: life.Worker, Incarnation: life.Incarnation, Why: "it left"}, &pspb.LeaveReply{})
 		cancel()
 	}
-	err := c.conn.Close() // ends the calls that finish would wait for
+	err := c.hangUp() // ends the calls that finish would wait for
 	c.finish()
 	return err
+}
+
+// hangUp closes the connections to the server, those that there are.
+func (c *Client) hangUp() error {
+	var errs []error
+	for _, conn := range []*grpc.ClientConn{c.conn, c.pulse} {
+		if conn != nil {
+			errs = append(errs, conn.Close())
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // session sends heartbeats for one life, over a new stream when the old one breaks, until ctx ends or the life is over. It
@@ -328,7 +343,7 @@ func (c *Client) session(ctx context.Context, life *pspb.JoinReply, up, ended ch
 func (c *Client) beat(ctx context.Context, life *pspb.JoinReply, tick <-chan time.Time, alive func()) (bool, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	s, err := c.conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, methodSession)
+	s, err := c.pulse.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, methodSession)
 	if err != nil {
 		return false, err
 	}

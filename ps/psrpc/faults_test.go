@@ -235,6 +235,34 @@ func TestBrokenSessionComesBackWithinTheGrace(t *testing.T) {
 	}
 }
 
+// The session has a connection of its own: a heartbeat that waits behind a large commit on a slow link comes when the lease is over.
+func TestHeartbeatsDoNotWaitBehindCommits(t *testing.T) {
+	srv := newCore(t, []float32{0}, ps.Options{})
+	ticket := NewTicket()
+	s, err := NewServer(srv, ServerOptions{Ticket: ticket, Heartbeat: time.Hour, Grace: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := serving(t, s, "127.0.0.1:0")
+	p := newProxy(t, addr, unlimited)
+	c := client(t, ClientOptions{Address: p.address(), Ticket: ticket})
+	p.mu.Lock()
+	order := p.order
+	p.mu.Unlock()
+	if len(order) != 2 {
+		t.Fatalf("%d connections", len(order))
+	}
+	p.drop(order[0], true)
+	if _, err := c.Exchange(t.Context(), ones(c, 1, 0), make([]float32, 1)); err != nil {
+		t.Fatal(err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.opened != 1 || s.open != 1 {
+		t.Errorf("%d sessions, %d of them open", s.opened, s.open)
+	}
+}
+
 // withdrawals counts commits that were taken back.
 type withdrawals struct{ n atomic.Int64 }
 
@@ -427,7 +455,7 @@ func TestEveryCallNeedsTheTicket(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	thief.conn, thief.life = conn, c.current()
+	thief.conn, thief.pulse, thief.life = conn, conn, c.current()
 	_, err = thief.Exchange(t.Context(), ps.Commit{Incarnation: c.Incarnation()}, make([]float32, 1))
 	kind(t, err, "denied")
 	_, _, err = thief.Next(t.Context(), 0, c.Incarnation())

@@ -20,6 +20,7 @@ type proxy struct {
 	mu     sync.Mutex
 	closed bool
 	pairs  map[*pair]bool
+	order  []*pair       // as they came
 	gate   chan struct{} // closed: bytes flow
 	cuts   int
 	all    sync.WaitGroup
@@ -63,6 +64,7 @@ func (p *proxy) accept() {
 			return
 		}
 		p.pairs[c] = true
+		p.order = append(p.order, c)
 		p.mu.Unlock()
 		p.all.Go(func() { p.copy(c, c.b, c.a, up) })
 		p.all.Go(func() { p.copy(c, c.a, c.b, down) })

@@ -21,6 +21,12 @@ func serve(t *testing.T, srv *ps.Server, address string, o ServerOptions) net.Ad
 	if err != nil {
 		t.Fatal(err)
 	}
+	return serving(t, s, address)
+}
+
+// serving is serve for a server that the test has made.
+func serving(t *testing.T, s *Server, address string) net.Addr {
+	t.Helper()
 	l, err := Listen(address)
 	if err != nil {
 		t.Fatal(err)
