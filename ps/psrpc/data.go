@@ -51,6 +51,7 @@ type DataServer struct {
 	run   []byte    // whose store it is
 	heard bool      // of its coordinator, since somebody looked
 	quiet int       // looks in a row without
+	talks int       // orders that are being received or answered
 	ended chan struct{}
 	over  bool // ended is closed
 }
@@ -164,29 +165,33 @@ func (s *DataServer) keep(ss grpc.ServerStream) error {
 			}
 			return err
 		}
-		kept := new(pspb.Kept)
-		save, err := s.heed(ss, &order)
-		if err != nil {
-			if _, broken := status.FromError(err); broken {
-				return err
-			}
-			kept.Fault, save = toFault(err), nil
-		}
-		if save != nil {
-			kept.State = &pspb.State{Version: save.Version, Elements: uint64(len(save.Centre)), Slots: uint64(len(save.Slots)), Block: uint64(save.Block)}
-		}
-		if err := ss.SendMsg(&outgoing{control: kept}); err != nil {
+		if err := s.answer(ss, &order); err != nil {
 			return err
 		}
-		if save != nil {
-			if err := send(ss, save.Centre, FP32, nil); err != nil {
-				return err
-			}
-			if err := send(ss, save.Slots, FP32, nil); err != nil {
-				return err
-			}
-		}
 	}
+}
+
+// answer does what the coordinator says and tells it so. It is heard of all the while: a state takes its time on a slow link.
+func (s *DataServer) answer(ss grpc.ServerStream, order *pspb.Order) error {
+	defer s.listen()()
+	kept := new(pspb.Kept)
+	save, err := s.heed(ss, order)
+	if err != nil {
+		if _, broken := status.FromError(err); broken {
+			return err
+		}
+		kept.Fault, save = toFault(err), nil
+	}
+	if save != nil {
+		kept.State = &pspb.State{Version: save.Version, Elements: uint64(len(save.Centre)), Slots: uint64(len(save.Slots)), Block: uint64(save.Block)}
+	}
+	if err := ss.SendMsg(&outgoing{control: kept}); err != nil || save == nil {
+		return err
+	}
+	if err := send(ss, save.Centre, FP32, nil); err != nil {
+		return err
+	}
+	return send(ss, save.Slots, FP32, nil)
 }
 
 // heed does what the coordinator says, and gives the state that it asked for.

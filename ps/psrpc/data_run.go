@@ -41,11 +41,22 @@ func (s *DataServer) Wait(ctx context.Context, patience time.Duration) error {
 func (s *DataServer) look() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.quiet++; s.heard || s.run == nil {
+	if s.quiet++; s.heard || s.talks > 0 || s.run == nil {
 		s.quiet = 0
 	}
 	s.heard = false
 	return time.Duration(s.quiet) * lookEvery
+}
+
+// listen notes that an order is being received or answered, until the function that it gives is called.
+func (s *DataServer) listen() (done func()) {
+	count := func(n int) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.talks += n
+	}
+	count(1)
+	return func() { count(-1) }
 }
 
 // Loaded says how many parameters the server holds.

@@ -3,12 +3,14 @@ package psrpc
 import (
 	"context"
 	"errors"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
 	"time"
 
 	"dkpipe/ps"
+	"dkpipe/ps/pspb"
 	"dkpipe/ps/pstest"
 )
 
@@ -166,6 +168,63 @@ func TestADataServerGivesItsCoordinatorUp(t *testing.T) {
 	s.run = []byte("a run")
 	if err := s.Wait(t.Context(), 0); err == nil {
 		t.Error("a coordinator that says nothing is waited for")
+	}
+}
+
+// A coordinator whose state takes long on a slow link is not taken for a dead one, until its connection breaks.
+func TestADataServerIsPatientWithASlowLink(t *testing.T) {
+	ticket := NewTicket()
+	s, err := NewDataServer(pstest.Add{}, DataOptions{Ticket: ticket})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := Listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(l) }()
+	defer func() {
+		s.Close()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	}()
+	k := keeper(t, KeeperOptions{Address: l.Addr().String(), Ticket: ticket})
+	up, err := open(t.Context(), k.client.conn, methodKeep)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer up.close()
+	load := &pspb.Order{Epoch: 1, Run: []byte("a run"), Id: make([]byte, 16), Load: &pspb.State{Elements: 10, Block: 2}}
+	if err := up.stream.SendMsg(&outgoing{control: load}); err != nil { // and the vector is on its way
+		t.Fatal(err)
+	}
+	talking := func(want bool) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		for talks := !want; talks != want; {
+			if ctx.Err() != nil {
+				t.Fatalf("it listens: %v", talks)
+			}
+			s.mu.Lock()
+			talks = s.talks > 0 && s.run != nil
+			s.mu.Unlock()
+			runtime.Gosched()
+		}
+	}
+	talking(true)
+	for range 100 {
+		if quiet := s.look(); quiet != 0 {
+			t.Fatalf("it has heard nothing for %v", quiet)
+		}
+	}
+	up.close()
+	talking(false)
+	s.look()
+	if quiet := s.look(); quiet == 0 {
+		t.Error("it hears of a coordinator that is gone")
 	}
 }
 

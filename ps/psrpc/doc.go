@@ -17,7 +17,8 @@
 //
 // A connection may break at any point of a call. The client connects again and repeats the call under the same number,
 // and the core sees to it that it counts once. A life of a worker ends when it leaves, when its heartbeats stay away for
-// a lease, or when its session breaks, as it does when its process is killed, and does not come back within a short grace.
+// a lease, or when its session breaks, as it does when its process is killed, and does not come back within a short grace. The
+// session has a connection of its own, so that a large commit on a slow link does not hold up heartbeats.
 //
 // Every call must carry the ticket of the run, because the other users of the machine can reach the port too. Without more
 // both ends keep to loopback and unix sockets. Beyond them they speak TLS: an Authority, made for the run, signs for its
