@@ -111,6 +111,7 @@ func kinds() []Op {
 		newBatchNormalization(),
 		&Bidirectional{MergeMode: "concat"},
 		&Concatenate{Axis: -1},
+		newConv1D(),
 		newConv2D(),
 		&Dense{Activation: "linear", UseBias: true, KernelInitializer: GlorotUniform, BiasInitializer: Zeros},
 		&Dropout{},

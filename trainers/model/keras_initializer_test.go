@@ -23,6 +23,7 @@ func TestEveryInitializerIsKeras(t *testing.T) {
 		shape []int // of the kernel
 	}{
 		{kerastest.Layer{Kind: "dense", Fields: map[string]any{"units": 120}}, []int{200}, []int{200, 120}},
+		{kerastest.Layer{Kind: "conv1d", Fields: map[string]any{"filters": 96, "kernel_size": 5}}, []int{8, 48}, []int{5, 48, 96}},
 		{kerastest.Layer{Kind: "conv2d", Fields: map[string]any{"filters": 48, "kernel_size": []int{5, 3}}}, []int{8, 8, 24}, []int{5, 3, 24, 48}},
 	} {
 		for _, name := range append(model.Initializers(), "constant(value=0.3)", "random_normal(mean=1, stddev=0.2)", "truncated_normal(mean=-1, stddev=0.3)",

@@ -139,6 +139,8 @@ func (n *imageNet) row(x []float64) []float64 {
 			next.x = activate(op.Activation, next.x, op.Units)
 		case *Flatten:
 			next.c, next.x = len(m.x), m.x
+		case *Reshape:
+			next = image{op.TargetShape[0], op.TargetShape[1], op.TargetShape[2], m.x}
 		default:
 			panic(fmt.Sprintf("%T", op))
 		}
@@ -283,6 +285,14 @@ func TestGradientsOfPoolings(t *testing.T) {
 			ops = append(ops, conv(2, func(c *Conv2D) { c.KernelSize = Pair{1, 1} }), &Flatten{})
 		}
 		checkImages(t, r, []int{6, 7, 2}, 2, append(ops, dense(3, "linear"))...)
+	}
+}
+
+// A pooling of other channels than the filters is not part of the convolution before it.
+func TestGradientsOfAPoolingOfReshapedFilters(t *testing.T) {
+	r := rand.New(rand.NewPCG(37, 0))
+	for _, shape := range [][]int{{4, 4, 4}, {8, 2, 4}, {8, 4, 2}, {4, 2, 8}, {2, 4, 8}} {
+		checkImages(t, r, []int{6, 6, 1}, 3, conv(4, func(c *Conv2D) { c.Activation = "relu" }), &Reshape{TargetShape: shape}, &MaxPooling2D{newPooling()}, &Flatten{}, dense(2, "linear"))
 	}
 }
 

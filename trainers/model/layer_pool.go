@@ -23,7 +23,7 @@ func (p *Pooling) check() error {
 			return err
 		}
 	}
-	return first(p.PoolSize.check("pool_size"), checkPadding(p.Padding))
+	return first(p.PoolSize.check("pool_size"), checkPadding(p.Padding, "same", "valid"))
 }
 
 func (p *Pooling) window(in [][]int) (kernel.Window, error) {

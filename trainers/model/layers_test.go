@@ -38,6 +38,12 @@ func layerCases() map[string]layerCase {
 	ln.GammaRegularizer = reg
 	plainLN := newLayerNormalization()
 	plainLN.Center, plainLN.Scale = false, false
+	sequence := func(filters, size int, edit func(*Conv1D)) *Conv1D {
+		c := newConv1D()
+		c.Filters, c.KernelSize = filters, size
+		edit(c)
+		return c
+	}
 	simple, seqSimple, backSimple := newSimpleRNN(), newSimpleRNN(), newSimpleRNN()
 	simple.Units, simple.RecurrentRegularizer = 3, reg
 	seqSimple.Units, seqSimple.ReturnSequences, seqSimple.UseBias, seqSimple.Activation = 4, true, false, "softsign"
@@ -74,6 +80,12 @@ func layerCases() map[string]layerCase {
 		"elu":                         {op: &ELU{Alpha: 0.7}, input: []int{6}},
 		"gaussian_noise":              {op: &GaussianNoise{Stddev: 0.3}, input: []int{5}},
 		"gaussian_noise/none":         {op: &GaussianNoise{Stddev: 0, Seed: &seed}, input: []int{5}},
+		"conv1d":                      {op: sequence(3, 2, func(c *Conv1D) { c.KernelRegularizer, c.BiasRegularizer = reg, reg }), input: []int{5, 2}},
+		"conv1d/same":                 {op: sequence(4, 3, func(c *Conv1D) { c.Padding, c.Activation, c.Strides = "same", "relu", 2 }), input: []int{6, 3}},
+		"conv1d/causal":               {op: sequence(2, 3, func(c *Conv1D) { c.Padding, c.Activation, c.DilationRate = "causal", "tanh", 2 }), input: []int{6, 2}},
+		"conv1d/causal, strides":      {op: sequence(2, 2, func(c *Conv1D) { c.Padding, c.Strides, c.UseBias = "causal", 2, false }), input: []int{5, 3}},
+		"conv1d/long":                 {op: sequence(3, 4, func(c *Conv1D) { c.Padding, c.Activation = "causal", "softmax" }), input: []int{21, 2}},
+		"conv1d/one":                  {op: sequence(2, 1, func(c *Conv1D) { c.Activation = "gelu" }), input: []int{1, 3}},
 		"simple_rnn":                  {op: simple, input: []int{4, 2}},
 		"simple_rnn/sequences":        {op: seqSimple, input: []int{5, 3}},
 		"simple_rnn/backwards":        {op: backSimple, input: []int{3, 2}},
@@ -424,27 +436,35 @@ func TestSummaryCountsWhatIsNotTrained(t *testing.T) {
 
 func TestLayersThatDoNotFitSayWhatTheyTake(t *testing.T) {
 	for doc, want := range map[string][]string{
-		"- batch_normalization: {momentum: 2}":                                           {"momentum is 2"},
-		"- batch_normalization: {epsilon: 0}":                                            {"epsilon is 0"},
-		"- batch_normalization: {moving_mean_initializer: random_normal}":                {"random_normal", "zeros"},
-		"- layer_normalization: {epsilon: -1}":                                           {"epsilon is -1"},
-		"- embedding: {input_dim: 3}":                                                    {"output_dim 0"},
-		"- embedding: {input_dim: 20000000, output_dim: 1}":                              {"16777216", "hash_bucket"},
-		"- reshape: {target_shape: [3]}":                                                 {"[3]", "4 numbers"},
-		"- reshape: {target_shape: [-1, -1]}":                                            {"only one"},
-		"- reshape: {target_shape: [0]}":                                                 {"at least 1"},
-		"- relu: {negative_slope: -1}":                                                   {"at least 0"},
-		"- leaky_relu: {max_value: 6}":                                                   {"use relu"},
-		"- elu: {alpha: -1}":                                                             {"alpha is -1"},
-		"- gaussian_noise: {stddev: -1}":                                                 {"stddev is -1"},
-		"- lstm: {units: 3}":                                                             {"[steps, features]", "[4]"},
-		"- reshape: {target_shape: [2, 2]}\n- lstm: {}":                                  {"units is 0"},
-		"- simple_rnn: {units: 3}":                                                       {"[steps, features]", "[4]"},
-		"- bidirectional: {layer: {lstm: {units: 3}}}":                                   {"[steps, features]", "[4]"},
-		"- bidirectional: {merge_mode: sum}":                                             {"no layer", "{lstm: {units: 64}}"},
-		"- bidirectional: {layer: {gru: {}}}":                                            {"layer (gru): units is 0"},
-		"- bidirectional: {layer: {gru: {units: 1}}, merge_mode: max}":                   {`merge_mode "max"`, "concat, sum, mul, ave"},
-		"- bidirectional: {layer: {gru: {units: 1}}, backward_layer: {gru: {units: 1}}}": {"the same way", "go_backwards: true"},
+		"- batch_normalization: {momentum: 2}":                                 {"momentum is 2"},
+		"- batch_normalization: {epsilon: 0}":                                  {"epsilon is 0"},
+		"- batch_normalization: {moving_mean_initializer: random_normal}":      {"random_normal", "zeros"},
+		"- layer_normalization: {epsilon: -1}":                                 {"epsilon is -1"},
+		"- embedding: {input_dim: 3}":                                          {"output_dim 0"},
+		"- embedding: {input_dim: 20000000, output_dim: 1}":                    {"16777216", "hash_bucket"},
+		"- reshape: {target_shape: [3]}":                                       {"[3]", "4 numbers"},
+		"- reshape: {target_shape: [-1, -1]}":                                  {"only one"},
+		"- reshape: {target_shape: [0]}":                                       {"at least 1"},
+		"- relu: {negative_slope: -1}":                                         {"at least 0"},
+		"- leaky_relu: {max_value: 6}":                                         {"use relu"},
+		"- elu: {alpha: -1}":                                                   {"alpha is -1"},
+		"- gaussian_noise: {stddev: -1}":                                       {"stddev is -1"},
+		"- lstm: {units: 3}":                                                   {"[steps, features]", "[4]"},
+		"- reshape: {target_shape: [2, 2]}\n- lstm: {}":                        {"units is 0"},
+		"- simple_rnn: {units: 3}":                                             {"[steps, features]", "[4]"},
+		"- conv1d: {filters: 3, kernel_size: 2}":                               {"sequences of shape [steps, channels]", "[4]", "reshape"},
+		"- conv1d: {kernel_size: 2}":                                           {"filters is 0"},
+		"- conv1d: {filters: 1}":                                               {"kernel_size is 0"},
+		"- conv1d: {filters: 1, kernel_size: 2, strides: -1}":                  {"strides is -1"},
+		"- conv1d: {filters: 1, kernel_size: 2, padding: full}":                {`padding "full"`, "causal, same, valid"},
+		"- conv1d: {filters: 1, kernel_size: 2, strides: 2, dilation_rate: 3}": {"strides 2 together with dilation_rate 3", "as Keras asks too"},
+		"- reshape: {target_shape: [4, 1]}\n- conv1d: {filters: 1, kernel_size: 3, dilation_rate: 2}":                                 {"a window of 5 steps", "sequence of 4"},
+		"- reshape: {target_shape: [2, 2]}\n- conv1d: {filters: 500000000, kernel_size: 2}":                                           {"too large"},
+		"- bidirectional: {layer: {lstm: {units: 3}}}":                                                                                {"[steps, features]", "[4]"},
+		"- bidirectional: {merge_mode: sum}":                                                                                          {"no layer", "{lstm: {units: 64}}"},
+		"- bidirectional: {layer: {gru: {}}}":                                                                                         {"layer (gru): units is 0"},
+		"- bidirectional: {layer: {gru: {units: 1}}, merge_mode: max}":                                                                {`merge_mode "max"`, "concat, sum, mul, ave"},
+		"- bidirectional: {layer: {gru: {units: 1}}, backward_layer: {gru: {units: 1}}}":                                              {"the same way", "go_backwards: true"},
 		"- bidirectional: {layer: {gru: {units: 1}}, backward_layer: {lstm: {units: 1, go_backwards: true, return_sequences: true}}}": {"return_sequences"},
 		"- bidirectional: {layer: {gru: {units: 1}}, backward_layer: {gru: {units: 2, go_backwards: true}}}":                          {"1 units", "backward_layer 2"},
 		"- reshape: {target_shape: [2, 2]}\n- gru: {units: 2, activation: gelu}":                                                      {"gelu", "tanh"},

@@ -47,6 +47,8 @@ func (r refLayer) more(op Op) []float64 {
 		}
 		n := rand.New(rand.NewPCG(r.seed+uint64(r.index)<<32, r.step))
 		return each(r.in[0], func(v float64) float64 { return v + op.Stddev*n.NormFloat64() })
+	case *Conv1D:
+		return r.conv1D(op)
 	case *Bidirectional:
 		return r.bidirectional(op)
 	case *SimpleRNN:
@@ -287,6 +289,39 @@ func (r refLayer) gru(op *GRU) []float64 {
 		}
 	}
 	return out
+}
+
+// conv1D pads every sequence with zeros first, as the definition of causal padding does, and then slides over it.
+func (r refLayer) conv1D(op *Conv1D) []float64 {
+	steps, channels := r.shape[0][0], r.shape[0][1]
+	span := (op.KernelSize-1)*op.DilationRate + 1
+	before, after := 0, 0
+	switch op.Padding {
+	case "causal":
+		before = span - 1
+	case "same":
+		total := max((int(math.Ceil(float64(steps)/float64(op.Strides)))-1)*op.Strides+span-steps, 0)
+		before, after = total/2, total-total/2
+	}
+	var out []float64
+	for row := range r.rows {
+		x := slices.Concat(make([]float64, before*channels), r.in[0][row*steps*channels:][:steps*channels], make([]float64, after*channels))
+		for at := 0; (at+span)*channels <= len(x); at += op.Strides {
+			for f := range op.Filters {
+				var sum float64
+				if op.UseBias {
+					sum = r.v["bias"][f]
+				}
+				for k := range op.KernelSize {
+					for c := range channels {
+						sum += x[(at+k*op.DilationRate)*channels+c] * r.v["kernel"][(k*channels+c)*op.Filters+f]
+					}
+				}
+				out = append(out, sum)
+			}
+		}
+	}
+	return activate(op.Activation, out, op.Filters)
 }
 
 func (r refLayer) bidirectional(op *Bidirectional) []float64 {

@@ -26,10 +26,14 @@ type convOp struct {
 }
 
 // Conv adds y = relu?(x * filters + b): rows of x are images of g. filters is a parameter of shape
-// [g.KH, g.KW, g.C, filters]; bias a parameter of shape [filters], or the zero Node.
+// [g.KH, g.KW, g.C, filters], or [g.KW, g.C, filters] where g.KH is 1; bias a parameter of shape [filters], or the zero
+// Node.
 func (b *Builder) Conv(x, filters, bias Node, g kernel.Window, relu bool) (Node, error) {
-	shape := filters.n.Shape()
-	if !shape.Eq(tensor.Shape{g.KH, g.KW, g.C, filters.width}) || x.width != g.H*g.W*g.C || !bias.Zero() && bias.width != filters.width {
+	shape, want := filters.n.Shape(), tensor.Shape{g.KH, g.KW, g.C, filters.width}
+	if g.KH == 1 && len(shape) == 3 {
+		want = want[1:]
+	}
+	if !shape.Eq(want) || x.width != g.H*g.W*g.C || !bias.Zero() && bias.width != filters.width {
 		return Node{}, fmt.Errorf("conv2d: filters of shape %v on rows of %d floats", shape, x.width)
 	}
 	o := &convOp{meta: meta{kind: "conv2d"}, g: g, filters: filters.width, bias: !bias.Zero(), relu: relu}
@@ -90,7 +94,7 @@ func (o *convOp) DiffWRT(n int) []bool { return o.wrt(n) }
 // SymDiff: the gradients of images, filters and bias read the same gradient of the result, so one operation computes
 // all three while it is in the cache, and the others hand them out.
 func (o *convOp) SymDiff(in gorgonia.Nodes, y, grad *gorgonia.Node) (gorgonia.Nodes, error) {
-	shape := tensor.Shape{o.g.KH, o.g.KW, o.g.C, o.filters}
+	shape := in[1].Shape()
 	back := &convGradOp{meta: meta{kind: "conv2d gradients"}, of: o, needsX: o.b.needsGrad(in[0]), needsW: o.b.needsGrad(in[1])}
 	if back.needsW {
 		back.dw, back.db = make([]float32, shape.TotalSize()), make([]float32, o.filters)

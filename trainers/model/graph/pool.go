@@ -9,13 +9,13 @@ import (
 )
 
 // MaxPool adds the largest value of every window, each channel for itself. Windows have at most kernel.MaxPoolCells
-// cells. A max-pooling right after a convolution that nobody else reads (alone) is computed with it, which saves storing
-// the larger image.
+// cells. A max-pooling of the filters of a convolution that nobody else reads (alone) is computed with it, which saves
+// storing the larger image.
 func (b *Builder) MaxPool(x Node, g kernel.Window, alone bool) (Node, error) {
 	if x.width != g.H*g.W*g.C || g.KH*g.KW > kernel.MaxPoolCells {
 		return Node{}, fmt.Errorf("max_pooling2d: a window of %d × %d on rows of %d floats", g.KH, g.KW, x.width)
 	}
-	if c, ok := x.n.Op().(*convOp); ok && c.pool == nil && alone {
+	if c, ok := x.n.Op().(*convOp); ok && c.pool == nil && c.filters == g.C && alone {
 		return c.pooled(g)
 	}
 	o := &maxPoolOp{meta: meta{kind: "max_pooling2d"}, g: g, cells: make([]uint8, b.cfg.Rows*g.OH*g.OW*g.C)}

@@ -115,6 +115,7 @@ func cases() map[string]layerCase {
 		"batch_normalization":      {"BatchNormalization", drawBatchNormalization},
 		"bidirectional":            {"Bidirectional", drawBidirectional},
 		"concatenate":              {"Concatenate", drawConcatenate},
+		"conv1d":                   {"Conv1D", drawConv1D},
 		"conv2d":                   {"Conv2D", drawConv2D},
 		"dense":                    {"Dense", drawDense},
 		"dropout":                  {"Dropout", drawDropout},

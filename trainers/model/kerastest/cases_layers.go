@@ -65,6 +65,21 @@ func drawConv2D(b *builder) {
 	b.end(false)
 }
 
+func drawConv1D(b *builder) {
+	b.features(b.between(5, 14), b.between(1, 5))
+	f := fields{"filters": b.between(1, 20), "activation": b.activation(), "use_bias": b.coin(), "kernel_size": b.between(1, 5), "padding": pick(b, "valid", "same", "causal")}
+	switch b.between(0, 2) {
+	case 0:
+		f["strides"] = b.between(1, 3)
+	case 1:
+		f["kernel_size"], f["dilation_rate"] = b.between(2, 3), b.between(1, 2)
+	}
+	keras := maps.Clone(f)
+	b.regularizer("kernel_regularizer", f, keras)
+	b.addKeras("conv1d", f, keras)
+	b.end(false)
+}
+
 func drawPooling(kind string) func(b *builder) {
 	return func(b *builder) {
 		b.image(4)

@@ -29,6 +29,9 @@ def build(name):
     if name == "cnn":
         return chain(I((9, 8, 2)), L.Conv2D(4, 3, padding="same", activation="relu"), L.MaxPooling2D(), L.Conv2D(3, (2, 3), strides=2, use_bias=False),
                      L.AveragePooling2D((1, 2), padding="same"), L.Flatten(), L.Dense(4))
+    if name == "sequence":
+        return chain(I((12, 3)), L.Conv1D(4, 3, padding="causal", activation="relu"), L.BatchNormalization(), L.Conv1D(5, 2, strides=2, padding="same", use_bias=False),
+                     L.Conv1D(3, 2, dilation_rate=2), L.Flatten(), L.Dense(2))
     if name == "pools": return chain(I((5, 4, 3)), L.Conv2D(2, 2), L.GlobalAveragePooling2D(), L.Dense(2))
     if name == "norm":
         return chain(I((4, 4, 3)), L.Conv2D(3, 2, use_bias=False), L.BatchNormalization(), L.ReLU(), L.Flatten(), L.Dense(5), L.BatchNormalization(center=False, scale=False), L.Dense(2))
@@ -91,7 +94,7 @@ def main(args, arrays):
     return {"json": m.to_json(), "variables": len(m.weights)}, out
 `
 
-var animals = []string{"mlp", "flatten", "many", "cnn", "pools", "norm", "rnn", "backwards", "bidirectional", "bidirectional nested", "frozen both", "wide", "nested", "frozen", "tuned"}
+var animals = []string{"mlp", "flatten", "many", "cnn", "sequence", "pools", "norm", "rnn", "backwards", "bidirectional", "bidirectional nested", "frozen both", "wide", "nested", "frozen", "tuned"}
 
 // trained is how many parameters models with frozen layers still train.
 var trained = map[string]int{"frozen both": 4*4 + 4*2 + 2, "frozen": 2*5 + 5*2 + 2, "tuned": 2*4 + 4*3 + 3 + 3*2 + 2}

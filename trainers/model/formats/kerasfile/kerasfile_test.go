@@ -371,7 +371,7 @@ func TestErrorsOfTheStoreArePassedOn(t *testing.T) {
 }
 
 func TestNamesOfClasses(t *testing.T) {
-	for class, want := range map[string]string{"Dense": "dense", "Conv2D": "conv2d", "MaxPooling2D": "max_pooling2d", "GlobalAveragePooling2D": "global_average_pooling2d",
+	for class, want := range map[string]string{"Dense": "dense", "Conv1D": "conv1d", "Conv2D": "conv2d", "MaxPooling2D": "max_pooling2d", "GlobalAveragePooling2D": "global_average_pooling2d",
 		"BatchNormalization": "batch_normalization", "ReLU": "re_lu", "LeakyReLU": "leaky_re_lu", "ELU": "elu", "LSTM": "lstm", "GRU": "gru", "SimpleRNN": "simple_rnn", "Conv2DTranspose": "conv2d_transpose", "InputLayer": "input_layer"} {
 		if got := snake(class); got != want {
 			t.Errorf("%s is %q, want %q", class, got, want)

@@ -77,27 +77,39 @@ func (c *config) seed() *int64 {
 
 // pair reads a size in rows and columns: a list of two, or one number for both.
 func (c *config) pair(key string, fallback model.Pair) model.Pair {
+	c.sizes(key, "two whole numbers", fallback[:])
+	return fallback
+}
+
+// steps reads a size along a sequence: a list of one, or the number.
+func (c *config) steps(key string, fallback int) int {
+	size := []int{fallback}
+	c.sizes(key, "one whole number", size)
+	return size[0]
+}
+
+// sizes reads a list as long as into, which holds the default, or one number for all.
+func (c *config) sizes(key, want string, into []int) {
 	c.seen[key] = true
 	raw := c.raw[key]
 	if c.err != nil || isNull(raw) {
-		return fallback
+		return
 	}
 	var single float64
 	var list []float64
 	if json.Unmarshal(raw, &single) == nil {
-		list = []float64{single, single}
-	} else if json.Unmarshal(raw, &list) != nil || len(list) != 2 {
-		c.err = corrupt("%s is %s, want two whole numbers", key, shorten(raw))
-		return fallback
+		list = slices.Repeat([]float64{single}, len(into))
+	} else if json.Unmarshal(raw, &list) != nil || len(list) != len(into) {
+		c.err = corrupt("%s is %s, want %s", key, shorten(raw), want)
+		return
 	}
 	for i, f := range list {
 		if f != float64(int(f)) || f > 1<<30 || f < -1<<30 {
-			c.err = corrupt("%s is %s, want two whole numbers", key, shorten(raw))
-			return fallback
+			c.err = corrupt("%s is %s, want %s", key, shorten(raw), want)
+			return
 		}
-		fallback[i] = int(f)
+		into[i] = int(f)
 	}
-	return fallback
 }
 
 // only accepts one value of a text key.

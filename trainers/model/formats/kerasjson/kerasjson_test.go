@@ -92,9 +92,9 @@ func expected() map[string][]string {
 		},
 		"keras-2.0-mnist-cnn.json": {
 			"sequential conv2d_1_input [28 28 1]",
-			"conv2d_1<-conv2d_1_input conv2d {Filters:32 KernelSize:[3 3] Strides:[1 1] Padding:valid DilationRate:[1 1] Activation:linear" + glorot,
+			"conv2d_1<-conv2d_1_input conv2d {Convolution:{Filters:32 Padding:valid Activation:linear" + glorot + " KernelSize:[3 3] Strides:[1 1] DilationRate:[1 1]}",
 			"activation_1<-conv2d_1 activation {Activation:relu}",
-			"conv2d_2<-activation_1 conv2d {Filters:32 KernelSize:[3 3] Strides:[1 1] Padding:valid DilationRate:[1 1] Activation:linear" + glorot,
+			"conv2d_2<-activation_1 conv2d {Convolution:{Filters:32 Padding:valid Activation:linear" + glorot + " KernelSize:[3 3] Strides:[1 1] DilationRate:[1 1]}",
 			"activation_2<-conv2d_2 activation {Activation:relu}",
 			"max_pooling2d_1<-activation_2 max_pooling2d {Pooling:{PoolSize:[2 2] Strides:[2 2] Padding:valid}}",
 			"flatten_1<-max_pooling2d_1 flatten {}",
@@ -126,8 +126,8 @@ func expected() map[string][]string {
 		},
 		"keras-3.15-everything.json": {
 			"everything image [8 8 1]",
-			"conv2d<-image conv2d {Filters:4 KernelSize:[3 3] Strides:[1 1] Padding:same DilationRate:[1 1] Activation:silu UseBias:true" +
-				" KernelInitializer:he_normal BiasInitializer:constant(value=0.1) KernelRegularizer:{L1:0 L2:0.001} BiasRegularizer:{L1:0.01 L2:0}}",
+			"conv2d<-image conv2d {Convolution:{Filters:4 Padding:same Activation:silu UseBias:true" +
+				" KernelInitializer:he_normal BiasInitializer:constant(value=0.1) KernelRegularizer:{L1:0 L2:0.001} BiasRegularizer:{L1:0.01 L2:0}} KernelSize:[3 3] Strides:[1 1] DilationRate:[1 1]}",
 			"bn<-conv2d batch_normalization {Momentum:0.99 Epsilon:0.001 Center:true Scale:false BetaInitializer:zeros GammaInitializer:ones" +
 				" MovingMeanInitializer:zeros MovingVarianceInitializer:ones}",
 			"leaky<-bn leaky_relu {Leaky:true MaxValue:<nil> NegativeSlope:0.1 Threshold:0}",
@@ -341,7 +341,7 @@ func TestOnlyOldKeysAreWritten(t *testing.T) {
 func TestEveryLayerSurvives(t *testing.T) {
 	reg := model.Regularizer{L1: 0.5, L2: 0.25}
 	six, seed := 6.0, int64(3)
-	shapes := map[string][]int{"embedding": {3}, "lstm": {4, 2}, "gru": {4, 2}, "simple_rnn": {4, 2}, "bidirectional": {4, 2}}
+	shapes := map[string][]int{"embedding": {3}, "lstm": {4, 2}, "gru": {4, 2}, "simple_rnn": {4, 2}, "bidirectional": {4, 2}, "conv1d": {4, 2}}
 	for _, kind := range model.Kinds() {
 		op, err := model.NewOp(kind)
 		if err != nil {
@@ -357,6 +357,8 @@ func TestEveryLayerSurvives(t *testing.T) {
 			op.Units, op.KernelRegularizer, op.BiasRegularizer = 2, reg, model.Regularizer{L1: 1}
 		case *model.Activation:
 			op.Activation = "mish"
+		case *model.Conv1D:
+			op.Filters, op.KernelSize, op.DilationRate, op.Padding, op.BiasRegularizer = 2, 3, 2, "causal", reg
 		case *model.Conv2D:
 			op.Filters, op.KernelSize, op.DilationRate, op.Padding = 2, model.Pair{2, 3}, model.Pair{1, 2}, "same"
 		case *model.MaxPooling2D:
@@ -493,6 +495,9 @@ func TestWhatWouldBeLostIsRefused(t *testing.T) {
 		{fmt.Sprintf(frame, `{"class_name":"Conv2D","config":{"name":"l","filters":2,"kernel_size":[3,3],"groups":2}}`), pipeline.Unsupported, []string{"groups 2"}},
 		{fmt.Sprintf(frame, `{"class_name":"Conv2D","config":{"name":"l","filters":2,"kernel_size":[3,3],"data_format":"channels_first"}}`), pipeline.Unsupported, []string{"channels_first"}},
 		{fmt.Sprintf(frame, `{"class_name":"Conv2D","config":{"name":"l","filters":2,"kernel_size":[3]}}`), pipeline.Corrupt, []string{"kernel_size"}},
+		{fmt.Sprintf(frame, `{"class_name":"Conv1D","config":{"name":"l","filters":2,"kernel_size":[3],"groups":2}}`), pipeline.Unsupported, []string{`"l" (Conv1D)`, "groups 2"}},
+		{fmt.Sprintf(frame, `{"class_name":"Conv1D","config":{"name":"l","filters":2,"kernel_size":3,"data_format":"channels_first"}}`), pipeline.Unsupported, []string{"channels_first"}},
+		{fmt.Sprintf(frame, `{"class_name":"Conv1D","config":{"name":"l","filters":2,"kernel_size":[3,3]}}`), pipeline.Corrupt, []string{"kernel_size", "one whole number"}},
 		{fmt.Sprintf(frame, `{"class_name":"Concatenate","config":{"name":"l","axis":0}}`), pipeline.Unsupported, []string{"axis 0"}},
 		{fmt.Sprintf(frame, `{"class_name":"Sequential","config":{"name":"l","layers":[]}}`), pipeline.Corrupt, []string{`"l" (Sequential)`, "0 layers"}},
 		{fmt.Sprintf(frame, nestedModel("", "[null,5]", "Flatten")), pipeline.Corrupt, []string{`"l"`, "[5]", "[4]"}},

@@ -18,6 +18,7 @@ func readers() map[string]func(c *config) model.Op {
 		"BatchNormalization":     (*config).batchNormalization,
 		"Bidirectional":          (*config).bidirectional,
 		"Concatenate":            (*config).concatenate,
+		"Conv1D":                 (*config).conv1D,
 		"Conv2D":                 (*config).conv2D,
 		"Dense":                  (*config).dense,
 		"Dropout":                (*config).dropout,
@@ -98,18 +99,27 @@ func (c *config) dense() model.Op {
 	}
 }
 
-func (c *config) conv2D() model.Op {
+// convolution reads what Conv1D and Conv2D share.
+func (c *config) convolution() model.Convolution {
 	c.only("data_format", "channels_last")
 	if groups := c.whole("groups", 1, false); c.err == nil && groups != 1 {
 		c.err = refuse("groups %d", groups)
 	}
-	return &model.Conv2D{
-		Filters: c.whole("filters", 0, true), KernelSize: c.pair("kernel_size", model.Pair{}), Strides: c.pair("strides", model.Pair{1, 1}),
-		Padding: c.text("padding", "valid"), DilationRate: c.pair("dilation_rate", model.Pair{1, 1}),
+	return model.Convolution{
+		Filters: c.whole("filters", 0, true), Padding: c.text("padding", "valid"),
 		Activation: c.activation("activation", "linear"), UseBias: c.truth("use_bias", true),
 		KernelInitializer: c.initializer("kernel_initializer", model.GlorotUniform), BiasInitializer: c.initializer("bias_initializer", model.Zeros),
 		KernelRegularizer: c.regularizer("kernel_regularizer"), BiasRegularizer: c.regularizer("bias_regularizer"),
 	}
+}
+
+func (c *config) conv1D() model.Op {
+	return &model.Conv1D{Convolution: c.convolution(), KernelSize: c.steps("kernel_size", 0), Strides: c.steps("strides", 1), DilationRate: c.steps("dilation_rate", 1)}
+}
+
+func (c *config) conv2D() model.Op {
+	return &model.Conv2D{Convolution: c.convolution(), KernelSize: c.pair("kernel_size", model.Pair{}), Strides: c.pair("strides", model.Pair{1, 1}),
+		DilationRate: c.pair("dilation_rate", model.Pair{1, 1})}
 }
 
 func (c *config) pooling() model.Pooling {

@@ -204,6 +204,8 @@ func activationsOf(op model.Op) []string {
 		return []string{op.Activation}
 	case *model.Dense:
 		return []string{op.Activation}
+	case *model.Conv1D:
+		return []string{op.Activation}
 	case *model.Conv2D:
 		return []string{op.Activation}
 	case *model.Bidirectional:

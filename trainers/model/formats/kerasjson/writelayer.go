@@ -38,10 +38,10 @@ func layerConfig(l model.Layer) (class string, config fields) {
 	case *model.Dense:
 		return "Dense", append(fields{{"units", op.Units}, {"activation", model.CanonicalActivation(op.Activation)}, {"use_bias", op.UseBias}},
 			kernelAndBias(op.KernelInitializer, op.BiasInitializer, op.KernelRegularizer, op.BiasRegularizer)...)
+	case *model.Conv1D:
+		return "Conv1D", append(convolution(op.Convolution), fields{{"kernel_size", []int{op.KernelSize}}, {"strides", []int{op.Strides}}, {"dilation_rate", []int{op.DilationRate}}}...)
 	case *model.Conv2D:
-		return "Conv2D", append(fields{{"filters", op.Filters}, {"kernel_size", op.KernelSize}, {"strides", op.Strides}, {"padding", op.Padding},
-			{"data_format", "channels_last"}, {"dilation_rate", op.DilationRate}, {"groups", 1}, {"activation", model.CanonicalActivation(op.Activation)}, {"use_bias", op.UseBias}},
-			kernelAndBias(op.KernelInitializer, op.BiasInitializer, op.KernelRegularizer, op.BiasRegularizer)...)
+		return "Conv2D", append(convolution(op.Convolution), fields{{"kernel_size", op.KernelSize}, {"strides", op.Strides}, {"dilation_rate", op.DilationRate}}...)
 	case *model.MaxPooling2D:
 		return "MaxPooling2D", pooling(op.Pooling)
 	case *model.AveragePooling2D:
@@ -104,6 +104,12 @@ func kernelAndBias(ki, bi model.Initializer, kr, br model.Regularizer) fields {
 	return fields{{"kernel_initializer", initializerObject(ki)}, {"bias_initializer", initializerObject(bi)},
 		{"kernel_regularizer", regularizerObject(kr)}, {"bias_regularizer", regularizerObject(br)},
 		{"kernel_constraint", nil}, {"bias_constraint", nil}}
+}
+
+func convolution(c model.Convolution) fields {
+	return append(fields{{"filters", c.Filters}, {"padding", c.Padding}, {"data_format", "channels_last"}, {"groups", 1},
+		{"activation", model.CanonicalActivation(c.Activation)}, {"use_bias", c.UseBias}},
+		kernelAndBias(c.KernelInitializer, c.BiasInitializer, c.KernelRegularizer, c.BiasRegularizer)...)
 }
 
 func pooling(p model.Pooling) fields {

@@ -12,7 +12,7 @@ import (
 type tensorValue struct {
 	name  string
 	shape []int
-	first bool // an image with channels first: [N, channels, height, width]
+	first bool // an image or a sequence with channels first: [N, channels, height, width] or [N, channels, steps]
 }
 
 // layers translates the definition and names its outputs.
@@ -50,20 +50,38 @@ func (b *builder) layers(inputs []tensorValue) error {
 	return nil
 }
 
-// last gives an image with its channels last.
+// last gives a value with its channels last.
 func (b *builder) last(v tensorValue) tensorValue {
 	if !v.first {
 		return v
 	}
-	return tensorValue{name: b.transposed(v.name, 0, 2, 3, 1), shape: v.shape}
+	return tensorValue{name: b.transposed(v.name, toLast(len(v.shape))...), shape: v.shape}
 }
 
-// channelsFirst gives an image of three dimensions with its channels first.
+// toLast is the order of dimensions, with the batch, that brings the channels of rows of n dimensions last, and toFirst the
+// one that brings them first.
+func toLast(n int) []int {
+	perm := []int{0}
+	for d := 2; d <= n; d++ {
+		perm = append(perm, d)
+	}
+	return append(perm, 1)
+}
+
+func toFirst(n int) []int {
+	perm := []int{0, n}
+	for d := 1; d < n; d++ {
+		perm = append(perm, d)
+	}
+	return perm
+}
+
+// channelsFirst gives an image or a sequence with its channels first.
 func (b *builder) channelsFirst(v tensorValue) tensorValue {
 	if v.first {
 		return v
 	}
-	return tensorValue{name: b.transposed(v.name, 0, 3, 1, 2), shape: v.shape, first: true}
+	return tensorValue{name: b.transposed(v.name, toFirst(len(v.shape))...), shape: v.shape, first: true}
 }
 
 // transposed gives a tensor in another order, once for every tensor.
@@ -110,12 +128,16 @@ func (b *builder) layer(i int, l model.Layer, in []tensorValue, shape []int) (te
 		return b.reshaped(x, shape), nil
 	case *model.Dense:
 		return b.activation(b.dense(b.params(i), b.last(x), shape), l, op.Activation)
+	case *model.Conv1D:
+		w := window{[]int{op.KernelSize}, []int{op.Strides}, []int{op.DilationRate}, op.Padding}
+		return b.activation(b.conv(w, b.params(i), b.channelsFirst(x), shape), l, op.Activation)
 	case *model.Conv2D:
-		return b.activation(b.conv(op, b.params(i), b.channelsFirst(x), shape), l, op.Activation)
+		w := window{op.KernelSize[:], op.Strides[:], op.DilationRate[:], op.Padding}
+		return b.activation(b.conv(w, b.params(i), b.channelsFirst(x), shape), l, op.Activation)
 	case *model.MaxPooling2D:
-		return b.pool("MaxPool", op.Pooling, b.channelsFirst(x), shape), nil
+		return b.pool("MaxPool", poolWindow(op.Pooling), b.channelsFirst(x), shape), nil
 	case *model.AveragePooling2D:
-		return b.pool("AveragePool", op.Pooling, b.channelsFirst(x), shape), nil
+		return b.pool("AveragePool", poolWindow(op.Pooling), b.channelsFirst(x), shape), nil
 	case *model.GlobalAveragePooling2D:
 		return b.global("GlobalAveragePool", op.KeepDims, b.channelsFirst(x), shape), nil
 	case *model.GlobalMaxPooling2D:
@@ -177,42 +199,58 @@ func (b *builder) dense(p map[string]param, x tensorValue, shape []int) tensorVa
 	return out
 }
 
-// pads gives the padding of a window as ONNX wants it: top, left, bottom, right. An odd one goes to the end, as in Keras.
-func pads(in, out []int, size, strides, dilation model.Pair, padding string) []int {
-	p := make([]int, 4)
-	if padding != "same" {
-		return p
-	}
-	for i := range 2 {
-		total := max((out[i]-1)*strides[i]+(size[i]-1)*dilation[i]+1-in[i], 0)
-		p[i], p[i+2] = total/2, total-total/2
-	}
-	return p
+// window is what slides over a sequence or an image, with a number for each of its directions.
+type window struct {
+	size, strides, dilation []int
+	padding                 string // valid, same or causal
 }
 
-func (b *builder) conv(op *model.Conv2D, p map[string]param, x tensorValue, shape []int) tensorValue {
+// attrs are those of operators with a window. Padding stands before the beginnings of all directions and then after their
+// ends; an odd one goes to the end, as in Keras.
+func (w window) attrs(in, out []int) []attr {
+	n := len(w.size)
+	pads := make([]int, 2*n)
+	for i := range n {
+		beside := (w.size[i] - 1) * w.dilation[i]
+		switch w.padding {
+		case "same":
+			total := max((out[i]-1)*w.strides[i]+beside+1-in[i], 0)
+			pads[i], pads[n+i] = total/2, total-total/2
+		case "causal":
+			pads[i] = beside
+		}
+	}
+	return []attr{{"kernel_shape", w.size}, {"strides", w.strides}, {"pads", pads}}
+}
+
+func poolWindow(p model.Pooling) window {
+	strides := p.Strides
+	if strides == (model.Pair{}) {
+		strides = p.PoolSize
+	}
+	return window{p.PoolSize[:], strides[:], []int{1, 1}, p.Padding}
+}
+
+func (b *builder) conv(w window, p map[string]param, x tensorValue, shape []int) tensorValue {
 	k := p["kernel"]
-	s := k.shape // rows, columns, channels, filters
+	n := len(k.shape) - 2
+	channels, filters := k.shape[n], k.shape[n+1] // after the sizes of the window
+	cells := len(k.data) / (channels * filters)
 	turned := make([]float32, len(k.data))
 	for i, v := range k.data {
-		f, c := i%s[3], i/s[3]%s[2]
-		turned[(f*s[2]+c)*s[0]*s[1]+i/(s[3]*s[2])] = v
+		f, c := i%filters, i/filters%channels
+		turned[(f*channels+c)*cells+i/(filters*channels)] = v
 	}
-	inputs := []string{x.name, b.weights(k.name, []int{s[3], s[2], s[0], s[1]}, turned)}
+	inputs := []string{x.name, b.weights(k.name, append([]int{filters, channels}, k.shape[:n]...), turned)}
 	if bias, ok := p["bias"]; ok {
 		inputs = append(inputs, b.use(bias))
 	}
-	name := b.node("Conv", inputs, attr{"kernel_shape", op.KernelSize[:]}, attr{"strides", op.Strides[:]}, attr{"dilations", op.DilationRate[:]},
-		attr{"pads", pads(x.shape, shape, op.KernelSize, op.Strides, op.DilationRate, op.Padding)})
+	name := b.node("Conv", inputs, append(w.attrs(x.shape, shape), attr{"dilations", w.dilation})...)
 	return tensorValue{name: name, shape: shape, first: true}
 }
 
-func (b *builder) pool(kind string, op model.Pooling, x tensorValue, shape []int) tensorValue {
-	strides := op.Strides
-	if strides == (model.Pair{}) {
-		strides = op.PoolSize
-	}
-	attrs := []attr{{"kernel_shape", op.PoolSize[:]}, {"strides", strides[:]}, {"pads", pads(x.shape, shape, op.PoolSize, strides, model.Pair{1, 1}, op.Padding)}}
+func (b *builder) pool(kind string, w window, x tensorValue, shape []int) tensorValue {
+	attrs := w.attrs(x.shape, shape)
 	if kind == "AveragePool" {
 		attrs = append(attrs, attr{"count_include_pad", 0})
 	}
@@ -298,7 +336,7 @@ func (b *builder) concatenate(op *model.Concatenate, in []tensorValue, shape []i
 		axis += len(shape) + 1
 	}
 	if in[0].first {
-		axis = []int{0, 2, 3, 1}[axis]
+		axis = toLast(len(shape))[axis]
 	}
 	return tensorValue{name: b.node("Concat", names(in), attr{"axis", axis}), shape: shape, first: in[0].first}
 }

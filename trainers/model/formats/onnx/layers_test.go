@@ -48,6 +48,10 @@ func conv(filters int, change ...func(*model.Conv2D)) model.Op {
 	return op("conv2d", append([]func(*model.Conv2D){func(c *model.Conv2D) { c.Filters, c.KernelSize = filters, model.Pair{3, 2} }}, change...)...)
 }
 
+func conv1d(filters, size int, change func(*model.Conv1D)) model.Op {
+	return op("conv1d", func(c *model.Conv1D) { c.Filters, c.KernelSize = filters, size }, change)
+}
+
 // both makes a layer that goes both ways, of a kind or of two.
 func both(mode, kind, backward string, change func(*model.Recurrent)) model.Op {
 	direction := func(kind string) (model.Op, *model.Recurrent) {
@@ -77,6 +81,10 @@ func zoo() map[string]*model.Definition {
 			op("average_pooling2d", func(p *model.AveragePooling2D) {
 				p.PoolSize, p.Strides, p.Padding = model.Pair{3, 2}, model.Pair{2, 1}, "same"
 			}), op[*model.Dense]("dense", func(d *model.Dense) { d.Units = 3 })),
+		"sequence": chain([]int{9, 2}, conv1d(4, 3, func(c *model.Conv1D) { c.Padding, c.Activation = "causal", "relu" }), op[*model.BatchNormalization]("batch_normalization"),
+			conv1d(3, 2, func(c *model.Conv1D) { c.Strides, c.UseBias, c.Padding, c.Activation = 2, false, "same", "softmax" }), op[*model.Flatten]("flatten"), dense(4, "softmax")),
+		"dilated sequence": chain([]int{11, 2}, conv1d(4, 3, func(c *model.Conv1D) { c.DilationRate, c.Padding, c.Activation = 2, "causal", "tanh" }),
+			conv1d(3, 2, func(c *model.Conv1D) { c.DilationRate, c.Padding = 3, "same" }), conv1d(2, 4, func(c *model.Conv1D) { c.Padding, c.Strides = "causal", 3 }), dense(3, "linear")),
 		"padded pool": chain([]int{5, 6, 3}, op("max_pooling2d", func(p *model.MaxPooling2D) {
 			p.PoolSize, p.Strides, p.Padding = model.Pair{2, 3}, model.Pair{2, 2}, "same"
 		})),
@@ -151,6 +159,15 @@ func zoo() map[string]*model.Definition {
 	add("g3", op[*model.GlobalMaxPooling2D]("global_max_pooling2d"), "c3")
 	add("g4", op[*model.GlobalMaxPooling2D]("global_max_pooling2d"), "mixed")
 	add("end", op[*model.Concatenate]("concatenate"), "g1", "g2", "g3", "g4")
+	z["branches of sequences"] = &model.Definition{Name: "sequences", Inputs: []model.Input{{Name: "x", Shape: []int{5, 2}}}, Outputs: []string{"all", "steps"},
+		Layers: []model.Layer{
+			{Name: "a", From: []string{"x"}, Op: conv1d(2, 3, func(c *model.Conv1D) { c.Padding = "causal" })},
+			{Name: "b", From: []string{"x"}, Op: conv1d(2, 2, func(c *model.Conv1D) { c.Padding = "same" })},
+			{Name: "sum", From: []string{"a", "b"}, Op: op[*model.Merge]("add")},
+			{Name: "channels", From: []string{"sum", "b"}, Op: op[*model.Concatenate]("concatenate")},
+			{Name: "steps", From: []string{"a", "b"}, Op: op("concatenate", func(c *model.Concatenate) { c.Axis = 1 })},
+			{Name: "all", From: []string{"channels", "x"}, Op: op[*model.Concatenate]("concatenate")},
+		}}
 	return z
 }
 
