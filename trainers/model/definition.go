@@ -107,6 +107,7 @@ func one(in [][]int) ([]int, error) {
 func kinds() []Op {
 	all := []Op{
 		&Activation{},
+		&AveragePooling1D{newPooling1D()},
 		&AveragePooling2D{newPooling()},
 		newBatchNormalization(),
 		&Bidirectional{MergeMode: "concat"},
@@ -119,12 +120,15 @@ func kinds() []Op {
 		&Embedding{EmbeddingsInitializer: RandomUniform},
 		&Flatten{},
 		&GaussianNoise{},
+		&GlobalAveragePooling1D{},
 		&GlobalAveragePooling2D{},
+		&GlobalMaxPooling1D{},
 		&GlobalMaxPooling2D{},
 		newGRU(),
 		newLayerNormalization(),
 		&Rectifier{Leaky: true, NegativeSlope: 0.3},
 		newLSTM(),
+		&MaxPooling1D{newPooling1D()},
 		&MaxPooling2D{newPooling()},
 		&Rectifier{},
 		&Reshape{},

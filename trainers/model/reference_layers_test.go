@@ -49,6 +49,14 @@ func (r refLayer) more(op Op) []float64 {
 		return each(r.in[0], func(v float64) float64 { return v + op.Stddev*n.NormFloat64() })
 	case *Conv1D:
 		return r.conv1D(op)
+	case *MaxPooling1D:
+		return r.pooling1D(op.Pooling1D, largest)
+	case *AveragePooling1D:
+		return r.pooling1D(op.Pooling1D, mean)
+	case *GlobalMaxPooling1D:
+		return r.pooling1D(Pooling1D{r.shape[0][0], 1, "valid"}, largest)
+	case *GlobalAveragePooling1D:
+		return r.pooling1D(Pooling1D{r.shape[0][0], 1, "valid"}, mean)
 	case *Bidirectional:
 		return r.bidirectional(op)
 	case *SimpleRNN:
@@ -322,6 +330,44 @@ func (r refLayer) conv1D(op *Conv1D) []float64 {
 		}
 	}
 	return activate(op.Activation, out, op.Filters)
+}
+
+func largest(x []float64) float64 { return slices.Max(x) }
+
+func mean(x []float64) float64 {
+	var sum float64
+	for _, v := range x {
+		sum += v
+	}
+	return sum / float64(len(x))
+}
+
+// pooling1D reduces the steps of every window that are in the sequence.
+func (r refLayer) pooling1D(p Pooling1D, reduce func([]float64) float64) []float64 {
+	steps, channels := r.shape[0][0], r.shape[0][1]
+	stride := p.Strides
+	if stride == 0 {
+		stride = p.PoolSize
+	}
+	first, end := 0, steps-p.PoolSize+1 // where windows begin
+	if p.Padding == "same" {
+		count := int(math.Ceil(float64(steps) / float64(stride)))
+		first = -max((count-1)*stride+p.PoolSize-steps, 0) / 2
+		end = first + count*stride
+	}
+	var out []float64
+	for row := range r.rows {
+		for at := first; at < end; at += stride {
+			for c := range channels {
+				var cells []float64
+				for k := max(at, 0); k < min(at+p.PoolSize, steps); k++ {
+					cells = append(cells, r.in[0][(row*steps+k)*channels+c])
+				}
+				out = append(out, reduce(cells))
+			}
+		}
+	}
+	return out
 }
 
 func (r refLayer) bidirectional(op *Bidirectional) []float64 {

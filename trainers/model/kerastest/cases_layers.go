@@ -98,6 +98,30 @@ func drawGlobal(kind string) func(b *builder) {
 	}
 }
 
+func drawPooling1D(kind string) func(b *builder) {
+	return func(b *builder) {
+		b.features(b.between(4, 14), b.between(1, 5))
+		if b.coin() { // computed with it
+			b.add("conv1d", fields{"filters": b.between(1, 5), "kernel_size": b.between(1, 3), "padding": "causal", "activation": "relu"})
+		}
+		f := fields{"pool_size": b.between(1, 4), "padding": pick(b, "valid", "same")}
+		if b.coin() {
+			f["strides"] = b.between(1, 3)
+		}
+		b.add(kind, f)
+		b.end(false)
+	}
+}
+
+func drawGlobal1D(kind string) func(b *builder) {
+	return func(b *builder) {
+		b.features(b.between(1, 8), b.between(1, 5))
+		keep := b.coin()
+		b.add(kind, fields{"keepdims": keep})
+		b.end(!keep)
+	}
+}
+
 // anywhere adds a vector, a sequence or an image, and tells whether it is a vector.
 func (b *builder) anywhere() (flat bool) {
 	shape := []int{b.between(1, 4), b.between(1, 4), b.between(1, 5)}[b.between(0, 2):]

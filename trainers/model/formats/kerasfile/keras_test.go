@@ -30,8 +30,8 @@ def build(name):
         return chain(I((9, 8, 2)), L.Conv2D(4, 3, padding="same", activation="relu"), L.MaxPooling2D(), L.Conv2D(3, (2, 3), strides=2, use_bias=False),
                      L.AveragePooling2D((1, 2), padding="same"), L.Flatten(), L.Dense(4))
     if name == "sequence":
-        return chain(I((12, 3)), L.Conv1D(4, 3, padding="causal", activation="relu"), L.BatchNormalization(), L.Conv1D(5, 2, strides=2, padding="same", use_bias=False),
-                     L.Conv1D(3, 2, dilation_rate=2), L.Flatten(), L.Dense(2))
+        return chain(I((12, 3)), L.Conv1D(4, 3, padding="causal", activation="relu"), L.BatchNormalization(), L.MaxPooling1D(3, strides=1), L.Conv1D(5, 2, strides=2, padding="same", use_bias=False),
+                     L.AveragePooling1D(2, strides=1, padding="same"), L.Conv1D(3, 2, dilation_rate=2), L.GlobalMaxPooling1D(keepdims=True), L.GlobalAveragePooling1D(), L.Dense(2))
     if name == "pools": return chain(I((5, 4, 3)), L.Conv2D(2, 2), L.GlobalAveragePooling2D(), L.Dense(2))
     if name == "norm":
         return chain(I((4, 4, 3)), L.Conv2D(3, 2, use_bias=False), L.BatchNormalization(), L.ReLU(), L.Flatten(), L.Dense(5), L.BatchNormalization(center=False, scale=False), L.Dense(2))

@@ -70,6 +70,12 @@ func writeStrides(op model.Op) {
 		p = &op.Pooling
 	case *model.AveragePooling2D:
 		p = &op.Pooling
+	case *model.MaxPooling1D:
+		op.Strides = op.Stride()
+		return
+	case *model.AveragePooling1D:
+		op.Strides = op.Stride()
+		return
 	default:
 		return
 	}

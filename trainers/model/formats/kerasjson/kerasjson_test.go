@@ -341,7 +341,8 @@ func TestOnlyOldKeysAreWritten(t *testing.T) {
 func TestEveryLayerSurvives(t *testing.T) {
 	reg := model.Regularizer{L1: 0.5, L2: 0.25}
 	six, seed := 6.0, int64(3)
-	shapes := map[string][]int{"embedding": {3}, "lstm": {4, 2}, "gru": {4, 2}, "simple_rnn": {4, 2}, "bidirectional": {4, 2}, "conv1d": {4, 2}}
+	shapes := map[string][]int{"embedding": {3}, "lstm": {4, 2}, "gru": {4, 2}, "simple_rnn": {4, 2}, "bidirectional": {4, 2}, "conv1d": {4, 2},
+		"max_pooling1d": {4, 2}, "average_pooling1d": {4, 2}, "global_max_pooling1d": {4, 2}, "global_average_pooling1d": {4, 2}}
 	for _, kind := range model.Kinds() {
 		op, err := model.NewOp(kind)
 		if err != nil {
@@ -365,6 +366,12 @@ func TestEveryLayerSurvives(t *testing.T) {
 			op.Strides = model.Pair{1, 2}
 		case *model.AveragePooling2D:
 			op.Strides = model.Pair{2, 1}
+		case *model.MaxPooling1D:
+			op.PoolSize, op.Strides = 3, 1
+		case *model.AveragePooling1D:
+			op.Strides, op.Padding = 3, "same"
+		case *model.GlobalAveragePooling1D:
+			op.KeepDims = true
 		case *model.GlobalMaxPooling2D:
 			op.KeepDims = true
 		case *model.Embedding:
@@ -498,6 +505,9 @@ func TestWhatWouldBeLostIsRefused(t *testing.T) {
 		{fmt.Sprintf(frame, `{"class_name":"Conv1D","config":{"name":"l","filters":2,"kernel_size":[3],"groups":2}}`), pipeline.Unsupported, []string{`"l" (Conv1D)`, "groups 2"}},
 		{fmt.Sprintf(frame, `{"class_name":"Conv1D","config":{"name":"l","filters":2,"kernel_size":3,"data_format":"channels_first"}}`), pipeline.Unsupported, []string{"channels_first"}},
 		{fmt.Sprintf(frame, `{"class_name":"Conv1D","config":{"name":"l","filters":2,"kernel_size":[3,3]}}`), pipeline.Corrupt, []string{"kernel_size", "one whole number"}},
+		{fmt.Sprintf(frame, `{"class_name":"MaxPooling1D","config":{"name":"l","pool_size":[2,2]}}`), pipeline.Corrupt, []string{`"l" (MaxPooling1D)`, "pool_size", "one whole number"}},
+		{fmt.Sprintf(frame, `{"class_name":"AveragePooling1D","config":{"name":"l","pool_size":2,"strides":1.5}}`), pipeline.Corrupt, []string{"strides is 1.5"}},
+		{fmt.Sprintf(frame, `{"class_name":"GlobalMaxPooling1D","config":{"name":"l","data_format":"channels_first"}}`), pipeline.Unsupported, []string{"channels_first"}},
 		{fmt.Sprintf(frame, `{"class_name":"Concatenate","config":{"name":"l","axis":0}}`), pipeline.Unsupported, []string{"axis 0"}},
 		{fmt.Sprintf(frame, `{"class_name":"Sequential","config":{"name":"l","layers":[]}}`), pipeline.Corrupt, []string{`"l" (Sequential)`, "0 layers"}},
 		{fmt.Sprintf(frame, nestedModel("", "[null,5]", "Flatten")), pipeline.Corrupt, []string{`"l"`, "[5]", "[4]"}},

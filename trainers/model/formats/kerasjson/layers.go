@@ -14,6 +14,7 @@ import (
 func readers() map[string]func(c *config) model.Op {
 	all := map[string]func(c *config) model.Op{
 		"Activation":             (*config).activationLayer,
+		"AveragePooling1D":       func(c *config) model.Op { return &model.AveragePooling1D{Pooling1D: c.pooling1D()} },
 		"AveragePooling2D":       func(c *config) model.Op { return &model.AveragePooling2D{Pooling: c.pooling()} },
 		"BatchNormalization":     (*config).batchNormalization,
 		"Bidirectional":          (*config).bidirectional,
@@ -27,11 +28,14 @@ func readers() map[string]func(c *config) model.Op {
 		"Flatten":                (*config).flatten,
 		"GRU":                    (*config).gru,
 		"GaussianNoise":          (*config).gaussianNoise,
+		"GlobalAveragePooling1D": func(c *config) model.Op { return &model.GlobalAveragePooling1D{GlobalPooling: c.globalPooling()} },
 		"GlobalAveragePooling2D": func(c *config) model.Op { return &model.GlobalAveragePooling2D{GlobalPooling: c.globalPooling()} },
+		"GlobalMaxPooling1D":     func(c *config) model.Op { return &model.GlobalMaxPooling1D{GlobalPooling: c.globalPooling()} },
 		"GlobalMaxPooling2D":     func(c *config) model.Op { return &model.GlobalMaxPooling2D{GlobalPooling: c.globalPooling()} },
 		"LSTM":                   (*config).lstm,
 		"LayerNormalization":     (*config).layerNormalization,
 		"LeakyReLU":              (*config).leakyReLU,
+		"MaxPooling1D":           func(c *config) model.Op { return &model.MaxPooling1D{Pooling1D: c.pooling1D()} },
 		"MaxPooling2D":           func(c *config) model.Op { return &model.MaxPooling2D{Pooling: c.pooling()} },
 		"ReLU":                   (*config).relu,
 		"Reshape":                (*config).reshape,
@@ -125,6 +129,11 @@ func (c *config) conv2D() model.Op {
 func (c *config) pooling() model.Pooling {
 	c.only("data_format", "channels_last")
 	return model.Pooling{PoolSize: c.pair("pool_size", model.Pair{2, 2}), Strides: c.pair("strides", model.Pair{}), Padding: c.text("padding", "valid")}
+}
+
+func (c *config) pooling1D() model.Pooling1D {
+	c.only("data_format", "channels_last")
+	return model.Pooling1D{PoolSize: c.steps("pool_size", 2), Strides: c.steps("strides", 0), Padding: c.text("padding", "valid")}
 }
 
 func (c *config) globalPooling() model.GlobalPooling {

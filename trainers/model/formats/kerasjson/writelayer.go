@@ -46,10 +46,18 @@ func layerConfig(l model.Layer) (class string, config fields) {
 		return "MaxPooling2D", pooling(op.Pooling)
 	case *model.AveragePooling2D:
 		return "AveragePooling2D", pooling(op.Pooling)
+	case *model.MaxPooling1D:
+		return "MaxPooling1D", pooling1D(op.Pooling1D)
+	case *model.AveragePooling1D:
+		return "AveragePooling1D", pooling1D(op.Pooling1D)
 	case *model.GlobalAveragePooling2D:
-		return "GlobalAveragePooling2D", fields{{"data_format", "channels_last"}, {"keepdims", op.KeepDims}}
+		return "GlobalAveragePooling2D", globalPooling(op.GlobalPooling)
 	case *model.GlobalMaxPooling2D:
-		return "GlobalMaxPooling2D", fields{{"data_format", "channels_last"}, {"keepdims", op.KeepDims}}
+		return "GlobalMaxPooling2D", globalPooling(op.GlobalPooling)
+	case *model.GlobalAveragePooling1D:
+		return "GlobalAveragePooling1D", globalPooling(op.GlobalPooling)
+	case *model.GlobalMaxPooling1D:
+		return "GlobalMaxPooling1D", globalPooling(op.GlobalPooling)
 	case *model.Activation:
 		return "Activation", fields{{"activation", model.CanonicalActivation(op.Activation)}}
 	case *model.Dropout:
@@ -118,6 +126,14 @@ func pooling(p model.Pooling) fields {
 		strides = p.PoolSize
 	}
 	return fields{{"pool_size", p.PoolSize}, {"padding", p.Padding}, {"strides", strides}, {"data_format", "channels_last"}}
+}
+
+func pooling1D(p model.Pooling1D) fields {
+	return fields{{"pool_size", []int{p.PoolSize}}, {"padding", p.Padding}, {"strides", []int{p.Stride()}}, {"data_format", "channels_last"}}
+}
+
+func globalPooling(p model.GlobalPooling) fields {
+	return fields{{"data_format", "channels_last"}, {"keepdims", p.KeepDims}}
 }
 
 func normalization(epsilon float64, center, scale bool, bi, gi model.Initializer, br, gr model.Regularizer) fields {

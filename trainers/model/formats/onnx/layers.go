@@ -134,6 +134,14 @@ func (b *builder) layer(i int, l model.Layer, in []tensorValue, shape []int) (te
 	case *model.Conv2D:
 		w := window{op.KernelSize[:], op.Strides[:], op.DilationRate[:], op.Padding}
 		return b.activation(b.conv(w, b.params(i), b.channelsFirst(x), shape), l, op.Activation)
+	case *model.MaxPooling1D:
+		return b.pool("MaxPool", poolWindow1D(op.Pooling1D), b.channelsFirst(x), shape), nil
+	case *model.AveragePooling1D:
+		return b.pool("AveragePool", poolWindow1D(op.Pooling1D), b.channelsFirst(x), shape), nil
+	case *model.GlobalAveragePooling1D:
+		return b.global("GlobalAveragePool", op.KeepDims, b.channelsFirst(x), shape), nil
+	case *model.GlobalMaxPooling1D:
+		return b.global("GlobalMaxPool", op.KeepDims, b.channelsFirst(x), shape), nil
 	case *model.MaxPooling2D:
 		return b.pool("MaxPool", poolWindow(op.Pooling), b.channelsFirst(x), shape), nil
 	case *model.AveragePooling2D:
@@ -229,6 +237,10 @@ func poolWindow(p model.Pooling) window {
 		strides = p.PoolSize
 	}
 	return window{p.PoolSize[:], strides[:], []int{1, 1}, p.Padding}
+}
+
+func poolWindow1D(p model.Pooling1D) window {
+	return window{[]int{p.PoolSize}, []int{p.Stride()}, []int{1}, p.Padding}
 }
 
 func (b *builder) conv(w window, p map[string]param, x tensorValue, shape []int) tensorValue {

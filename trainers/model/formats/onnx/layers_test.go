@@ -85,6 +85,11 @@ func zoo() map[string]*model.Definition {
 			conv1d(3, 2, func(c *model.Conv1D) { c.Strides, c.UseBias, c.Padding, c.Activation = 2, false, "same", "softmax" }), op[*model.Flatten]("flatten"), dense(4, "softmax")),
 		"dilated sequence": chain([]int{11, 2}, conv1d(4, 3, func(c *model.Conv1D) { c.DilationRate, c.Padding, c.Activation = 2, "causal", "tanh" }),
 			conv1d(3, 2, func(c *model.Conv1D) { c.DilationRate, c.Padding = 3, "same" }), conv1d(2, 4, func(c *model.Conv1D) { c.Padding, c.Strides = "causal", 3 }), dense(3, "linear")),
+		"pools of sequences": chain([]int{11, 3}, conv1d(4, 2, func(c *model.Conv1D) {}), op[*model.MaxPooling1D]("max_pooling1d"),
+			op("average_pooling1d", func(p *model.AveragePooling1D) { p.PoolSize, p.Strides, p.Padding = 4, 1, "same" }),
+			op("max_pooling1d", func(p *model.MaxPooling1D) { p.PoolSize, p.Strides, p.Padding = 3, 2, "same" }), op[*model.Rectifier]("relu"),
+			op[*model.GlobalAveragePooling1D]("global_average_pooling1d"), dense(2, "linear")),
+		"global kept of a sequence": chain([]int{5, 3}, op("global_max_pooling1d", func(g *model.GlobalMaxPooling1D) { g.KeepDims = true }), conv1d(2, 1, func(c *model.Conv1D) {})),
 		"padded pool": chain([]int{5, 6, 3}, op("max_pooling2d", func(p *model.MaxPooling2D) {
 			p.PoolSize, p.Strides, p.Padding = model.Pair{2, 3}, model.Pair{2, 2}, "same"
 		})),
