@@ -43,7 +43,7 @@ func (s older) check(t *testing.T, what string, m *Model) {
 // hard_sigmoid, which meant another function in Keras 2.
 func TestFilesOfOlderKeras(t *testing.T) {
 	all := []string{".keras", ".h5", ".weights.h5", "-weights.h5"}
-	for version, names := range map[string][]string{"2.15": all, "2.15-recurrent": all, "3.0": {".keras", ".weights.h5"}} {
+	for version, names := range map[string][]string{"2.15": all, "2.15-recurrent": all, "2.15-convolutions": all, "3.0": {".keras", ".weights.h5"}} {
 		var s older
 		if err := json.Unmarshal(load(t, "keras-"+version+".json"), &s); err != nil {
 			t.Fatal(err)
@@ -56,7 +56,7 @@ func TestFilesOfOlderKeras(t *testing.T) {
 				if err != nil {
 					t.Fatalf("%s%s: %v", version, name, err)
 				}
-				if !strings.HasPrefix(m.Keras, strings.TrimSuffix(version, "-recurrent")) {
+				if !strings.HasPrefix(m.Keras, strings.SplitN(version, "-", 2)[0]) {
 					t.Errorf("%s%s says Keras %q", version, name, m.Keras)
 				}
 				s.check(t, version+name, m)
@@ -386,6 +386,7 @@ func FuzzRead(f *testing.F) {
 	f.Add(load(f, "keras-2.15-weights.h5"))
 	f.Add(load(f, "keras-2.15-recurrent.keras"))
 	f.Add(load(f, "keras-2.15-recurrent.h5"))
+	f.Add(load(f, "keras-2.15-convolutions.h5"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		_, _ = Read(bytes.NewReader(data), int64(len(data)))
 		_, _, _ = ReadWeights(bytes.NewReader(data), int64(len(data)), small(t).Definition, nil)

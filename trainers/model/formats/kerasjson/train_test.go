@@ -25,6 +25,7 @@ func TestModelsOfFilesTrain(t *testing.T) {
 		{"keras-2.2-higgs-deep.json", cross, nil, 0.1, 60},
 		{"keras-2.2-recurrent.json", []model.Loss{{Name: "binary_crossentropy"}}, nil, 1, 800},
 		{"keras-2.15-recurrent.json", []model.Loss{{Name: "mse"}}, nil, 0.2, 400},
+		{"keras-2.15-convolutions.json", []model.Loss{{Name: "mse"}}, nil, 0.2, 400},
 		{"keras-3.15-everything.json", []model.Loss{{Name: "mse"}}, nil, 0.2, 400},
 		{"keras-2.15-wide-and-deep.json", two, []int{1000, 500, 0}, 0.1, 60},
 		{"keras-3.0-wide-and-deep.json", two, []int{1000, 500, 0}, 0.1, 60},

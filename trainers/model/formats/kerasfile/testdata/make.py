@@ -1,7 +1,8 @@
 """Makes the samples of an older Keras, to be run where that version is installed: python make.py FOLDER.
 
-A model with another one in it, batch normalizations, an embedding and two inputs, and one of recurrent layers, saved in
-every format of the version; beside them the inputs, and what Keras predicts for them.
+A model with another one in it, batch normalizations, an embedding and two inputs, one of recurrent layers and one of
+convolutions and poolings of sequences, saved in every format of the version; beside them the inputs, and what Keras
+predicts for them.
 """
 
 import json
@@ -30,6 +31,18 @@ sequences = keras.Sequential([
     L.Dense(1),
 ])
 
+convolutions = keras.Sequential([
+    keras.Input((12, 3), name="x"),
+    L.Conv1D(4, 3, padding="causal", dilation_rate=2, activation="relu"),
+    L.MaxPooling1D(3, strides=1),
+    L.Conv1D(5, 2, strides=2, padding="same", use_bias=False),
+    L.AveragePooling1D(padding="same"),
+    L.Conv1D(3, 2, activation="tanh"),
+    L.GlobalMaxPooling1D(keepdims=True),
+    L.GlobalAveragePooling1D(),
+    L.Dense(2),
+])
+
 rng = np.random.default_rng(1)
 version = keras.__version__.rsplit(".", 1)[0]
 
@@ -49,3 +62,4 @@ def save(model, base, low, xs):
 base = f"{sys.argv[1]}/keras-{version}"
 save(model, base, 0.2, [rng.normal(size=(4, 6, 6, 2)).astype("f4"), np.array([[0], [4], [2], [1]], "f4")])
 save(sequences, base + "-recurrent", -1, [rng.normal(size=(4, 4, 3)).astype("f4")])
+save(convolutions, base + "-convolutions", -1, [rng.normal(size=(4, 12, 3)).astype("f4")])
