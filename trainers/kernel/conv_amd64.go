@@ -8,9 +8,10 @@ import "unsafe"
 // padding to the left or right, images are copied with it first.
 
 // direct tells whether rows of so many results, whose windows start so many floats apart, are worth it. Short rows
-// make low tiles, which read the filters too often; aliasing ones displace each other in the cache.
+// make low tiles, which read the filters too often; aliasing ones displace each other in the cache. Windows that
+// reach far out of an image would need rows that are padding for the most part.
 func (s *blockedSet) direct(g *Window, wide, apart int) bool {
-	return !g.flat() && wide >= 10 && !aliases(apart)
+	return !g.flat() && wide >= 10 && !aliases(apart) && (g.KW-1)*g.DX <= 16*g.W
 }
 
 func (s *blockedSet) Conv(g *Window, n, o int, x, filters, bias []float32, relu bool, y []float32) {

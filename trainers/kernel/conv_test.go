@@ -216,6 +216,18 @@ func TestConvOfWideImagesMatchesLoops(t *testing.T) {
 	})
 }
 
+// A window of a file may be as long as it likes: what it costs is what lies inside the image.
+func TestConvOfFarCellsMatchesLoops(t *testing.T) {
+	everySet(t, func(t *testing.T, s Set) {
+		r := rand.New(rand.NewPCG(25, 0))
+		for _, apart := range []int{3, 15, 300, 1 << 30} {
+			for _, before := range []int{apart, apart / 2} {
+				checkConv(t, s, r, convCase{Window{H: 2, W: 15, C: 3, KH: 1, KW: 2, SY: 1, SX: 1, DY: 1, DX: apart, Left: before, OH: 2, OW: 15}, 2, 4}, onHeap, false)
+			}
+		}
+	})
+}
+
 // The assembly has no bounds checks: nothing outside the images, filters and results may be touched.
 func TestConvStaysInsideItsOperands(t *testing.T) {
 	everySet(t, func(t *testing.T, s Set) {

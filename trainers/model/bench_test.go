@@ -80,6 +80,9 @@ func BenchmarkCompile(b *testing.B) {
 
 // BenchmarkLayers gives the time of a whole step of small models that live off one kind of layer.
 func BenchmarkLayers(b *testing.B) {
+	conv, deep := newConv1D(), newConv1D()
+	conv.Filters, conv.KernelSize, conv.Activation = 128, 5, "relu"
+	deep.Filters, deep.KernelSize, deep.DilationRate, deep.Padding = 128, 2, 8, "causal"
 	simple, lstm, gru := newSimpleRNN(), newLSTM(), newGRU()
 	simple.Units, lstm.Units, gru.Units = 128, 128, 128
 	for _, c := range []struct {
@@ -92,6 +95,8 @@ func BenchmarkLayers(b *testing.B) {
 		{"lstm 50x64-128", []int{50, 64}, 0, []Op{lstm, dense(10, "softmax")}},
 		{"gru 50x64-128", []int{50, 64}, 0, []Op{gru, dense(10, "softmax")}},
 		{"bidirectional lstm 50x64-128", []int{50, 64}, 0, []Op{&Bidirectional{Layer: Direction{lstm}, MergeMode: "concat"}, dense(10, "softmax")}},
+		{"conv1d 100x64-128", []int{100, 64}, 0, []Op{conv, &MaxPooling1D{newPooling1D()}, conv, &GlobalMaxPooling1D{}, dense(10, "softmax")}},
+		{"conv1d causal 100x64-128", []int{100, 64}, 0, []Op{deep, deep, &GlobalAveragePooling1D{}, dense(10, "softmax")}},
 		{"embedding 20x10000x32", []int{20}, 10000, []Op{&Embedding{InputDim: 10000, OutputDim: 32, EmbeddingsInitializer: RandomUniform}, &Flatten{}, dense(10, "softmax")}},
 		{"batch normalization 32x32x32", []int{32, 32, 32}, 0, []Op{newBatchNormalization(), &Flatten{}, dense(10, "softmax")}},
 		{"layer normalization 32x256", []int{32, 256}, 0, []Op{newLayerNormalization(), &Flatten{}, dense(10, "softmax")}},
