@@ -136,6 +136,18 @@ func TestGradientsOfEveryLayer(t *testing.T) {
 	}
 }
 
+// A classifier of texts: ids, convolutions with a pooling that is part of one, and the best of all places.
+func TestGradientsOfATextModel(t *testing.T) {
+	r := rand.New(rand.NewPCG(53, 8))
+	wide, narrow := newConv1D(), newConv1D()
+	wide.Filters, wide.KernelSize, wide.Padding, wide.Activation = 5, 3, "same", "relu"
+	narrow.Filters, narrow.KernelSize, narrow.Padding, narrow.DilationRate, narrow.Activation = 4, 2, "causal", 3, "tanh"
+	for _, kernels := range kernel.Names() {
+		checkGradient(t, r, gradientCase{layers: []Op{&Embedding{InputDim: 7, OutputDim: 3, EmbeddingsInitializer: RandomUniform}, wide, &MaxPooling1D{newPooling1D()}, narrow,
+			&GlobalMaxPooling1D{}, dense(2, "softmax")}, input: []int{24}, ids: []int{7}, loss: "categorical_crossentropy", batch: 6, rows: 5, weight: true, kernel: kernels, loose: 3})
+	}
+}
+
 // A graph with all ways to merge, of which some read the same value several times.
 func TestGradientsOfMergingLayers(t *testing.T) {
 	r := rand.New(rand.NewPCG(61, 8))

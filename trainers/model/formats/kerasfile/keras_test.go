@@ -32,6 +32,11 @@ def build(name):
     if name == "sequence":
         return chain(I((12, 3)), L.Conv1D(4, 3, padding="causal", activation="relu"), L.BatchNormalization(), L.MaxPooling1D(3, strides=1), L.Conv1D(5, 2, strides=2, padding="same", use_bias=False),
                      L.AveragePooling1D(2, strides=1, padding="same"), L.Conv1D(3, 2, dilation_rate=2), L.GlobalMaxPooling1D(keepdims=True), L.GlobalAveragePooling1D(), L.Dense(2))
+    if name == "text":
+        b = I((9,), name="b")
+        e = L.Embedding(11, 4)(b)
+        sides = [L.GlobalMaxPooling1D()(L.Conv1D(5, k, padding="same", activation="relu")(e)) for k in (2, 3, 4)]
+        return keras.Model(b, L.Dense(2, "softmax")(L.Concatenate()(sides)))
     if name == "pools": return chain(I((5, 4, 3)), L.Conv2D(2, 2), L.GlobalAveragePooling2D(), L.Dense(2))
     if name == "norm":
         return chain(I((4, 4, 3)), L.Conv2D(3, 2, use_bias=False), L.BatchNormalization(), L.ReLU(), L.Flatten(), L.Dense(5), L.BatchNormalization(center=False, scale=False), L.Dense(2))
@@ -94,7 +99,7 @@ def main(args, arrays):
     return {"json": m.to_json(), "variables": len(m.weights)}, out
 `
 
-var animals = []string{"mlp", "flatten", "many", "cnn", "sequence", "pools", "norm", "rnn", "backwards", "bidirectional", "bidirectional nested", "frozen both", "wide", "nested", "frozen", "tuned"}
+var animals = []string{"mlp", "flatten", "many", "cnn", "sequence", "text", "pools", "norm", "rnn", "backwards", "bidirectional", "bidirectional nested", "frozen both", "wide", "nested", "frozen", "tuned"}
 
 // trained is how many parameters models with frozen layers still train.
 var trained = map[string]int{"frozen both": 4*4 + 4*2 + 2, "frozen": 2*5 + 5*2 + 2, "tuned": 2*4 + 4*3 + 3 + 3*2 + 2}

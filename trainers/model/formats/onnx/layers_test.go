@@ -164,6 +164,15 @@ func zoo() map[string]*model.Definition {
 	add("g3", op[*model.GlobalMaxPooling2D]("global_max_pooling2d"), "c3")
 	add("g4", op[*model.GlobalMaxPooling2D]("global_max_pooling2d"), "mixed")
 	add("end", op[*model.Concatenate]("concatenate"), "g1", "g2", "g3", "g4")
+	z["text"] = &model.Definition{Name: "text", Inputs: []model.Input{{Name: "ids", Shape: []int{9}}}, Outputs: []string{"p"},
+		Layers: []model.Layer{
+			{Name: "e", From: []string{"ids"}, Op: op("embedding", func(e *model.Embedding) { e.InputDim, e.OutputDim = 4, 3 })},
+			{Name: "c", From: []string{"e"}, Op: conv1d(5, 3, func(c *model.Conv1D) { c.Padding, c.Activation = "same", "relu" })},
+			{Name: "d", From: []string{"e"}, Op: conv1d(5, 2, func(c *model.Conv1D) { c.Padding = "same" })},
+			{Name: "both", From: []string{"c", "d"}, Op: op[*model.Concatenate]("concatenate")},
+			{Name: "g", From: []string{"both"}, Op: op[*model.GlobalMaxPooling1D]("global_max_pooling1d")},
+			{Name: "p", From: []string{"g"}, Op: dense(2, "softmax")},
+		}}
 	z["branches of sequences"] = &model.Definition{Name: "sequences", Inputs: []model.Input{{Name: "x", Shape: []int{5, 2}}}, Outputs: []string{"all", "steps"},
 		Layers: []model.Layer{
 			{Name: "a", From: []string{"x"}, Op: conv1d(2, 3, func(c *model.Conv1D) { c.Padding = "causal" })},
