@@ -227,6 +227,10 @@ func badModels() []badInput {
 	}
 	return []badInput{
 		{
+			name: "layer without units", spec: []string{"dense: {units: 10", "dense: {units: 0"}, code: 2, kind: "spec",
+			message: "job.yaml:19:7: model.layers[1].dense: units is 0, must be at least 1",
+		},
+		{
 			name: "model for another width", dataset: true, spec: []string{"dense: {units: 10", "dense: {units: 9"}, code: 2, kind: "spec",
 			message: "job.yaml:16:1: model: the model gives outputs of width 9, the dataset has y columns of width 10",
 			hint:    "change the units of the last layer or columns.y",

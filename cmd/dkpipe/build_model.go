@@ -184,7 +184,7 @@ func checkModelOf(ctx context.Context, stores *hdfsio.Stores, s *spec.Spec) erro
 		}
 	}
 	for _, l := range s.Model.Layers {
-		if _, err := model.NewOp(l.Name); err != nil {
+		if err := model.CheckLayer(model.LayerItem{Name: l.Name, Decode: l.Decode}); err != nil {
 			return located(l, err)
 		}
 	}

@@ -102,8 +102,18 @@ type layerFault struct{ err error }
 
 func (e *layerFault) Error() string { return e.err.Error() }
 
-// layer decodes one entry.
-func (d *Definition) layer(item LayerItem) (Layer, error) {
+// CheckLayer finds what is wrong with an entry whatever the inputs of the model: its name, its fields and their values. The
+// error does not say which entry it is.
+func CheckLayer(item LayerItem) error {
+	_, err := readLayer(item)
+	if ours, ok := err.(*layerFault); ok {
+		return ours.err
+	}
+	return err
+}
+
+// readLayer decodes one entry.
+func readLayer(item LayerItem) (Layer, error) {
 	op, err := NewOp(item.Name)
 	if err != nil {
 		return Layer{}, err
@@ -117,8 +127,14 @@ func (d *Definition) layer(item LayerItem) (Layer, error) {
 	if err := op.check(); err != nil {
 		return Layer{}, &layerFault{err}
 	}
-	if len(l.From) > 0 {
-		return l, nil
+	return l, nil
+}
+
+// layer reads one entry, and what it reads.
+func (d *Definition) layer(item LayerItem) (Layer, error) {
+	l, err := readLayer(item)
+	if err != nil || len(l.From) > 0 {
+		return l, err
 	}
 	switch {
 	case len(d.Layers) > 0:
