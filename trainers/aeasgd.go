@@ -130,7 +130,7 @@ var _ Piecewise = pulled{}
 func (p pulled) Step(x, grads []float32) { p.opt.Apply(x, grads) }
 
 // Pieces implements Piecewise.
-func (p pulled) Pieces([]float32) Mover { return pieces(p.opt) }
+func (p pulled) Pieces([]float32) Mover { return optim.Pieces(p.opt) }
 
 func (p pulled) Delta(delta, x, _ []float32, _ int) { copy(delta, x) }
 

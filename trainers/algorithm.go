@@ -72,14 +72,6 @@ type Mover interface {
 	Lazy() bool
 }
 
-// pieces gives an optimizer as a Mover, nil where it cannot be one.
-func pieces(opt optim.Optimizer) Mover {
-	if p := optim.Pieces(opt); p != nil {
-		return p
-	}
-	return nil
-}
-
 // Resetter is an extra power of a Local with state of its own: Reset is called when the server refused a commit because its
 // numbers were not finite, and x was set to the centre, so that what spoiled them is forgotten.
 type Resetter interface{ Reset() }

@@ -135,7 +135,7 @@ var (
 func (d difference) Step(x, grads []float32) { d.opt.Apply(x, grads) }
 
 // Pieces implements Piecewise.
-func (d difference) Pieces([]float32) Mover { return pieces(d.opt) }
+func (d difference) Pieces([]float32) Mover { return optim.Pieces(d.opt) }
 
 func (d difference) Delta(delta, x, base []float32, _ int) {
 	x, base = x[:len(delta)], base[:len(delta)]

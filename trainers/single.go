@@ -67,7 +67,7 @@ var _ Piecewise = whole{}
 func (w whole) Step(x, grads []float32) { w.opt.Apply(x, grads) }
 
 // Pieces implements Piecewise.
-func (w whole) Pieces([]float32) Mover { return pieces(w.opt) }
+func (w whole) Pieces([]float32) Mover { return optim.Pieces(w.opt) }
 
 func (w whole) Delta(delta, x, _ []float32, _ int) { copy(delta, x) }
 

@@ -104,10 +104,11 @@ type worker struct {
 	every  float64 // seconds of a window; 0: it has a number of steps
 
 	// x is a view of the replica's parameters. A worker has as few other vectors as it can: see vectors.
-	x, base, delta, reply []float32
-	mover                 Mover                         // nil: the gradient comes whole
-	descend               model.Descender               // the replica, with a mover
-	move                  func(at int, grads []float32) // of the mover
+	x, base, delta []float32
+	centred        bool                          // replies are the centre, and go to x
+	mover          Mover                         // nil: the gradient comes whole
+	descend        model.Descender               // the replica, with a mover
+	move           func(at int, grads []float32) // of the mover
 
 	version uint64 // of the centre that the open window started from
 	under   uint64 // of the centre in base: newer when the window was rebased
@@ -172,7 +173,6 @@ func newWorker(cfg WorkerConfig) (*worker, error) {
 		total: WorkerStats{ID: cfg.Worker}, every: policy.Every.Seconds,
 	}
 	w.due, _ = w.local.(Due)
-	w.reply = w.base
 	if policy.Overlap { // steps go on while a delta is on its way
 		w.ahead = &ahead{reply: make([]float32, n)}
 		w.delta = make([]float32, n)
@@ -348,17 +348,20 @@ func (w *worker) inPieces() bool {
 	if !ok || !descends {
 		return false
 	}
-	delta, reply := w.delta, w.reply
-	if _, adds := w.local.(Adder); delta == nil && adds {
-		delta, reply = w.base, w.x
-	} else if delta == nil {
+	_, adds := w.local.(Adder)
+	delta, centred := w.delta, false
+	switch {
+	case delta != nil:
+	case adds:
+		delta, centred = w.base, true
+	default:
 		delta = w.x
 	}
 	m := p.Pieces(delta)
 	if m == nil {
 		return false
 	}
-	w.delta, w.reply, w.descend, w.mover = delta, reply, d, m
+	w.delta, w.centred, w.descend, w.mover = delta, centred, d, m
 	w.move = func(at int, grads []float32) { m.Update(at, w.x[at:at+len(grads)], grads) }
 	return true
 }
@@ -455,7 +458,11 @@ func (w *worker) seal() {
 // send exchanges the last commit for a reply. A commit that was not answered may be sent again as it is.
 func (w *worker) send(ctx context.Context) error {
 	start := w.cfg.clock()
-	ack, err := w.cfg.Server.Exchange(ctx, w.sent, w.reply)
+	reply := w.base
+	if w.centred {
+		reply = w.x
+	}
+	ack, err := w.cfg.Server.Exchange(ctx, w.sent, reply)
 	w.waited(start)
 	w.exchange += w.cfg.clock().Sub(start)
 	if err != nil {
@@ -464,7 +471,7 @@ func (w *worker) send(ctx context.Context) error {
 	w.version, w.under = ack.Version, ack.Version
 	applied, err := w.answered(ack)
 	switch {
-	case len(w.x) > 0 && &w.reply[0] == &w.x[0]: // the centre
+	case w.centred:
 		copy(w.base, w.x)
 	case applied:
 		w.local.Adopt(w.x, w.base)

@@ -115,40 +115,29 @@ func (e *executors) slotsFree(t *testing.T, within time.Duration) {
 // gone waits until no worker is left, and says how long that took.
 func (e *executors) gone(t *testing.T, within time.Duration) {
 	t.Helper()
+	e.quiet(t, 0, within)
+}
+
+// quiet waits until there has been no worker for a time, and says how long the last one was there.
+func (e *executors) quiet(t *testing.T, stays, within time.Duration) {
+	t.Helper()
 	began := time.Now()
+	seen := began
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for range tick.C {
 		left := e.workers(t)
-		if len(left) == 0 {
-			t.Logf("the last worker was gone after %v", time.Since(began).Round(time.Millisecond))
+		switch {
+		case len(left) > 0:
+			seen = time.Now()
+		case time.Since(seen) >= stays:
+			t.Logf("the last worker was gone after %v", seen.Sub(began).Round(time.Millisecond))
 			return
 		}
 		if time.Since(began) > within {
-			t.Fatalf("the processes %v are still there after %v", left, within)
+			t.Fatalf("after %v there are the workers %v, and there was one %v ago", within, left, time.Since(seen).Round(time.Millisecond))
 		}
 	}
-}
-
-// quiet waits until there has been no worker for a time.
-func (e *executors) quiet(t *testing.T, stays, within time.Duration) {
-	t.Helper()
-	began := time.Now()
-	last, first := began, 0
-	for time.Since(last) < stays {
-		if pids := e.workers(t); len(pids) > 0 {
-			last = time.Now()
-			if pids[0] != first {
-				first = pids[0]
-				t.Logf("after %v: the workers are %v", time.Since(began).Round(time.Millisecond), pids)
-			}
-		}
-		if time.Since(began) > within {
-			t.Fatalf("there were workers until %v ago", time.Since(last))
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-	t.Logf("the last worker was gone after %v", last.Sub(began).Round(time.Millisecond))
 }
 
 // everyRowCounted checks that every row counted once an epoch.

@@ -1,9 +1,5 @@
 package graph
 
-import (
-	"slices"
-)
-
 // pieceFloats is how much of a gradient is computed at a time when nobody needs all of it: enough for a product to be worth
 // packing its operands, and little enough to be in the second-level cache when the optimizer reads it.
 const pieceFloats = 1 << 17
@@ -39,7 +35,8 @@ func (p *Plan) Train(rows int, step uint64, inputs [][]float32, grads []float32)
 	for _, g := range p.grads {
 		p.values[p.steps[g.step].out] = grads[g.off : g.off+g.len : g.off+g.len]
 	}
-	return p.Run(rows, step, inputs)
+	p.frame = frame{rows: rows, step: step}
+	return p.run(inputs)
 }
 
 // Descend computes a Training plan for a batch and hands the gradient of every parameter to update as soon as nothing else
@@ -135,95 +132,45 @@ func finite(v float32) bool { return v-v == 0 }
 // changed at once. Where another step reads such a gradient it stays where it is, and the change comes later.
 func (c *compiler) arrange() {
 	p := c.p
-	a := arranger{c: c, read: map[int]int{}, of: map[int]int{}, waiting: map[int]*step{}, done: make([]bool, len(p.grads))}
-	for k, slot := range c.leaves {
-		a.of[slot] = k
-	}
-	steps, backward := p.steps, p.backward
-	for i := range steps {
-		for _, in := range distinct(steps[i].in) {
-			a.read[in]++
-		}
-	}
-	p.steps = make([]step, 0, len(steps))
-	for i := range steps {
+	last := lastReads(p.steps)
+	behind := map[int][]step{} // what comes after a step
+	ordered := make([]step, 0, len(p.steps))
+	backward := p.backward
+	for i, s := range p.steps {
 		if i == backward {
-			p.backward = len(p.steps)
+			p.backward = len(ordered)
 		}
-		s := &steps[i]
-		if s.grad >= 0 && a.read[s.out] == 0 && a.others(s) > 0 {
-			a.waiting[s.grad] = s
+		if s.grad >= 0 && last[c.leaves[s.grad]] > i {
+			if _, read := last[s.out]; !read {
+				after := last[c.leaves[s.grad]]
+				behind[after] = append(behind[after], s)
+				continue
+			}
+		}
+		ordered = append(append(ordered, s), behind[i]...)
+	}
+	p.steps = ordered
+	last = lastReads(p.steps)
+	for i, s := range p.steps {
+		if s.grad < 0 {
 			continue
 		}
-		a.emit(s)
-	}
-}
-
-// arranger is the work of arrange.
-type arranger struct {
-	c       *compiler
-	read    map[int]int   // how many steps that are still to come read a slot
-	of      map[int]int   // gradients by the slots of their parameters
-	waiting map[int]*step // by the gradient that they compute
-	done    []bool        // gradients whose step was emitted
-}
-
-// others is how many steps that are still to come read the parameter whose gradient s computes, not counting s.
-func (a *arranger) others(s *step) int {
-	slot := a.c.leaves[s.grad]
-	n := a.read[slot]
-	if slices.Contains(s.in, slot) {
-		n--
-	}
-	return n
-}
-
-// emit puts s next, and behind it what waited for nothing else.
-func (a *arranger) emit(s *step) {
-	p := a.c.p
-	at := len(p.steps)
-	if k := s.grad; k >= 0 {
-		a.done[k] = true
-		p.grads[k].step, p.grads[k].own = at, a.read[s.out] > 0 || a.others(s) > 0
-	}
-	p.steps = append(p.steps, *s)
-	for _, in := range distinct(s.in) {
-		a.read[in]--
-	}
-	var free []*step
-	for _, slot := range append(distinct(s.in), a.leaf(s)...) {
-		k, ok := a.of[slot]
-		if !ok {
-			continue
-		}
-		switch w := a.waiting[k]; {
-		case w != nil && a.others(w) == 0:
-			delete(a.waiting, k)
-			free = append(free, w)
-		case a.done[k] && a.read[slot] == 0 && p.grads[k].own && !slices.Contains(p.steps[at].ready, k):
-			p.steps[at].ready = append(p.steps[at].ready, k)
+		g, needed := &p.grads[s.grad], last[c.leaves[s.grad]]
+		g.step = i
+		if g.own = last[s.out] > i || needed > i; g.own {
+			at := max(i, needed)
+			p.steps[at].ready = append(p.steps[at].ready, s.grad)
 		}
 	}
-	for _, w := range free {
-		a.emit(w)
-	}
 }
 
-// leaf is the slot of the parameter whose gradient s computes, or nothing.
-func (a *arranger) leaf(s *step) []int {
-	if s.grad < 0 {
-		return nil
-	}
-	return []int{a.c.leaves[s.grad]}
-}
-
-// distinct gives every slot once.
-func distinct(slots []int) []int {
-	var d []int
-	for _, s := range slots {
-		if !slices.Contains(d, s) {
-			d = append(d, s)
+// lastReads gives the last step that reads a slot, for slots that any does.
+func lastReads(steps []step) map[int]int {
+	last := map[int]int{}
+	for i, s := range steps {
+		for _, in := range s.in {
+			last[in] = i
 		}
 	}
-	return d
+	return last
 }

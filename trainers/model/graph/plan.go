@@ -34,8 +34,8 @@ type step struct {
 	ready []int // gradients whose parameter nobody reads any more, and that have a buffer of their own
 }
 
-// Run computes a plan without gradients for a batch of rows rows, at most Config.Rows. inputs are in the order of the Input calls and
-// hold rows × width floats each; they are read in place. step seeds what is random. Run does not allocate.
+// Run computes a plan without gradients for a batch of rows rows, at most Config.Rows. inputs are in the order of the Input
+// calls and hold rows × width floats each; they are read in place. step seeds what is random. Run does not allocate.
 // An error, always a *RowError, names a row with a value that an operation cannot take, such as an id that an
 // embedding does not have; the run has stopped there.
 func (p *Plan) Run(rows int, step uint64, inputs [][]float32) error {
@@ -149,12 +149,7 @@ func (b *Builder) compile(outputs []Node, loss Node, grads gorgonia.Nodes) (*Pla
 // place gives every result a buffer. One that nobody reads any more goes to the next result that fits into it: a plan
 // then needs about as much memory as is live at once, and works on what is still in the cache.
 func (c *compiler) place() {
-	last := map[int]int{} // the last step that reads a slot
-	for i, s := range c.p.steps {
-		for _, in := range s.in {
-			last[in] = i
-		}
-	}
+	last := lastReads(c.p.steps)
 	for _, kept := range append(c.p.outputs, c.p.loss) { // read after the run
 		last[kept] = len(c.p.steps)
 	}
