@@ -354,7 +354,7 @@ func TestPredictForAnotherUser(t *testing.T) {
 	u := newTwoUsers(t)
 	run(t, u.dir, 0, "run", "-f", "job.yaml")
 	u.mkdir(t, "/tmp", "hdfs", "supergroup", "1777")
-	u.mkdir(t, "/work/closed", "ann", "annas", "700")
+	u.mkdir(t, "/jobs/closed", "ann", "annas", "700")
 	predict := func(code int, stage string) result {
 		t.Helper()
 		return u.as(t, "ann", code, "predict", "--model", "out/model", "--in", "digits.csv", "--out", tablePrefix+"predict_two", "--mode", "overwrite", "--stage", stage)
@@ -362,8 +362,8 @@ func TestPredictForAnotherUser(t *testing.T) {
 	if r := predict(0, "hdfs:///tmp"); r.Rows["predicted"] != 1797 {
 		t.Errorf("%+v", r)
 	}
-	r := predict(4, "hdfs:///work/closed")
-	if string(r.Error.Kind) != "denied" || !strings.Contains(r.Error.Message, "Spark is the HDFS user spark, who may not enter /work/closed") ||
+	r := predict(4, "hdfs:///jobs/closed")
+	if string(r.Error.Kind) != "denied" || !strings.Contains(r.Error.Message, "Spark is the HDFS user spark, who may not enter /jobs/closed") ||
 		!strings.Contains(r.Error.Hint, "--stage") {
 		t.Errorf("got %s: %s\nnext: %s", r.Error.Kind, r.Error.Message, r.Error.Hint)
 	}

@@ -36,7 +36,7 @@ func newTwoUsers(t *testing.T, hadoop ...string) *twoUsers {
 	}
 	b := boxtest.Start(t, box.Options{User: "hdfs", SparkUser: "spark", Datanodes: 2, Hadoop: properties})
 	u := &twoUsers{Box: b, dir: quickstart(t, "epochs: 20", "epochs: 1", "at_least: 0.9", "at_least: 0")}
-	u.mkdir(t, "/work", "hdfs", "supergroup", "755")
+	u.mkdir(t, "/jobs", "hdfs", "supergroup", "755")
 	return u
 }
 
@@ -172,9 +172,9 @@ func (u *twoUsers) obey(t *testing.T, user, hint string) {
 // work with the command that helps.
 func TestTwoUsersOfHDFS(t *testing.T) {
 	u := newTwoUsers(t)
-	u.mkdir(t, "/work/team", "ann", "team", "770")
-	u.mkdir(t, "/work/ann", "ann", "annas", "755")
-	u.as(t, "ann", 0, "data", "put", "digits.csv", "hdfs:///work/team/digits.csv")
+	u.mkdir(t, "/jobs/team", "ann", "team", "770")
+	u.mkdir(t, "/jobs/ann", "ann", "annas", "755")
+	u.as(t, "ann", 0, "data", "put", "digits.csv", "hdfs:///jobs/team/digits.csv")
 	t.Run("one group", u.oneGroup)
 	t.Run("no group", u.noGroup)
 	t.Run("the superuser", u.asSuperuser)
@@ -188,10 +188,10 @@ func TestTwoUsersOfHDFS(t *testing.T) {
 
 // In one group Spark's user comes as far as the root and may write nowhere: dkpipe gives it the folder of a version.
 func (u *twoUsers) oneGroup(t *testing.T) {
-	args := whole("hdfs:///work/team/digits.csv", "/work/team")
+	args := whole("hdfs:///jobs/team/digits.csv", "/jobs/team")
 	first := u.as(t, "ann", 0, args...)
 	u.with(t, "ann", []string{crashAt + "=shards written#1"}, -1, args...)
-	if !slices.ContainsFunc(u.below(t, "/work/team/dataset"), func(n string) bool { return strings.HasPrefix(n, ".stage-") && strings.HasSuffix(n, ".parquet") }) {
+	if !slices.ContainsFunc(u.below(t, "/jobs/team/dataset"), func(n string) bool { return strings.HasPrefix(n, ".stage-") && strings.HasSuffix(n, ".parquet") }) {
 		t.Fatal("the killed run has left no stage with files of Spark's")
 	}
 	second := u.as(t, "ann", 0, args...)
@@ -200,7 +200,7 @@ func (u *twoUsers) oneGroup(t *testing.T) {
 	}
 	u.as(t, "ann", 0, "data", "verify", second.Dataset, second.Model)
 	u.as(t, "ann", 0, "evaluate", "--model", second.Model, "--data", second.Dataset)
-	for _, name := range u.below(t, "/work/team/dataset") {
+	for _, name := range u.below(t, "/jobs/team/dataset") {
 		if strings.HasPrefix(name, ".") || strings.HasPrefix(name, path.Base(first.Dataset)) {
 			t.Errorf("%s was not collected", name)
 		}
@@ -209,74 +209,74 @@ func (u *twoUsers) oneGroup(t *testing.T) {
 
 // Without a common group it does not even come to the root, nor to the folder above, which dkpipe makes and opens; but no further.
 func (u *twoUsers) noGroup(t *testing.T) {
-	r := u.as(t, "ann", 0, whole("hdfs:///work/team/digits.csv", "/work/ann/own")...)
+	r := u.as(t, "ann", 0, whole("hdfs:///jobs/team/digits.csv", "/jobs/ann/own")...)
 	for name, want := range map[string]string{"": "user:spark:--x group::r-x", "/dataset": "user:spark:--x group::r-x", "/model": ""} {
-		if got := u.list(t, "/work/ann/own"+name); got != want {
-			t.Errorf("%s/work/ann/own has the list %q, want %q", name, got, want)
+		if got := u.list(t, "/jobs/ann/own"+name); got != want {
+			t.Errorf("%s/jobs/ann/own has the list %q, want %q", name, got, want)
 		}
 	}
 	u.as(t, "ann", 0, "evaluate", "--model", r.Model, "--data", r.Dataset)
 }
 
 func (u *twoUsers) asSuperuser(t *testing.T) {
-	u.mkdir(t, "/work/super", "hdfs", "supergroup", "755")
-	u.as(t, "hdfs", 0, preparing("hdfs:///work/team/digits.csv", "/work/super")...)
+	u.mkdir(t, "/jobs/super", "hdfs", "supergroup", "755")
+	u.as(t, "hdfs", 0, preparing("hdfs:///jobs/team/digits.csv", "/jobs/super")...)
 }
 
 func (u *twoUsers) closedFolderAbove(t *testing.T) {
-	u.mkdir(t, "/work/eve", "eve", "eves", "700")
-	u.mkdir(t, "/work/eve/deep", "eve", "eves", "700")
-	u.as(t, "eve", 0, "data", "put", "digits.csv", "hdfs:///work/eve/digits.csv")
-	r := u.as(t, "eve", 4, whole("hdfs:///work/team/digits.csv", "/work/eve/deep")...)
-	denied(t, r, "dataset hdfs:///work/eve/deep/dataset: Spark is the HDFS user spark, who may not enter /work/eve (eve:eves:drwx------)",
-		"as eve or the superuser: hdfs dfs -setfacl -m user:spark:--x /work/eve")
-	u.nothingMade(t, "/work/eve/deep/dataset")
-	u.nothingMade(t, "/work/eve/deep/model")
+	u.mkdir(t, "/jobs/eve", "eve", "eves", "700")
+	u.mkdir(t, "/jobs/eve/deep", "eve", "eves", "700")
+	u.as(t, "eve", 0, "data", "put", "digits.csv", "hdfs:///jobs/eve/digits.csv")
+	r := u.as(t, "eve", 4, whole("hdfs:///jobs/team/digits.csv", "/jobs/eve/deep")...)
+	denied(t, r, "dataset hdfs:///jobs/eve/deep/dataset: Spark is the HDFS user spark, who may not enter /jobs/eve (eve:eves:drwx------)",
+		"as eve or the superuser: hdfs dfs -setfacl -m user:spark:--x /jobs/eve")
+	u.nothingMade(t, "/jobs/eve/deep/dataset")
+	u.nothingMade(t, "/jobs/eve/deep/model")
 	u.obey(t, "eve", r.Error.Hint)
-	u.as(t, "eve", 0, preparing("hdfs:///work/team/digits.csv", "/work/eve/deep")...)
+	u.as(t, "eve", 0, preparing("hdfs:///jobs/team/digits.csv", "/jobs/eve/deep")...)
 }
 
 // dkpipe put the file there with its own umask; Spark reads the source.
 func (u *twoUsers) closedSource(t *testing.T) {
-	u.as(t, "ann", 0, "data", "put", "digits.csv", "hdfs:///work/ann/digits.csv")
-	r := u.as(t, "ann", 4, whole("hdfs:///work/ann/digits.csv", "/work/ann/more")...)
-	denied(t, r, "source: Spark is the HDFS user spark, who may not read /work/ann/digits.csv (ann:annas:-rw-r-----)",
-		"as ann or the superuser: hdfs dfs -setfacl -m user:spark:r-- /work/ann/digits.csv")
-	u.nothingMade(t, "/work/ann/more/dataset")
-	live := u.as(t, "ann", 4, append(whole("hdfs:///work/ann/digits.csv", "/work/ann/more"), "--set", "dataset.live=true")...)
+	u.as(t, "ann", 0, "data", "put", "digits.csv", "hdfs:///jobs/ann/digits.csv")
+	r := u.as(t, "ann", 4, whole("hdfs:///jobs/ann/digits.csv", "/jobs/ann/more")...)
+	denied(t, r, "source: Spark is the HDFS user spark, who may not read /jobs/ann/digits.csv (ann:annas:-rw-r-----)",
+		"as ann or the superuser: hdfs dfs -setfacl -m user:spark:r-- /jobs/ann/digits.csv")
+	u.nothingMade(t, "/jobs/ann/more/dataset")
+	live := u.as(t, "ann", 4, append(whole("hdfs:///jobs/ann/digits.csv", "/jobs/ann/more"), "--set", "dataset.live=true")...)
 	denied(t, live, r.Error.Message, r.Error.Hint)
-	query := u.as(t, "ann", 4, append(whole("", "/work/ann/more"), "--set", "source={sql: \"SELECT * FROM csv.`hdfs:///work/ann/digits.csv`\"}")...)
-	denied(t, query, r.Error.Message, "as ann or the superuser: hdfs dfs -setfacl -R -m user:spark:r-x,default:user:spark:r-x /work/ann")
-	u.nothingMade(t, "/work/ann/more/dataset")
+	query := u.as(t, "ann", 4, append(whole("", "/jobs/ann/more"), "--set", "source={sql: \"SELECT * FROM csv.`hdfs:///jobs/ann/digits.csv`\"}")...)
+	denied(t, query, r.Error.Message, "as ann or the superuser: hdfs dfs -setfacl -R -m user:spark:r-x,default:user:spark:r-x /jobs/ann")
+	u.nothingMade(t, "/jobs/ann/more/dataset")
 	u.obey(t, "ann", r.Error.Hint)
-	u.as(t, "ann", 0, preparing("hdfs:///work/ann/digits.csv", "/work/ann/more")...)
+	u.as(t, "ann", 0, preparing("hdfs:///jobs/ann/digits.csv", "/jobs/ann/more")...)
 }
 
 func (u *twoUsers) oneClosedFile(t *testing.T) {
-	u.mkdir(t, "/work/days", "ann", "annas", "755")
+	u.mkdir(t, "/jobs/days", "ann", "annas", "755")
 	for i := range 3 {
-		u.as(t, "ann", 0, "data", "put", "digits.csv", fmt.Sprintf("hdfs:///work/days/%d.csv", i))
+		u.as(t, "ann", 0, "data", "put", "digits.csv", fmt.Sprintf("hdfs:///jobs/days/%d.csv", i))
 	}
-	u.web(t, http.MethodPut, "/work/days/0.csv", "SETPERMISSION&permission=644")
-	u.web(t, http.MethodPut, "/work/days/2.csv", "SETPERMISSION&permission=644")
-	r := u.as(t, "ann", 4, whole("hdfs:///work/days/*.csv", "/work/ann/days")...)
-	denied(t, r, "source: Spark is the HDFS user spark, who may not read /work/days/1.csv (ann:annas:-rw-r-----)",
-		"as ann or the superuser: hdfs dfs -setfacl -R -m user:spark:r-x,default:user:spark:r-x /work/days")
-	u.nothingMade(t, "/work/ann/days/dataset")
+	u.web(t, http.MethodPut, "/jobs/days/0.csv", "SETPERMISSION&permission=644")
+	u.web(t, http.MethodPut, "/jobs/days/2.csv", "SETPERMISSION&permission=644")
+	r := u.as(t, "ann", 4, whole("hdfs:///jobs/days/*.csv", "/jobs/ann/days")...)
+	denied(t, r, "source: Spark is the HDFS user spark, who may not read /jobs/days/1.csv (ann:annas:-rw-r-----)",
+		"as ann or the superuser: hdfs dfs -setfacl -R -m user:spark:r-x,default:user:spark:r-x /jobs/days")
+	u.nothingMade(t, "/jobs/ann/days/dataset")
 	u.obey(t, "ann", r.Error.Hint)
-	u.as(t, "ann", 0, preparing("hdfs:///work/days/*.csv", "/work/ann/days")...)
+	u.as(t, "ann", 0, preparing("hdfs:///jobs/days/*.csv", "/jobs/ann/days")...)
 }
 
 func (u *twoUsers) garbageOfOthers(t *testing.T) {
-	const stage = "/work/team/dataset/.stage-v000009-eve"
+	const stage = "/jobs/team/dataset/.stage-v000009-eve"
 	u.mkdir(t, stage+"/data/part", "eve", "eves", "700")
 	u.web(t, http.MethodPut, stage+"/data", "SETOWNER&owner=eve&group=eves")
-	const old = "/work/team/dataset/v000001" // older than what is kept
+	const old = "/jobs/team/dataset/v000001" // older than what is kept
 	u.mkdir(t, old+"/train", "eve", "eves", "700")
 	u.web(t, http.MethodPut, old, "SETOWNER&owner=eve&group=eves")
-	args := preparing("hdfs:///work/team/digits.csv", "/work/team")
+	args := preparing("hdfs:///jobs/team/digits.csv", "/jobs/team")
 	const command = "superuser: hdfs dfs -rm -r -skipTrash hdfs://"
-	for n, names := range [][]string{{stage, "/work/team/dataset/.trash-v000001-"}, {stage, "; and 1 more; "}} { // each run tries again
+	for n, names := range [][]string{{stage, "/jobs/team/dataset/.trash-v000001-"}, {stage, "; and 1 more; "}} { // each run tries again
 		r := u.as(t, "ann", 0, args...)
 		text := strings.Join(r.Warnings, "\n")
 		for _, name := range append(names, command) {
@@ -286,15 +286,15 @@ func (u *twoUsers) garbageOfOthers(t *testing.T) {
 		}
 		u.as(t, "ann", 0, "data", "verify", r.Dataset)
 	}
-	for _, name := range u.below(t, "/work/team/dataset") {
+	for _, name := range u.below(t, "/jobs/team/dataset") {
 		if strings.HasPrefix(name, ".") {
-			u.web(t, http.MethodPut, "/work/team/dataset/"+name, "SETOWNER&owner=ann&group=team")
+			u.web(t, http.MethodPut, "/jobs/team/dataset/"+name, "SETOWNER&owner=ann&group=team")
 		}
 	}
 	if r := u.as(t, "ann", 0, args...); len(r.Warnings) > 0 {
 		t.Errorf("warnings %q when nothing is in the way", r.Warnings)
 	}
-	for _, name := range u.below(t, "/work/team/dataset") {
+	for _, name := range u.below(t, "/jobs/team/dataset") {
 		if strings.HasPrefix(name, ".") {
 			t.Errorf("left: %s", name)
 		}
@@ -302,12 +302,12 @@ func (u *twoUsers) garbageOfOthers(t *testing.T) {
 }
 
 func (u *twoUsers) rootOfOthers(t *testing.T) {
-	u.mkdir(t, "/work/other", "eve", "eves", "755")
-	r := u.as(t, "ann", 4, whole("hdfs:///work/team/digits.csv", "/work/other")...)
-	if r.Error.Kind != pipeline.Denied || !strings.Contains(r.Error.Message, "user=ann, access=WRITE") || !strings.Contains(r.Error.Message, `"/work/other"`) {
+	u.mkdir(t, "/jobs/other", "eve", "eves", "755")
+	r := u.as(t, "ann", 4, whole("hdfs:///jobs/team/digits.csv", "/jobs/other")...)
+	if r.Error.Kind != pipeline.Denied || !strings.Contains(r.Error.Message, "user=ann, access=WRITE") || !strings.Contains(r.Error.Message, `"/jobs/other"`) {
 		t.Errorf("%+v", r.Error)
 	}
-	if left := u.below(t, "/work/other"); len(left) > 0 {
+	if left := u.below(t, "/jobs/other"); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
 	}
 }
@@ -323,43 +323,43 @@ func (u *twoUsers) doctor(t *testing.T) {
 		}
 		return checksOf(t, p.stdout.Bytes())
 	}
-	before := u.below(t, "/work")
-	c := examine("ann", 0, "hdfs:///work/team/digits.csv", "/work/team")
+	before := u.below(t, "/jobs")
+	c := examine("ann", 0, "hdfs:///jobs/team/digits.csv", "/jobs/team")
 	for name, want := range map[string]string{
 		"spark user":     "for HDFS Spark is the user spark",
-		"source":         "Spark (spark) may read hdfs:///work/team/digits.csv, and so may dkpipe (ann), columns fit the transformers",
-		"dataset":        "hdfs:///work/team/dataset can be written by ann; /work/team/dataset is ann:team:drwxr-x---",
+		"source":         "Spark (spark) may read hdfs:///jobs/team/digits.csv, and so may dkpipe (ann), columns fit the transformers",
+		"dataset":        "hdfs:///jobs/team/dataset can be written by ann; /jobs/team/dataset is ann:team:drwxr-x---",
 		"dataset rights": "what Spark (spark) writes there, dkpipe (ann) reads, renames and removes",
-		"output":         "hdfs:///work/team/model can be written by ann; /work/team/model is ann:team:drwxr-x---",
+		"output":         "hdfs:///jobs/team/model can be written by ann; /jobs/team/model is ann:team:drwxr-x---",
 	} {
 		if c[name].Status != "ok" || c[name].Detail != want {
 			t.Errorf("%s: %+v, want %q", name, c[name], want)
 		}
 	}
-	u.mkdir(t, "/work/shut/letters", "eve", "eves", "700")
-	u.web(t, http.MethodPut, "/work/shut", "SETOWNER&owner=eve&group=eves")
-	u.web(t, http.MethodPut, "/work/shut", "SETPERMISSION&permission=700")
-	c = examine("eve", 4, "hdfs:///work/team/digits.csv", "/work/shut")
-	if k := c["dataset rights"]; k.Status != "fail" || k.Kind != pipeline.Denied || k.Hint != "as eve or the superuser: hdfs dfs -setfacl -m user:spark:--x /work/shut" {
+	u.mkdir(t, "/jobs/shut/letters", "eve", "eves", "700")
+	u.web(t, http.MethodPut, "/jobs/shut", "SETOWNER&owner=eve&group=eves")
+	u.web(t, http.MethodPut, "/jobs/shut", "SETPERMISSION&permission=700")
+	c = examine("eve", 4, "hdfs:///jobs/team/digits.csv", "/jobs/shut")
+	if k := c["dataset rights"]; k.Status != "fail" || k.Kind != pipeline.Denied || k.Hint != "as eve or the superuser: hdfs dfs -setfacl -m user:spark:--x /jobs/shut" {
 		t.Errorf("%+v", k)
 	}
 	if k := c["source"]; k.Status != "ok" || !strings.Contains(k.Detail, "dkpipe (eve) may not") {
 		t.Errorf("%+v", k)
 	}
-	c = examine("eve", 4, "hdfs:///work/team/digits.csv", "/work/ann")
-	if k := c["dataset"]; k.Status != "fail" || k.Kind != pipeline.Denied || !strings.Contains(k.Detail, "dkpipe is the HDFS user eve, who may not write in /work/ann (ann:annas:drwxr-xr-x)") {
+	c = examine("eve", 4, "hdfs:///jobs/team/digits.csv", "/jobs/ann")
+	if k := c["dataset"]; k.Status != "fail" || k.Kind != pipeline.Denied || !strings.Contains(k.Detail, "dkpipe is the HDFS user eve, who may not write in /jobs/ann (ann:annas:drwxr-xr-x)") {
 		t.Errorf("%+v", k)
 	}
 	// A root that ann made, and Spark's user has not entered yet: the first run opens it, doctor does not.
-	u.mkdir(t, "/work/ann/fresh/dataset", "ann", "annas", "750")
-	u.web(t, http.MethodPut, "/work/ann/fresh", "SETPERMISSION&permission=755")
-	c = examine("ann", 4, "hdfs:///work/team/digits.csv", "/work/ann/fresh") // 4: the model's folder is the superuser's
-	if k := c["dataset rights"]; k.Status != "ok" || !strings.Contains(k.Detail, "Spark (spark) may not enter yet; /work/ann/fresh/dataset is dkpipe's (ann)") {
+	u.mkdir(t, "/jobs/ann/fresh/dataset", "ann", "annas", "750")
+	u.web(t, http.MethodPut, "/jobs/ann/fresh", "SETPERMISSION&permission=755")
+	c = examine("ann", 4, "hdfs:///jobs/team/digits.csv", "/jobs/ann/fresh") // 4: the model's folder is the superuser's
+	if k := c["dataset rights"]; k.Status != "ok" || !strings.Contains(k.Detail, "Spark (spark) may not enter yet; /jobs/ann/fresh/dataset is dkpipe's (ann)") {
 		t.Errorf("%+v", k)
 	}
-	u.web(t, http.MethodDelete, "/work/ann/fresh", "DELETE&recursive=true")
-	u.web(t, http.MethodDelete, "/work/shut", "DELETE&recursive=true")
-	if after := u.below(t, "/work"); !slices.Equal(before, after) {
+	u.web(t, http.MethodDelete, "/jobs/ann/fresh", "DELETE&recursive=true")
+	u.web(t, http.MethodDelete, "/jobs/shut", "DELETE&recursive=true")
+	if after := u.below(t, "/jobs"); !slices.Equal(before, after) {
 		t.Errorf("doctor left something:\nbefore %v\nafter  %v", before, after)
 	}
 
@@ -367,7 +367,7 @@ func (u *twoUsers) doctor(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir, _ := filepath.Abs(u.dir)
-	p := start(t, dir, []string{"HADOOP_USER_NAME=hdfs", "HADOOP_CONF_DIR=" + u.Conf, "SPARK_REMOTE=" + u.Spark}, append([]string{"doctor"}, append(whole("hdfs:///work/team/digits.csv", "/work/team")[1:], "--json")...)...)
+	p := start(t, dir, []string{"HADOOP_USER_NAME=hdfs", "HADOOP_CONF_DIR=" + u.Conf, "SPARK_REMOTE=" + u.Spark}, append([]string{"doctor"}, append(whole("hdfs:///jobs/team/digits.csv", "/jobs/team")[1:], "--json")...)...)
 	p.wait(t) // whether a write goes through with the other datanode is chance
 	c = checksOf(t, p.stdout.Bytes())
 	if k := c["hdfs datanodes"]; k.Status != "warn" || !strings.Contains(k.Detail, "1 of 2 do not take connections: "+u.Datanodes[0].Address) {
@@ -382,18 +382,18 @@ func (u *twoUsers) doctor(t *testing.T) {
 // what Spark's user has made, and dkpipe's may not remove, is gone all the same.
 func TestTwoUsersWithoutAccessControlLists(t *testing.T) {
 	u := newTwoUsers(t, "dfs.namenode.acls.enabled", "false")
-	u.mkdir(t, "/work/team", "ann", "team", "770")
-	u.mkdir(t, "/work/ann", "ann", "annas", "755")
-	u.as(t, "ann", 0, "data", "put", "digits.csv", "hdfs:///work/team/digits.csv")
+	u.mkdir(t, "/jobs/team", "ann", "team", "770")
+	u.mkdir(t, "/jobs/ann", "ann", "annas", "755")
+	u.as(t, "ann", 0, "data", "put", "digits.csv", "hdfs:///jobs/team/digits.csv")
 	hint := func(root string) string {
 		return "this HDFS has no access control lists: set dfs.namenode.acls.enabled=true on the NameNode, or put ann and spark into one group, " +
 			"hdfs dfs -chgrp -R GROUP " + root + " && hdfs dfs -chmod g+rx " + root + ", and start Spark with spark.hadoop.fs.permissions.umask-mode=007"
 	}
-	r := u.as(t, "ann", 4, whole("hdfs:///work/team/digits.csv", "/work/ann")...)
-	denied(t, r, "dataset hdfs:///work/ann/dataset: Spark is the HDFS user spark, who may not enter /work/ann/dataset (ann:annas:drwxr-x---)", hint("/work/ann/dataset"))
-	u.nothingMade(t, "/work/ann/dataset")
-	r = u.as(t, "ann", 4, whole("hdfs:///work/team/digits.csv", "/work/team")...)
-	denied(t, r, "dataset hdfs:///work/team/dataset: dkpipe is the HDFS user ann, who may not remove what Spark's user spark writes: a folder of Spark's is spark:team:drwxr-x---",
-		hint("/work/team/dataset"))
-	u.nothingMade(t, "/work/team/dataset")
+	r := u.as(t, "ann", 4, whole("hdfs:///jobs/team/digits.csv", "/jobs/ann")...)
+	denied(t, r, "dataset hdfs:///jobs/ann/dataset: Spark is the HDFS user spark, who may not enter /jobs/ann/dataset (ann:annas:drwxr-x---)", hint("/jobs/ann/dataset"))
+	u.nothingMade(t, "/jobs/ann/dataset")
+	r = u.as(t, "ann", 4, whole("hdfs:///jobs/team/digits.csv", "/jobs/team")...)
+	denied(t, r, "dataset hdfs:///jobs/team/dataset: dkpipe is the HDFS user ann, who may not remove what Spark's user spark writes: a folder of Spark's is spark:team:drwxr-x---",
+		hint("/jobs/team/dataset"))
+	u.nothingMade(t, "/jobs/team/dataset")
 }

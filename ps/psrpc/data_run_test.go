@@ -5,7 +5,6 @@ import (
 	"errors"
 	"runtime"
 	"slices"
-	"sync"
 	"testing"
 	"time"
 
@@ -95,23 +94,12 @@ func TestADataServerBelongsToOneRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := Listen("127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var served sync.WaitGroup
-	served.Go(func() {
-		if err := s.Serve(l); err != nil {
-			t.Error(err)
-		}
-	})
-	defer served.Wait()
-	defer s.Close()
+	at, _ := serveData(t, s, "127.0.0.1:0")
 	load := func(k *Keeper, epoch uint64) error {
 		return k.Load(ps.State{Epoch: epoch, Block: 2, Centre: []float32{1, 2, 3}})
 	}
-	first := keeper(t, KeeperOptions{Address: l.Addr().String(), Ticket: ticket, Run: []byte("first")})
-	second := keeper(t, KeeperOptions{Address: l.Addr().String(), Ticket: ticket, Run: []byte("second")})
+	first := keeper(t, KeeperOptions{Address: at.String(), Ticket: ticket, Run: []byte("first")})
+	second := keeper(t, KeeperOptions{Address: at.String(), Ticket: ticket, Run: []byte("second")})
 	if err := first.Reach(); err != nil {
 		t.Fatal(err)
 	}
@@ -178,19 +166,8 @@ func TestADataServerIsPatientWithASlowLink(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := Listen("127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	served := make(chan error, 1)
-	go func() { served <- s.Serve(l) }()
-	defer func() {
-		s.Close()
-		if err := <-served; err != nil {
-			t.Error(err)
-		}
-	}()
-	k := keeper(t, KeeperOptions{Address: l.Addr().String(), Ticket: ticket})
+	at, _ := serveData(t, s, "127.0.0.1:0")
+	k := keeper(t, KeeperOptions{Address: at.String(), Ticket: ticket})
 	up, err := open(t.Context(), k.client.conn, methodKeep)
 	if err != nil {
 		t.Fatal(err)

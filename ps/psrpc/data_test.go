@@ -27,6 +27,12 @@ func dataServer(t *testing.T, rule ps.Rule, address string, o DataOptions) (net.
 	if err != nil {
 		t.Fatal(err)
 	}
+	return serveData(t, s, address)
+}
+
+// serveData is dataServer for one that was made.
+func serveData(t *testing.T, s *DataServer, address string) (net.Addr, func()) {
+	t.Helper()
 	l, err := ListenAnywhere(address)
 	if err != nil {
 		t.Fatal(err)
@@ -410,19 +416,8 @@ func TestATaskWithoutAnAnswerIsAskedAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	served := make(chan error, 1)
-	go func() { served <- s.Serve(l) }()
-	defer func() {
-		s.Close()
-		if err := <-served; err != nil {
-			t.Error(err)
-		}
-	}()
-	if _, err := srv.Spread([]ps.Keeper{keeper(t, KeeperOptions{Address: l.Addr().String(), Ticket: ticket, Lost: srv.Abort})}); err != nil {
+	at, _ := serveData(t, s, "127.0.0.1:0")
+	if _, err := srv.Spread([]ps.Keeper{keeper(t, KeeperOptions{Address: at.String(), Ticket: ticket, Lost: srv.Abort})}); err != nil {
 		t.Fatal(err)
 	}
 	addr := serve(t, srv, "127.0.0.1:0", ServerOptions{Ticket: ticket, Data: []string{deaf(t, s, ticket, 2).String()}})

@@ -58,9 +58,9 @@ const (
 	moving     = " Center:true Scale:true BetaInitializer:zeros GammaInitializer:ones MovingMeanInitializer:zeros MovingVarianceInitializer:ones}"
 )
 
-// expected says what the files hold.
-func expected() map[string][]string {
-	three := []string{
+// inKeras3 is what the files of Keras 3 hold.
+func inKeras3() []string {
+	return []string{
 		"mine input_layer [4 3]",
 		"flatten<-input_layer flatten {}",
 		"dense<-flatten dense {Units:5 Activation:relu UseBias:true KernelInitializer:he_normal BiasInitializer:zeros}",
@@ -73,9 +73,13 @@ func expected() map[string][]string {
 		"softmax<-dense_2 activation {Activation:softmax}",
 		"-> softmax",
 	}
+}
+
+// expected says what the files hold.
+func expected() map[string][]string {
 	return map[string][]string{
-		"keras-3.0.5.json":  three,
-		"keras-3.15.1.json": three,
+		"keras-3.0.5.json":  inKeras3(),
+		"keras-3.15.1.json": inKeras3(),
 		"keras-2.1.json": {
 			"sequential dense_1_input [12]",
 			"dense_1<-dense_1_input dense {Units:5 Activation:relu" + glorot,
@@ -584,28 +588,4 @@ func FuzzUnmarshal(f *testing.F) {
 			t.Fatalf("came back different: %v", err)
 		}
 	})
-}
-
-// nestedModel is a model l of one layer f, for the place of a layer.
-func nestedModel(keys, shape, class string) string {
-	return `{"class_name":"Sequential","config":{"name":"l",` + keys + `"layers":[{"class_name":"InputLayer","config":{"batch_shape":` + shape + `,"name":"in"}},` +
-		`{"class_name":"` + class + `","config":{"name":"f"}}]}}`
-}
-
-// Models in models become layers of one model, and names of the inside do not meet names of the outside.
-func TestModelsInModels(t *testing.T) {
-	text := fmt.Sprintf(frame, nestedModel("", "[null,4]", "Flatten")+`,{"class_name":"Dense","config":{"name":"f","units":2}},`+
-		strings.Replace(strings.Replace(nestedModel("", "[null,2]", "Softmax"), `"l"`, `"m"`, 1), `"Softmax","config":{"name":"f"}`, `"Sequential","config":{"name":"deep","layers":[
-{"class_name":"InputLayer","config":{"batch_shape":[null,2],"name":"in"}},{"class_name":"Dense","config":{"name":"d","units":3}}]}`, 1))
-	d, err := Unmarshal([]byte(text))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var got []string
-	for _, l := range d.Layers {
-		got = append(got, l.Name+"<-"+strings.Join(l.From, ","))
-	}
-	if want := []string{"l.f<-in", "f<-l.f", "m.deep.d<-f"}; !slices.Equal(got, want) || d.Outputs[0] != "m.deep.d" {
-		t.Errorf("layers %q, outputs %q", got, d.Outputs)
-	}
 }

@@ -127,6 +127,12 @@ func zoo() map[string]*model.Definition {
 				*r.MaxValue = 0.7
 			})),
 	}
+	addGraphs(z)
+	return z
+}
+
+// addGraphs adds models that are no chains.
+func addGraphs(z map[string]*model.Definition) {
 	all := &model.Definition{Name: "activations", Inputs: []model.Input{{Name: "x", Shape: []int{40}}}}
 	for _, a := range append(model.Activations(), "swish", "hard_swish") {
 		all.Layers = append(all.Layers, model.Layer{Name: a, From: []string{"x"}, Op: &model.Activation{Activation: a}})
@@ -182,7 +188,6 @@ func zoo() map[string]*model.Definition {
 			{Name: "steps", From: []string{"a", "b"}, Op: op("concatenate", func(c *model.Concatenate) { c.Axis = 1 })},
 			{Name: "all", From: []string{"channels", "x"}, Op: op[*model.Concatenate]("concatenate")},
 		}}
-	return z
 }
 
 // filled gives a model random values, and random inputs of some rows.
